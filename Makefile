@@ -1,0 +1,38 @@
+# Everything goes through the scripts, each of which can be called alone and says at its head what it does.
+#
+#   PG_CONFIG=path   the Postgres to build for (default: the distribution's)
+#   T=...            which tests of one layer: names for test-regress and test-isolation, arguments for test-clients, …
+#   HILLSTROM=path   the data file for the demo
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+LAYERS := fmt clippy core pgrx regress isolation clients
+
+.PHONY: help setup build install demo test $(LAYERS:%=test-%) clean-cluster
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@echo "  make test-LAYER       one layer alone: $(LAYERS)"
+
+setup: ## install what is missing on this machine (packages by apt, cargo-pgrx, target/venv)
+	@scripts/setup.sh
+
+build: setup ## release build, into a private Postgres under target/
+	@scripts/build.sh
+
+install: setup ## release build, into your own Postgres: make install PG_CONFIG=/path/to/pg_config
+	@scripts/build.sh --install
+
+demo: build ## run the demo on a cluster of its own that stays up afterwards
+	@scripts/demo.sh
+
+test: setup ## every test
+	@tests/run
+
+$(LAYERS:%=test-%): test-%: setup
+	@tests/run $*
+
+clean-cluster: ## stop and delete the demo's cluster and what failed tests left
+	@scripts/cluster.sh clean

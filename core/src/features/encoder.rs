@@ -1,0 +1,155 @@
+//! The encoder: frozen per version, so that a logged context always means the same numbers.
+
+use serde::{Deserialize, Serialize};
+
+/// A standardised numeric is clipped to this many robust standard deviations.
+const CLIP: f64 = 4.0;
+
+/// One feature value as read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Missing,
+    Number(f64),
+    Text(String),
+}
+
+/// The values of an encoder's features, in its order.
+pub type Observation = Vec<Value>;
+
+/// One feature and how it becomes columns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Feature {
+    /// Column of the customers relation.
+    pub name: String,
+    pub kind: FeatureKind,
+}
+
+/// Columns of each kind: a numeric gives its standardised value and a missing flag, a boolean (0/1) the same,
+/// a category one column per known level, one for any other level and one for missing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FeatureKind {
+    /// `(x − center) / scale`, clipped; median and normal-consistent interquartile range of the audience.
+    Numeric { center: f64, scale: f64 },
+    /// A date or time: its age in days, standardised like a numeric.
+    Age { center: f64, scale: f64 },
+    Boolean,
+    Category { levels: Vec<String> },
+}
+
+impl Feature {
+    fn width(&self) -> usize {
+        match &self.kind {
+            FeatureKind::Numeric { .. } | FeatureKind::Age { .. } | FeatureKind::Boolean => 2,
+            FeatureKind::Category { levels } => levels.len() + 2,
+        }
+    }
+}
+
+/// Turns observations into columns; column 0 is the intercept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Encoder {
+    pub features: Vec<Feature>,
+    /// Variance of each column in the audience, intercept included (1 by convention): what a column can explain.
+    pub variances: Vec<f64>,
+}
+
+impl Encoder {
+    /// Number of columns, intercept included.
+    pub fn width(&self) -> usize {
+        1 + self.features.iter().map(Feature::width).sum::<usize>()
+    }
+
+    /// Name of every column: `intercept`, `age`, `age is missing`, `city = Berlin`, `city is other`.
+    /// Names identify coefficients across versions.
+    pub fn column_names(&self) -> Vec<String> {
+        let mut names = vec!["intercept".to_owned()];
+        for Feature { name, kind } in &self.features {
+            match kind {
+                FeatureKind::Numeric { .. } | FeatureKind::Boolean => names.push(name.clone()),
+                FeatureKind::Age { .. } => names.push(format!("{name} (age)")),
+                FeatureKind::Category { levels } => {
+                    names.extend(levels.iter().map(|level| format!("{name} = {level}")));
+                    names.push(format!("{name} is other"));
+                }
+            }
+            names.push(format!("{name} is missing"));
+        }
+        names
+    }
+
+    /// Encodes one observation into `out` (length [`width`](Self::width)). Values of an unexpected type and
+    /// non-finite numbers are missing; an unseen category is "other".
+    pub fn encode(&self, observation: &[Value], out: &mut [f32]) {
+        debug_assert_eq!(out.len(), self.width());
+        out.fill(0.0);
+        out[0] = 1.0;
+        let mut at = 1;
+        for (feature, value) in self.features.iter().zip(observation) {
+            let width = feature.width();
+            let columns = &mut out[at..at + width];
+            match (&feature.kind, value) {
+                (FeatureKind::Numeric { center, scale } | FeatureKind::Age { center, scale }, Value::Number(x))
+                    if x.is_finite() =>
+                {
+                    columns[0] = ((x - center) / scale).clamp(-CLIP, CLIP) as f32;
+                }
+                (FeatureKind::Boolean, Value::Number(x)) if x.is_finite() => {
+                    columns[0] = if *x != 0.0 { 1.0 } else { 0.0 };
+                }
+                (FeatureKind::Category { levels }, Value::Text(text)) => {
+                    let level = levels.iter().position(|level| level == text).unwrap_or(levels.len());
+                    columns[level] = 1.0;
+                }
+                _ => columns[width - 1] = 1.0,
+            }
+            at += width;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoder() -> Encoder {
+        Encoder {
+            variances: vec![],
+            features: vec![
+                Feature { name: "age".into(), kind: FeatureKind::Numeric { center: 40.0, scale: 10.0 } },
+                Feature { name: "member".into(), kind: FeatureKind::Boolean },
+                Feature { name: "city".into(), kind: FeatureKind::Category { levels: vec!["Bern".into(), "Rom".into()] } },
+            ],
+        }
+    }
+
+    fn encode(observation: &[Value]) -> Vec<f32> {
+        let encoder = encoder();
+        let mut out = vec![9.0; encoder.width()];
+        encoder.encode(observation, &mut out);
+        out
+    }
+
+    #[test]
+    fn names_match_the_width() {
+        let names = encoder().column_names();
+        assert_eq!(names.len(), encoder().width());
+        assert_eq!(names[5..], ["city = Bern", "city = Rom", "city is other", "city is missing"]);
+    }
+
+    #[test]
+    fn encodes_each_kind() {
+        let row = encode(&[Value::Number(55.0), Value::Number(1.0), Value::Text("Rom".into())]);
+        assert_eq!(row, [1.0, 1.5, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn missing_unseen_and_wild_values_have_their_own_columns() {
+        let row = encode(&[Value::Missing, Value::Text("yes".into()), Value::Text("Ulm".into())]);
+        assert_eq!(row, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
+        let row = encode(&[Value::Number(f64::NAN), Value::Number(0.0), Value::Missing]);
+        assert_eq!(row, [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+        let row = encode(&[Value::Number(1e30), Value::Number(0.0), Value::Missing]);
+        assert_eq!(row[1], CLIP as f32);
+    }
+}

@@ -1,0 +1,7 @@
+//! From what a customer row says to the numbers a model sees.
+
+mod encoder;
+mod profile;
+
+pub use encoder::{Encoder, Feature, FeatureKind, Observation, Value};
+pub use profile::{Declared, Profile};

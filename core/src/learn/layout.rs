@@ -1,0 +1,315 @@
+//! Which coefficient means what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// Level of each dimension of one action.
+pub type Dimensions = BTreeMap<String, String>;
+
+/// Standard deviations of the Gaussian prior, on the log-odds scale.
+const PRIOR_INTERCEPT: f64 = 3.0;
+const PRIOR_BASE: f64 = 0.5;
+const PRIOR_MAIN: f64 = 0.4;
+const PRIOR_INTERACTION: f64 = 0.2;
+const PRIOR_PAIR: f64 = 0.15;
+
+/// Prior mean of the base intercept: responses to marketing are rare.
+const PRIOR_BASE_LOG_ODDS: f64 = -3.0;
+
+/// The blocks of the coefficient vector, in order: base, send, one per level, one scalar per pair of levels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Encoder column names; column 0 is the intercept.
+    pub columns: Vec<String>,
+    /// Columns in the base block.
+    pub base: Vec<u32>,
+    /// Columns in the send block.
+    pub send: Vec<u32>,
+    /// Columns in each level's block.
+    pub interacting: Vec<u32>,
+    /// `(dimension, level)`.
+    pub levels: Vec<(String, String)>,
+    /// Indices into `levels`, smaller first.
+    pub pairs: Vec<(u32, u32)>,
+}
+
+/// An action in terms of a layout. Levels that the layout does not know yet add nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arm {
+    pub levels: Vec<u32>,
+    pub pairs: Vec<u32>,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// Even without interactions the levels alone exceed the limit.
+    #[error("{levels} dimension levels do not fit into {limit} coefficients")]
+    TooManyLevels { levels: usize, limit: usize },
+}
+
+impl Layout {
+    /// Lays out a model for `columns` with the given `variances` and for all levels in `actions`, within `limit`
+    /// coefficients. To stay under it, interactions go first, those of the columns that vary least before others;
+    /// then pairwise terms; then the send and base effects of the least varying columns. Intercepts always stay.
+    ///
+    /// # Errors
+    /// [`LayoutError::TooManyLevels`].
+    pub fn new<'a>(
+        columns: Vec<String>,
+        variances: &[f64],
+        actions: impl IntoIterator<Item = &'a Dimensions>,
+        limit: usize,
+    ) -> Result<Self, LayoutError> {
+        let (mut levels, mut together) = (BTreeSet::new(), BTreeSet::new());
+        for dimensions in actions {
+            for (dimension, level) in dimensions {
+                levels.insert((dimension.clone(), level.clone()));
+                for (other_dimension, other) in dimensions.iter().filter(|(other, _)| *other > dimension) {
+                    together.insert((
+                        (dimension.clone(), level.clone()),
+                        (other_dimension.clone(), other.clone()),
+                    ));
+                }
+            }
+        }
+        let levels: Vec<(String, String)> = levels.into_iter().collect();
+        let index = |level: &(String, String)| levels.binary_search(level).unwrap_or_default() as u32;
+        let mut pairs: Vec<(u32, u32)> = together.iter().map(|(a, b)| (index(a), index(b))).collect();
+        if levels.len() + 2 > limit {
+            return Err(LayoutError::TooManyLevels { levels: levels.len(), limit });
+        }
+
+        // Columns from most to least varying, the intercept first.
+        let mut order: Vec<u32> = (0..columns.len() as u32).collect();
+        let variance = |column: &u32| variances.get(*column as usize).copied().unwrap_or(0.0);
+        order[1..].sort_by(|a, b| variance(b).total_cmp(&variance(a)).then(a.cmp(b)));
+
+        let varying = 1 + order[1..].iter().take_while(|column| variance(column) > 0.0).count();
+        let (mut base, mut send) = (columns.len(), columns.len());
+        let fits = |base: usize, send: usize, interacting: usize, pairs: usize| {
+            base + send + levels.len() * interacting + pairs <= limit
+        };
+        let mut interacting = if levels.is_empty() { 1 } else { varying };
+        while interacting > 1 && !fits(base, send, interacting, pairs.len()) {
+            interacting -= 1;
+        }
+        if !fits(base, send, interacting, pairs.len()) {
+            pairs.clear();
+        }
+        while send > 1 && !fits(base, send, interacting, pairs.len()) {
+            send -= 1;
+        }
+        while base > 1 && !fits(base, send, interacting, pairs.len()) {
+            base -= 1;
+        }
+        let kept = |count: usize| {
+            let mut kept = order[..count].to_vec();
+            kept.sort_unstable();
+            kept
+        };
+        Ok(Layout { base: kept(base), send: kept(send), interacting: kept(interacting), columns, levels, pairs })
+    }
+
+    /// Number of coefficients.
+    pub fn len(&self) -> usize {
+        self.pair_offset() + self.pairs.len()
+    }
+
+    /// True only for a default-constructed layout; a real one has at least the two intercepts.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn send_offset(&self) -> usize {
+        self.base.len()
+    }
+
+    pub fn level_offset(&self, level: usize) -> usize {
+        self.base.len() + self.send.len() + level * self.interacting.len()
+    }
+
+    pub fn pair_offset(&self) -> usize {
+        self.level_offset(self.levels.len())
+    }
+
+    /// What was left out to stay under the coefficient limit, in words; empty if nothing was.
+    pub fn left_out(&self) -> Vec<String> {
+        let missing = |kept: &[u32], what: &str| {
+            (0..self.columns.len() as u32)
+                .filter(|column| !kept.contains(column))
+                .map(|column| format!("{what} {}", self.columns[column as usize]))
+                .collect::<Vec<_>>()
+        };
+        let mut left_out = missing(&self.interacting, "interactions of");
+        left_out.extend(missing(&self.send, "send effect of"));
+        left_out.extend(missing(&self.base, "base effect of"));
+        left_out
+    }
+
+    /// The arm of an action.
+    pub fn arm(&self, dimensions: &Dimensions) -> Arm {
+        let mut levels: Vec<u32> = dimensions
+            .iter()
+            .filter_map(|(dimension, level)| {
+                self.levels.iter().position(|(d, l)| d == dimension && l == level).map(|at| at as u32)
+            })
+            .collect();
+        levels.sort_unstable();
+        let pairs = self
+            .pairs
+            .iter()
+            .enumerate()
+            .filter(|(_, (a, b))| levels.contains(a) && levels.contains(b))
+            .map(|(at, _)| at as u32)
+            .collect();
+        Arm { levels, pairs }
+    }
+
+    /// Non-zero entries of the design row for `encoded` and an arm (`None` is no-send), by ascending coefficient.
+    pub fn design(&self, encoded: &[f32], arm: Option<&Arm>, row: &mut Vec<(u32, f64)>) {
+        row.clear();
+        let mut block = |columns: &[u32], offset: usize| {
+            for (at, column) in columns.iter().enumerate() {
+                let x = encoded[*column as usize];
+                if x != 0.0 {
+                    row.push(((offset + at) as u32, f64::from(x)));
+                }
+            }
+        };
+        block(&self.base, 0);
+        if let Some(arm) = arm {
+            block(&self.send, self.send_offset());
+            for level in &arm.levels {
+                block(&self.interacting, self.level_offset(*level as usize));
+            }
+            row.extend(arm.pairs.iter().map(|pair| ((self.pair_offset() + *pair as usize) as u32, 1.0)));
+        }
+    }
+
+    /// A name for every coefficient, the same across versions as long as it means the same.
+    pub fn coefficient_names(&self) -> Vec<String> {
+        let column = |at: &u32| &self.columns[*at as usize];
+        let mut names: Vec<String> = self.base.iter().map(|at| format!("base: {}", column(at))).collect();
+        names.extend(self.send.iter().map(|at| format!("send: {}", column(at))));
+        for (dimension, level) in &self.levels {
+            names.extend(self.interacting.iter().map(|at| match at {
+                0 => format!("{dimension}={level}"),
+                _ => format!("{dimension}={level} × {}", column(at)),
+            }));
+        }
+        let level = |at: u32| {
+            let (dimension, level) = &self.levels[at as usize];
+            format!("{dimension}={level}")
+        };
+        names.extend(self.pairs.iter().map(|(a, b)| format!("{} × {}", level(*a), level(*b))));
+        names
+    }
+
+    /// Prior mean and precision of every coefficient.
+    pub fn prior(&self) -> (Vec<f64>, Vec<f64>) {
+        let mut mean = vec![0.0; self.len()];
+        mean[0] = PRIOR_BASE_LOG_ODDS;
+        let mut deviation = Vec::with_capacity(self.len());
+        let mut block = |columns: &[u32], intercept: f64, slope: f64| {
+            deviation.extend(columns.iter().map(|column| if *column == 0 { intercept } else { slope }));
+        };
+        block(&self.base, PRIOR_INTERCEPT, PRIOR_BASE);
+        block(&self.send, PRIOR_MAIN, PRIOR_INTERACTION);
+        for _ in &self.levels {
+            block(&self.interacting, PRIOR_MAIN, PRIOR_INTERACTION);
+        }
+        deviation.extend(self.pairs.iter().map(|_| PRIOR_PAIR));
+        (mean, deviation.into_iter().map(|sd| 1.0 / (sd * sd)).collect())
+    }
+
+    /// For every coefficient of `self`, where it stands in `earlier`, if there.
+    pub fn positions_in(&self, earlier: &Layout) -> Vec<Option<usize>> {
+        let names = earlier.coefficient_names();
+        let at: BTreeMap<&str, usize> = names.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+        self.coefficient_names().iter().map(|name| at.get(name.as_str()).copied()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn dimensions(pairs: &[(&str, &str)]) -> Dimensions {
+        pairs.iter().map(|(d, l)| ((*d).to_owned(), (*l).to_owned())).collect()
+    }
+
+    fn actions() -> Vec<Dimensions> {
+        vec![
+            dimensions(&[("channel", "email"), ("offer", "none")]),
+            dimensions(&[("channel", "sms"), ("offer", "none")]),
+            dimensions(&[("channel", "email"), ("offer", "10")]),
+        ]
+    }
+
+    fn layout(limit: usize) -> Layout {
+        let columns = ["intercept", "age", "rare", "city = Rom"].map(str::to_owned).to_vec();
+        Layout::new(columns, &[1.0, 1.0, 0.01, 0.2], &actions(), limit).unwrap()
+    }
+
+    #[test]
+    fn one_name_per_coefficient() {
+        let layout = layout(1024);
+        assert_eq!(layout.len(), 4 + 4 + 4 * 4 + 3);
+        let names = layout.coefficient_names();
+        assert_eq!(names.len(), layout.len());
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        let (mean, precision) = layout.prior();
+        assert_eq!((mean.len(), precision.len()), (names.len(), names.len()));
+        assert!(layout.left_out().is_empty());
+    }
+
+    #[test]
+    fn the_limit_drops_the_least_varying_interactions_first() {
+        let layout = layout(23);
+        assert_eq!(layout.interacting, [0, 1, 3]);
+        assert_eq!(layout.left_out(), ["interactions of rare"]);
+        for limit in 6..30 {
+            assert!(self::layout(limit).len() <= limit, "{limit}");
+        }
+        let columns = vec!["intercept".to_owned()];
+        assert_eq!(
+            Layout::new(columns, &[1.0], &actions(), 5),
+            Err(LayoutError::TooManyLevels { levels: 4, limit: 5 })
+        );
+    }
+
+    #[test]
+    fn design_rows_touch_base_alone_without_a_send() {
+        let layout = layout(1024);
+        let encoded = [1.0, 0.5, 0.0, 1.0];
+        let mut row = Vec::new();
+        layout.design(&encoded, None, &mut row);
+        assert_eq!(row, [(0, 1.0), (1, 0.5), (3, 1.0)]);
+        layout.design(&encoded, Some(&layout.arm(&actions()[2])), &mut row);
+        assert_eq!(row.len(), 3 + 3 + 2 * 3 + 1);
+        assert!(row.windows(2).all(|w| w[0].0 < w[1].0));
+    }
+
+    #[test]
+    fn unknown_levels_add_nothing() {
+        let layout = layout(1024);
+        let arm = layout.arm(&dimensions(&[("channel", "push"), ("offer", "10")]));
+        assert_eq!((arm.levels.len(), arm.pairs.len()), (1, 0));
+    }
+
+    #[test]
+    fn coefficients_are_found_again_by_meaning() {
+        let old = layout(1024);
+        let mut more = actions();
+        more.push(dimensions(&[("channel", "push"), ("offer", "10")]));
+        let columns = ["intercept", "age", "city = Rom"].map(str::to_owned).to_vec();
+        let new = Layout::new(columns, &[1.0, 1.0, 0.2], &more, 1024).unwrap();
+        let positions = new.positions_in(&old);
+        let (old_names, new_names) = (old.coefficient_names(), new.coefficient_names());
+        for (name, position) in new_names.iter().zip(positions) {
+            assert_eq!(position.map(|at| &old_names[at]), old_names.iter().find(|old| *old == name));
+        }
+    }
+}

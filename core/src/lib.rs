@@ -1,0 +1,12 @@
+//! The pure algorithms behind the `decisioning` extension.
+//!
+//! Nothing here knows Postgres, reads a clock or keeps global state: random numbers come from seeds that are
+//! passed in, and long loops call a tick closure through which the caller can cancel.
+
+#![forbid(unsafe_code)]
+
+pub mod decide;
+pub mod features;
+pub mod identity;
+pub mod learn;
+pub mod measure;

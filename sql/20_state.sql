@@ -1,0 +1,213 @@
+-- State: what the engine writes. Nobody but the owner may write here; readers get SELECT on the log.
+
+-- One row per customer and campaign. Every decision modifies it, so that two sessions deciding for one
+-- customer meet here: READ COMMITTED waits and sees the other's decision, REPEATABLE READ gets 40001.
+CREATE TABLE decisioning._assignment (
+    customer_id         text        NOT NULL,
+    campaign            text        NOT NULL,
+    treatment_group     text        NOT NULL CHECK (treatment_group IN ('holdout', 'control', 'explore', 'optimise')),
+    bucket              smallint    NOT NULL CHECK (bucket BETWEEN 0 AND 9999),
+    epoch               bigint      NOT NULL,
+    exposed_at          timestamptz NOT NULL,
+    treatable           boolean     NOT NULL,
+    ordinal             bigint      NOT NULL,
+    decision_id         uuid        NOT NULL,
+    decided_at          timestamptz NOT NULL,
+    period_ends_at      timestamptz NOT NULL,
+    recent_decisions    timestamptz[] NOT NULL,
+    PRIMARY KEY (customer_id, campaign)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE decisioning._assignment IS 'Internal: treatment group, exposure and open decision of each customer in each campaign.';
+COMMENT ON COLUMN decisioning._assignment.treatable IS 'At exposure, before the draw, at least one send passed audience and approval: the primary population of lift.';
+COMMENT ON COLUMN decisioning._assignment.ordinal IS 'Number of decisions so far; seeds the next choice.';
+COMMENT ON COLUMN decisioning._assignment.recent_decisions IS 'Times of the decisions whose attribution window may still be open; gives the overlap weight.';
+
+-- The log. Partitioned by time-ordered uuid; partitions are made ahead by _make_partition and carry
+-- their own keys, because a parent with a primary key breaks a restore of partitions made at run time.
+CREATE TABLE decisioning.decisions (
+    decision_id         uuid        NOT NULL,
+    customer_id         text        NOT NULL,
+    campaign            text        NOT NULL,
+    treatment_group     text        NOT NULL,
+    action              text        NOT NULL,
+    action_id           integer     NOT NULL,
+    propensity          float8      NOT NULL,
+    reason              text        NOT NULL,
+    decided_at          timestamptz NOT NULL,
+    expires_at          timestamptz,
+    send_at             timestamptz,
+    origin              text        NOT NULL,
+    ordinal             bigint      NOT NULL,
+    overlap             integer     NOT NULL,
+    epoch               bigint      NOT NULL,
+    model_version       bigint,
+    encoder_version     integer     NOT NULL,
+    candidates          integer[]   NOT NULL,
+    propensities        float8[]    NOT NULL,
+    encoded             float4[]    NOT NULL,
+    context             jsonb       NOT NULL,
+    content             jsonb
+) PARTITION BY RANGE (decision_id);
+COMMENT ON TABLE  decisioning.decisions IS 'The log of decisions, holdout and control included: the context seen, the candidates, their propensities, the choice. Rows never change.';
+COMMENT ON COLUMN decisioning.decisions.decision_id IS 'Time-ordered uuid (version 7); its random bits are a hash of salt, customer and ordinal. Use it as idempotency key with senders.';
+COMMENT ON COLUMN decisioning.decisions.customer_id IS 'Customer as decided; join identity_map for the customer as known today.';
+COMMENT ON COLUMN decisioning.decisions.action IS 'Chosen action; no_send for none.';
+COMMENT ON COLUMN decisioning.decisions.propensity IS 'Probability that this action was chosen, given group, context, model version and candidates.';
+COMMENT ON COLUMN decisioning.decisions.origin IS 'live for decisions made here, import for history brought in by import_decisions.';
+COMMENT ON COLUMN decisioning.decisions.ordinal IS 'Number of this decision among those of the customer in the campaign.';
+COMMENT ON COLUMN decisioning.decisions.overlap IS 'Number of decisions whose attribution windows were open with this one; the row is learned with weight 1/overlap.';
+COMMENT ON COLUMN decisioning.decisions.candidates IS 'Candidate actions by action_id, 0 is no_send.';
+COMMENT ON COLUMN decisioning.decisions.propensities IS 'Propensity of each candidate, in the same order. An imported decision knows only that of the action taken.';
+COMMENT ON COLUMN decisioning.decisions.encoded IS 'Context as the model saw it, under encoder_version.';
+COMMENT ON COLUMN decisioning.decisions.context IS 'Context as read: feature name to value; dates and times as age in days.';
+
+CREATE TABLE decisioning.decisions_default PARTITION OF decisioning.decisions DEFAULT;
+ALTER TABLE decisioning.decisions_default ADD PRIMARY KEY (decision_id);
+CREATE INDEX decisions_default_customer_index ON decisioning.decisions_default (customer_id, campaign, decided_at);
+COMMENT ON TABLE decisioning.decisions_default IS 'Decisions outside of every monthly partition.';
+
+CREATE FUNCTION decisioning._uuid_floor(at timestamptz) RETURNS uuid
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid $$;
+COMMENT ON FUNCTION decisioning._uuid_floor(timestamptz) IS 'Internal: least time-ordered uuid of a moment; partition bounds are made of it.';
+
+-- Makes the monthly partition that holds a moment, if it is not there, and moves rows of the default partition into it.
+CREATE FUNCTION decisioning._make_partition(at timestamptz) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+DECLARE
+    lower_at timestamptz := date_trunc('month', at, 'UTC');
+    upper_at timestamptz := date_trunc('month', at, 'UTC') + interval '1 month';
+    name text := 'decisions_' || to_char(lower_at, 'YYYY_MM');
+BEGIN
+    IF to_regclass(format('decisioning.%I', name)) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    LOCK TABLE decisioning.decisions IN SHARE UPDATE EXCLUSIVE MODE;
+    IF to_regclass(format('decisioning.%I', name)) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE decisioning.%I (LIKE decisioning.decisions)', name);
+    EXECUTE format('WITH moved AS (DELETE FROM decisioning.decisions_default d
+                                   WHERE d.decision_id >= %1$L AND d.decision_id < %2$L RETURNING d.*)
+                    INSERT INTO decisioning.%3$I SELECT * FROM moved',
+                   decisioning._uuid_floor(lower_at), decisioning._uuid_floor(upper_at), name);
+    EXECUTE format('ALTER TABLE decisioning.%I ADD PRIMARY KEY (decision_id)', name);
+    EXECUTE format('CREATE INDEX %I ON decisioning.%I (customer_id, campaign, decided_at)', name || '_customer_index', name);
+    EXECUTE format('ALTER TABLE decisioning.decisions ATTACH PARTITION decisioning.%I FOR VALUES FROM (%L) TO (%L)',
+                   name, decisioning._uuid_floor(lower_at), decisioning._uuid_floor(upper_at));
+    EXECUTE format('COMMENT ON TABLE decisioning.%I IS %L', name,
+                   format('Decisions of %s (UTC).', to_char(lower_at, 'YYYY-MM')));
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION decisioning._make_partition(timestamptz) IS 'Internal: makes the monthly partition of the log that holds a moment. Never called by decide.';
+
+-- Signed events: +1 when seen, -1 when reversed, 0 with a value difference when corrected.
+CREATE TABLE decisioning.outcomes (
+    outcome_id      bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    goal            text        NOT NULL,
+    event_id        text        NOT NULL,
+    customer_id     text        NOT NULL,
+    kind            text        NOT NULL CHECK (kind IN ('event', 'adjustment', 'reversal')),
+    events          smallint    NOT NULL CHECK (events BETWEEN -1 AND 1),
+    value           float8      NOT NULL,
+    occurred_at     timestamptz NOT NULL,
+    recorded_at     timestamptz NOT NULL,
+    decision_id     uuid,
+    outcome_source  text
+);
+CREATE INDEX outcomes_customer_index ON decisioning.outcomes (customer_id, goal, occurred_at);
+COMMENT ON TABLE  decisioning.outcomes IS 'What happened, append-only: sums of events and value over a goal and event are its current truth.';
+COMMENT ON COLUMN decisioning.outcomes.kind IS 'event when first seen, adjustment for a changed value, reversal for an event that did not happen after all.';
+COMMENT ON COLUMN decisioning.outcomes.events IS 'Events this row adds: 1, 0 or -1.';
+COMMENT ON COLUMN decisioning.outcomes.value IS 'Value this row adds.';
+COMMENT ON COLUMN decisioning.outcomes.decision_id IS 'Decision that the sender of the event named, if any. It identifies the customer; credit is by attribution window.';
+
+CREATE TABLE decisioning._outcome_key (
+    goal            text        NOT NULL,
+    event_id        text        NOT NULL,
+    customer_id     text        NOT NULL,
+    value           float8      NOT NULL,
+    occurred_at     timestamptz NOT NULL,
+    reversed        boolean     NOT NULL DEFAULT false,
+    outcome_source  text,
+    PRIMARY KEY (goal, event_id)
+);
+CREATE INDEX _outcome_key_source_index ON decisioning._outcome_key (outcome_source, occurred_at) WHERE outcome_source IS NOT NULL;
+COMMENT ON TABLE decisioning._outcome_key IS 'Internal: current truth per goal and event; makes recording idempotent.';
+
+-- What the learner has not absorbed yet. Rows are written with the decision or outcome and deleted in
+-- the transaction that writes the new learning state: late commits wait, dumps carry them, crashes undo.
+CREATE TABLE decisioning._inbox (
+    campaign        text        NOT NULL,
+    closes_at       timestamptz NOT NULL,
+    decision_id     uuid,
+    outcome_id      bigint,
+    CHECK ((decision_id IS NULL) <> (outcome_id IS NULL))
+);
+CREATE INDEX _inbox_due_index ON decisioning._inbox (campaign, closes_at);
+CREATE UNIQUE INDEX _inbox_decision_index ON decisioning._inbox (decision_id) WHERE decision_id IS NOT NULL;
+CREATE UNIQUE INDEX _inbox_outcome_index ON decisioning._inbox (outcome_id, campaign) WHERE outcome_id IS NOT NULL;
+COMMENT ON TABLE decisioning._inbox IS 'Internal: decisions and outcomes that the learner has yet to absorb, each exactly once.';
+
+CREATE TABLE decisioning._encoder (
+    campaign        text        NOT NULL,
+    encoder_version integer     NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    definition      jsonb       NOT NULL,
+    PRIMARY KEY (campaign, encoder_version)
+);
+COMMENT ON TABLE decisioning._encoder IS 'Internal: how features become numbers, frozen per version.';
+
+CREATE TABLE decisioning._model (
+    campaign        text        NOT NULL,
+    model_version   bigint      NOT NULL,
+    encoder_version integer     NOT NULL,
+    created_at      timestamptz NOT NULL,
+    decisions       bigint      NOT NULL,
+    outcomes        bigint      NOT NULL,
+    layout          jsonb       NOT NULL,
+    coefficients    float8[]    NOT NULL,
+    standard_errors float8[]    NOT NULL,
+    draw_bank       bytea       NOT NULL,
+    PRIMARY KEY (campaign, model_version)
+);
+ALTER TABLE decisioning._model ALTER COLUMN draw_bank SET STORAGE EXTERNAL;
+COMMENT ON TABLE decisioning._model IS 'Internal: model versions; a version lives as long as a decision refers to it.';
+
+CREATE TABLE decisioning._learner (
+    campaign        text        PRIMARY KEY,
+    model_version   bigint      NOT NULL,
+    decisions       bigint      NOT NULL,
+    outcomes        bigint      NOT NULL,
+    linearised      bigint      NOT NULL,
+    statistics      bytea       NOT NULL,
+    learned_at      timestamptz NOT NULL
+);
+ALTER TABLE decisioning._learner ALTER COLUMN statistics SET STORAGE EXTERNAL;
+COMMENT ON TABLE decisioning._learner IS 'Internal: learning state of each campaign: sufficient statistics, and how many decisions and outcomes they hold.';
+COMMENT ON COLUMN decisioning._learner.linearised IS 'Number of decisions at the last re-linearisation from the log.';
+
+-- Composite that decide and its relatives return.
+CREATE TYPE decisioning.decision AS (
+    decision_id     uuid,
+    customer_id     text,
+    campaign        text,
+    treatment_group text,
+    action          text,
+    message         text,
+    offer           text,
+    channel         text,
+    slot            text,
+    dimensions      jsonb,
+    content         jsonb,
+    send_at         timestamptz,
+    propensity      float8,
+    reason          text,
+    customer_reason text,
+    expires_at      timestamptz
+);
+COMMENT ON TYPE decisioning.decision IS 'One decision: what to do for one customer in one campaign now. action is no_send for a decision to stay quiet, and NULL outside of the audience.';

@@ -1,0 +1,96 @@
+-- Decide. Set-returning and composite functions belong into FROM or LATERAL: (decide(…)).* runs once per column,
+-- and a LIMIT above a LATERAL decide still decides for every row below it.
+
+CREATE FUNCTION decisioning.decide(customer_id text, campaign text, context jsonb DEFAULT NULL, strict boolean DEFAULT false)
+RETURNS decisioning.decision
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
+AS 'MODULE_PATHNAME', 'decide_wrapper';
+COMMENT ON FUNCTION decisioning.decide(text, text, jsonb, boolean) IS
+'Decides for one customer: one decision per customer, campaign and calendar day; a second call returns the same row. context overrides features by name for this call. Outside of the audience the action is NULL, or strict raises.';
+
+CREATE FUNCTION decisioning.decide(customer_id bigint, campaign text, context jsonb DEFAULT NULL, strict boolean DEFAULT false)
+RETURNS decisioning.decision
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
+AS 'MODULE_PATHNAME', 'decide_bigint_wrapper';
+COMMENT ON FUNCTION decisioning.decide(bigint, text, jsonb, boolean) IS 'decide for bigint customer ids.';
+
+CREATE FUNCTION decisioning.decide(customer_id uuid, campaign text, context jsonb DEFAULT NULL, strict boolean DEFAULT false)
+RETURNS decisioning.decision
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
+AS 'MODULE_PATHNAME', 'decide_uuid_wrapper';
+COMMENT ON FUNCTION decisioning.decide(uuid, text, jsonb, boolean) IS 'decide for uuid customer ids.';
+
+CREATE FUNCTION decisioning.decide_batch(customer_ids text[], campaign text)
+RETURNS SETOF decisioning.decision
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1000
+AS 'MODULE_PATHNAME', 'decide_batch_wrapper';
+COMMENT ON FUNCTION decisioning.decide_batch(text[], text) IS 'decide for many customers in the caller''s transaction, in the order given.';
+
+CREATE FUNCTION decisioning._decide_chunk(customer_ids text[], campaign text, OUT decided bigint, OUT open bigint, OUT outside bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000
+AS 'MODULE_PATHNAME', '_decide_chunk_wrapper';
+COMMENT ON FUNCTION decisioning._decide_chunk(text[], text) IS 'Internal: decides for many customers and only counts: new decisions, those already open, customers outside of the audience.';
+
+CREATE FUNCTION decisioning._audience_statement(campaign text, chunk_size integer) RETURNS text
+LANGUAGE c STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', '_audience_statement_wrapper';
+COMMENT ON FUNCTION decisioning._audience_statement(text, integer) IS 'Internal: statement that reads the audience in chunks of customer ids, in their order, with the rights of whoever runs it.';
+
+-- No SET clause: it would forbid COMMIT. Hence every name is qualified.
+CREATE PROCEDURE decisioning.decide_all(campaign text, chunk_size integer DEFAULT 10000)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    chunk record;
+    counts record;
+    seen bigint := 0;
+    decided bigint := 0;
+    reported timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    FOR chunk IN EXECUTE decisioning._audience_statement(campaign, chunk_size) LOOP
+        SELECT * INTO counts FROM decisioning._decide_chunk(chunk.customer_ids, campaign);
+        COMMIT;
+        seen := seen OPERATOR(pg_catalog.+) pg_catalog.cardinality(chunk.customer_ids);
+        decided := decided OPERATOR(pg_catalog.+) counts.decided;
+        IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) reported OPERATOR(pg_catalog.>) '5 seconds'::pg_catalog.interval THEN
+            reported := pg_catalog.clock_timestamp();
+            RAISE NOTICE 'decide_all: % of % customers, % new decisions', seen, chunk.customers, decided;
+        END IF;
+    END LOOP;
+    RAISE NOTICE 'decide_all: % customers in the audience, % new decisions', seen, decided;
+END $$;
+COMMENT ON PROCEDURE decisioning.decide_all(text, integer) IS
+'Decides for the whole audience in chunks, committing each. Cancel it at any time and call it again: customers with an open decision keep it. Call it outside of a transaction block.';
+
+CREATE FUNCTION decisioning.preview(customer_id text, campaign text, context jsonb DEFAULT NULL)
+RETURNS TABLE (action text, candidate boolean, removed_by text, probability float8, uplift float8, propensity float8, treatment_group text)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 50
+AS 'MODULE_PATHNAME', 'preview_wrapper';
+COMMENT ON FUNCTION decisioning.preview(text, text, jsonb) IS
+'Shows every action for one customer as decide would see it now: estimated probability of the goal, uplift over no-send, propensity in the customer''s group, or what removed it. Writes nothing.';
+
+CREATE FUNCTION decisioning.explain(decision_id uuid)
+RETURNS TABLE (step integer, subject text, explanation text, number float8)
+LANGUAGE c STABLE PARALLEL SAFE COST 10000 ROWS 20
+AS 'MODULE_PATHNAME', 'explain_wrapper';
+COMMENT ON FUNCTION decisioning.explain(uuid) IS 'Says why a decision came out as it did: group, candidates, propensity, and which features spoke for the action.';
+
+CREATE FUNCTION decisioning.replay(decision_id uuid)
+RETURNS TABLE (matches boolean, action text, replayed_action text, propensity float8, replayed_propensity float8, replayed_propensities float8[])
+LANGUAGE c STABLE PARALLEL SAFE COST 10000 ROWS 1
+AS 'MODULE_PATHNAME', 'replay_wrapper';
+COMMENT ON FUNCTION decisioning.replay(uuid) IS 'Repeats a logged choice from the log alone and compares.';
+
+CREATE FUNCTION decisioning._now() RETURNS timestamptz
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', '_now_wrapper';
+COMMENT ON FUNCTION decisioning._now() IS 'Internal: the time of the transaction, or decisioning.simulated_now.';
+
+CREATE VIEW decisioning.open_decisions AS
+SELECT d.decision_id, d.customer_id, d.campaign, d.treatment_group, d.action, a.message, a.offer, a.channel, a.slot,
+       a.dimensions, d.content, d.send_at, d.propensity, d.reason, a.customer_reason, d.expires_at, d.decided_at
+FROM decisioning._assignment s
+JOIN decisioning.decisions d ON d.decision_id = s.decision_id
+LEFT JOIN decisioning.actions a ON a.campaign = d.campaign AND a.action = d.action
+WHERE s.period_ends_at > decisioning._now();
+COMMENT ON VIEW decisioning.open_decisions IS 'Decisions of the current decision period, no-send included: what dbt models and reverse ETL select from.';

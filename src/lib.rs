@@ -1,0 +1,41 @@
+//! `decisioning`: a decision engine inside Postgres.
+//!
+//! `api` is the SQL surface, one file per capability; `pg` is the boundary to Postgres and holds all
+//! `unsafe`; the algorithms live in the pure crate `decisioning-core`; the schema is `sql/*.sql`.
+
+// Errors are reports with SQLSTATE, DETAIL and HINT; they are rare and leave the hot path at once.
+#![allow(clippy::result_large_err)]
+
+use pgrx::prelude::*;
+
+mod api;
+#[allow(unsafe_code)]
+mod pg;
+
+pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../sql/10_configuration.sql", name = "configuration");
+extension_sql_file!("../sql/20_state.sql", name = "state", requires = ["configuration"]);
+extension_sql_file!("../sql/30_identity.sql", name = "identity", requires = ["state"]);
+extension_sql_file!("../sql/40_configure.sql", name = "configure", requires = ["identity"]);
+extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["configure"]);
+extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["decide"]);
+extension_sql_file!("../sql/70_learn.sql", name = "learn", requires = ["record"]);
+extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["learn"]);
+extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["measure"], finalize);
+
+#[pg_guard]
+#[allow(non_snake_case)]
+pub extern "C-unwind" fn _PG_init() {
+    pg::settings::register();
+}
+
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

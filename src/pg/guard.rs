@@ -1,0 +1,103 @@
+//! Who a statement runs as.
+//!
+//! Statements on the user's relations run as the caller, so privileges and row-level security hold.
+//! Statements on our tables run as the owner of the extension, inside [`as_owner`]; callers have no rights
+//! there. No statement mixes both.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+
+use super::error::{Error, Result};
+
+thread_local! {
+    /// Owner of our tables. It can only change by REASSIGN OWNED, so it is re-read whenever the role is gone.
+    static OWNER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+}
+
+/// Runs `f` as the owner of the extension with a pinned search path.
+///
+/// On an ERROR that unwinds, (sub)transaction abort restores user and settings; on any ordinary return the guard does.
+pub fn as_owner<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _guard = OwnerGuard::enter()?;
+    f()
+}
+
+struct OwnerGuard {
+    user: pg_sys::Oid,
+    context: i32,
+    settings_level: i32,
+}
+
+impl OwnerGuard {
+    fn enter() -> Result<Self> {
+        let owner = owner()?;
+        // SAFETY: plain reads and writes of backend state on the backend's only thread; the out-pointers are
+        // valid for the call; the setting's name and value are NUL-terminated.
+        unsafe {
+            let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+            let settings_level = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"search_path".as_ptr(),
+                c"pg_catalog, pg_temp".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            Ok(OwnerGuard { user, context, settings_level })
+        }
+    }
+}
+
+impl Drop for OwnerGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return; // an ERROR: abort processing restores both
+        }
+        // SAFETY: values came from the matching calls in `enter`; nesting is that of Rust scopes.
+        unsafe {
+            pg_sys::AtEOXact_GUC(false, self.settings_level);
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
+    }
+}
+
+fn owner() -> Result<pg_sys::Oid> {
+    if let Some(owner) = OWNER.get() {
+        return Ok(owner);
+    }
+    // SAFETY: catalogue look-ups inside a transaction; the tuple is released after its one field is read.
+    let owner = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"decisioning".as_ptr(), true);
+        let table = pg_sys::get_relname_relid(c"campaigns".as_ptr(), schema);
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, pg_sys::Datum::from(table));
+        if tuple.is_null() {
+            None
+        } else {
+            let class = pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_class;
+            let owner = (*class).relowner;
+            pg_sys::ReleaseSysCache(tuple);
+            Some(owner)
+        }
+    };
+    let owner = owner.ok_or_else(|| {
+        Error::missing("relation decisioning.campaigns is missing").hint("Run CREATE EXTENSION decisioning.")
+    })?;
+    OWNER.set(Some(owner));
+    Ok(owner)
+}
+
+/// Name of the role that asked, before any switch of ours: `SET ROLE` counts, SECURITY DEFINER does not.
+pub fn caller_name() -> String {
+    // SAFETY: GetOuterUserId has no preconditions; GetUserNameFromId(.., false) raises for an unknown id and
+    // returns a palloc'd NUL-terminated string.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(pg_sys::GetOuterUserId(), false);
+        std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}

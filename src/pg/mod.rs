@@ -1,0 +1,9 @@
+//! The boundary to Postgres. All `unsafe` of the extension is here; nothing here knows the product.
+
+pub mod composite;
+pub mod error;
+pub mod guard;
+pub mod interrupt;
+pub mod query;
+pub mod relation;
+pub mod settings;

@@ -1,0 +1,63 @@
+//! Settings, and the one clock of the extension.
+
+use std::ffi::CString;
+
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+use super::error::{Error, Result};
+use super::query;
+
+static SIMULATED_NOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+pub fn register() {
+    GucRegistry::define_string_guc(
+        c"decisioning.simulated_now",
+        c"Time that the extension takes for now, for simulations and tests.",
+        c"Empty uses the start of the transaction. Only superusers may set it.",
+        &SIMULATED_NOW,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    // SAFETY: the prefix is a NUL-terminated constant and all our settings are defined by now.
+    unsafe {
+        #[cfg(feature = "pg14")]
+        pg_sys::EmitWarningsOnPlaceholders(c"decisioning".as_ptr());
+        #[cfg(not(feature = "pg14"))]
+        pg_sys::MarkGUCPrefixReserved(c"decisioning".as_ptr());
+    }
+}
+
+/// Now, in microseconds since the Unix epoch: the start of the transaction, or `decisioning.simulated_now`.
+pub fn now_micros() -> Result<i64> {
+    match SIMULATED_NOW.get().filter(|text| !text.is_empty()) {
+        None => {
+            // SAFETY: no preconditions inside a transaction.
+            let at = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+            Ok(at + POSTGRES_EPOCH_MICROS)
+        }
+        Some(text) => {
+            let text = text.to_string_lossy().into_owned();
+            let micros = query::read_one(
+                "SELECT (extract(epoch FROM $1::timestamptz) * 1000000)::bigint",
+                &[text.as_str().into()],
+                |row| row.value::<i64>(1),
+            )?;
+            micros.ok_or_else(|| Error::invalid("decisioning.simulated_now is not a time"))
+        }
+    }
+}
+
+/// 2000-01-01, where Postgres starts to count, in microseconds since 1970-01-01.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// A moment as Postgres stores it.
+pub fn timestamp(micros: i64) -> Result<TimestampWithTimeZone> {
+    TimestampWithTimeZone::try_from(micros - POSTGRES_EPOCH_MICROS)
+        .map_err(|_| Error::invalid(format!("time {micros} is out of range")))
+}
+
+/// Microseconds since the Unix epoch of a moment that Postgres stored.
+pub fn micros(at: TimestampWithTimeZone) -> i64 {
+    i64::from(at) + POSTGRES_EPOCH_MICROS
+}
