@@ -112,11 +112,13 @@ CREATE TABLE decisioning.campaign_goals (
     goal                text        NOT NULL,
     value               float8      CHECK (value <> 'NaN' AND value NOT IN ('Infinity', '-Infinity')),
     attribution_window  interval    NOT NULL DEFAULT '7 days' CHECK (attribution_window > '0' AND attribution_window <= '366 days'),
+    attribution_seconds float8      GENERATED ALWAYS AS (pg_catalog.date_part('epoch', attribution_window)) STORED,
     epoch               bigint      NOT NULL,
     PRIMARY KEY (campaign, goal)
 );
 COMMENT ON TABLE  decisioning.campaign_goals IS 'Goals that a campaign works for.';
 COMMENT ON COLUMN decisioning.campaign_goals.value IS 'Worth of one event; NULL takes the value of the event itself.';
+COMMENT ON COLUMN decisioning.campaign_goals.attribution_seconds IS 'The window in seconds (a day is 24 hours, a month 30 days), so that it does not depend on the session''s time zone.';
 COMMENT ON COLUMN decisioning.campaign_goals.attribution_window IS 'Events in [decided_at, decided_at + window) count for a decision.';
 
 CREATE TABLE decisioning.outcome_sources (

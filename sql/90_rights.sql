@@ -1,1 +1,71 @@
+-- Rights: nothing for PUBLIC. EXECUTE is granted per level by grant_rights; the functions themselves read and write our
+-- tables as the owner, so nobody needs rights to write a table.
 
+REVOKE ALL ON ALL TABLES IN SCHEMA decisioning FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA decisioning FROM PUBLIC;
+REVOKE ALL ON ALL PROCEDURES IN SCHEMA decisioning FROM PUBLIC;
+
+CREATE FUNCTION decisioning._rights() RETURNS TABLE (level text, functions text[], relations text[])
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    VALUES
+    ('reader',
+     ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', '_now', '_difference', '_chi_square', '_coefficient_names'],
+     ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'decisions', 'outcomes',
+           'open_decisions', 'models', 'coefficients', 'lift', 'group_balance']),
+    ('operator',
+     ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_statement', 'record_outcome', 'record_outcomes'],
+     ARRAY[]::text[]),
+    ('manager',
+     ARRAY['create_campaign', 'start_campaign', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
+           'approve_action', 'pause_action', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
+           'import_decisions', 'learn', 'rebuild_model', 'maintain'],
+     ARRAY[]::text[])
+$$;
+COMMENT ON FUNCTION decisioning._rights() IS 'Internal: what each level of rights may execute and read.';
+
+CREATE FUNCTION decisioning.grant_rights(role_name name, level text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    granted record;
+    routine regprocedure;
+    relation text;
+BEGIN
+    IF role_name IS NULL OR level IS NULL THEN
+        RAISE EXCEPTION 'arguments of grant_rights must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    SELECT r.* INTO granted FROM decisioning._rights() r WHERE r.level = grant_rights.level;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'unknown level of rights "%"', level
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Levels are reader, operator and manager.';
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA decisioning TO %I', role_name);
+    FOR routine IN SELECT p.oid::regprocedure FROM pg_proc p
+                   WHERE p.pronamespace = 'decisioning'::regnamespace AND p.proname = ANY (granted.functions) LOOP
+        EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', routine, role_name);
+    END LOOP;
+    FOREACH relation IN ARRAY granted.relations LOOP
+        EXECUTE format('GRANT SELECT ON decisioning.%I TO %I', relation, role_name);
+    END LOOP;
+END $$;
+REVOKE ALL ON FUNCTION decisioning._rights() FROM PUBLIC;
+REVOKE ALL ON FUNCTION decisioning.grant_rights(name, text) FROM PUBLIC;
+COMMENT ON FUNCTION decisioning.grant_rights(name, text) IS
+'Grants a role one level of rights: reader (views, log, explain, replay, lift), operator (decide and record outcomes) or manager (configure and learn). Levels do not include each other; grant several.';
+
+-- pg_dump carries only the extension tables that are registered here. Monthly partitions are made at run time and are
+-- ordinary tables to it.
+DO $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY[
+        'epochs', 'epochs_epoch_seq', 'campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources',
+        '_assignment', 'decisions_default', 'outcomes', 'outcomes_outcome_id_seq', '_outcome_key', '_inbox', '_encoder',
+        '_model', '_learner'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('decisioning.%I', relation)::pg_catalog.regclass, '');
+    END LOOP;
+END $$;

@@ -1,0 +1,33 @@
+//! The SQL surface, one file per capability. Each function decodes its arguments, calls `core` and encodes the
+//! result; the declarations are in `sql/`.
+
+mod campaign;
+mod configure;
+mod context;
+mod decide;
+mod evaluate;
+mod explain;
+mod identity;
+mod import;
+mod learn;
+mod measure;
+mod model;
+mod outcome;
+mod source;
+
+use pgrx::prelude::*;
+
+use crate::pg::error::Result;
+use crate::pg::settings;
+
+/// Now, as the extension sees it.
+fn now() -> Result<TimestampWithTimeZone> {
+    settings::timestamp(settings::now_micros()?)
+}
+
+#[pg_extern(sql = false)]
+fn _now() -> std::result::Result<TimestampWithTimeZone, ErrorReport> {
+    Ok(now()?)
+}
+
+use pgrx::pg_sys::panic::ErrorReport;

@@ -114,9 +114,8 @@ pub fn stream<T>(
     mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
     mut consume: impl FnMut(Vec<T>) -> Result<()>,
 ) -> Result<()> {
-    let name = Spi::connect(|client| -> Result<String> {
-        Ok(client.try_open_cursor(sql, arguments)?.detach_into_name())
-    })?;
+    let name =
+        Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })?;
     loop {
         interrupt::check();
         let batch = Spi::connect(|client| -> Result<Vec<T>> {

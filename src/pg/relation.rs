@@ -1,6 +1,11 @@
 //! The user's relations: named by schema and name, looked at afresh for every statement.
 
+use std::collections::hash_map::DefaultHasher;
+use std::ffi::CString;
+use std::hash::{Hash, Hasher};
+
 use pgrx::prelude::*;
+use pgrx::PgTupleDesc;
 
 use super::error::{Error, Result};
 use super::query;
@@ -17,12 +22,17 @@ pub struct RelationName {
 pub struct Column {
     pub name: String,
     pub kind: ColumnKind,
+    /// Type as SQL writes it, without modifiers.
+    pub type_name: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ColumnKind {
     Numeric,
     Boolean,
+    /// date or timestamp: taken as UTC, so that it does not depend on the session.
+    LocalTime,
+    /// timestamptz
     Time,
     Text,
     /// Arrays, json, bytea, geometry: not usable as a feature.
@@ -36,7 +46,9 @@ impl RelationName {
             "SELECT n.nspname::text, c.relname::text, c.relpersistence = 't', c.relkind::text
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
             &[relation.into()],
-            |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?, row.value::<bool>(3)?, row.value::<String>(4)?)),
+            |row| {
+                Ok((row.value::<String>(1)?, row.value::<String>(2)?, row.value::<bool>(3)?, row.value::<String>(4)?))
+            },
         )?;
         let Some((schema, name, temporary, kind)) = found else {
             return Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, "relation does not exist"));
@@ -70,16 +82,20 @@ impl RelationName {
     pub fn columns(&self) -> Result<Vec<Column>> {
         let columns = query::read(
             "SELECT a.attname::text,
-                    CASE WHEN coalesce(b.typcategory, t.typcategory) = 'N' THEN 'n'
-                         WHEN coalesce(b.typcategory, t.typcategory) = 'B' THEN 'b'
-                         WHEN coalesce(b.oid, t.oid) IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype) THEN 't'
-                         WHEN coalesce(b.typcategory, t.typcategory) IN ('S', 'E') OR coalesce(b.oid, t.oid) = 'uuid'::regtype THEN 's'
-                         ELSE 'o' END
+                    CASE WHEN b.type IN ('int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'money') THEN 'n'
+                         WHEN b.type = 'bool' THEN 'b'
+                         WHEN b.type IN ('date', 'timestamp') THEN 'd'
+                         WHEN b.type = 'timestamptz' THEN 't'
+                         WHEN b.category IN ('S', 'E') OR b.type = 'uuid' THEN 's'
+                         ELSE 'o' END,
+                    pg_catalog.format_type(a.atttypid, NULL)
              FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-             LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+             CROSS JOIN LATERAL (
+                 SELECT coalesce(d.typname, t.typname)::text AS type, coalesce(d.typcategory, t.typcategory) AS category
+                 FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_type d ON d.oid = t.typbasetype AND t.typtype = 'd') b
              WHERE n.nspname = $1 AND c.relname = $2
              ORDER BY a.attnum",
             &[self.schema.as_str().into(), self.name.as_str().into()],
@@ -87,11 +103,12 @@ impl RelationName {
                 let kind = match row.value::<String>(2)?.as_str() {
                     "n" => ColumnKind::Numeric,
                     "b" => ColumnKind::Boolean,
+                    "d" => ColumnKind::LocalTime,
                     "t" => ColumnKind::Time,
                     "s" => ColumnKind::Text,
                     _ => ColumnKind::Other,
                 };
-                Ok(Column { name: row.value(1)?, kind })
+                Ok(Column { name: row.value(1)?, kind, type_name: row.value(3)? })
             },
         )?;
         if columns.is_empty() {
@@ -103,6 +120,35 @@ impl RelationName {
             .hint("Restore or rename the relation, or point the configuration to another one."));
         }
         Ok(columns)
+    }
+
+    /// A number that changes when the relation behind the name gets other columns or types, or is another relation.
+    /// Cheap enough for every call. `None` if there is no such relation.
+    pub fn shape(&self) -> Option<u64> {
+        let (schema, name) = (CString::new(self.schema.as_str()).ok()?, CString::new(self.name.as_str()).ok()?);
+        let mut hasher = DefaultHasher::new();
+        // SAFETY: both names are NUL-terminated; a lock is taken before the relation is opened and held to the end of
+        // the transaction, so its descriptor stays valid while we read it; it is closed again.
+        unsafe {
+            let namespace = pg_sys::LookupExplicitNamespace(schema.as_ptr(), true);
+            let oid = pg_sys::get_relname_relid(name.as_ptr(), namespace);
+            if oid == pg_sys::InvalidOid {
+                return None;
+            }
+            let relation = pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            if relation.is_null() {
+                return None;
+            }
+            oid.to_u32().hash(&mut hasher);
+            let descriptor = PgTupleDesc::from_pg_copy((*relation).rd_att);
+            for attribute in descriptor.iter() {
+                attribute.name().hash(&mut hasher);
+                attribute.atttypid.to_u32().hash(&mut hasher);
+                attribute.attisdropped.hash(&mut hasher);
+            }
+            pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        }
+        Some(hasher.finish())
     }
 
     /// The column called `name`.
@@ -120,10 +166,6 @@ impl RelationName {
 
 pub fn quote_identifier(name: &str) -> String {
     pgrx::spi::quote_identifier(name)
-}
-
-pub fn quote_literal(text: &str) -> String {
-    pgrx::spi::quote_literal(text)
 }
 
 /// Checks that `predicate` is one boolean expression over the relation, by planning it as the caller.

@@ -67,9 +67,7 @@ fn weigh(rule: &Rule<'_>, candidates: &[Option<usize>]) -> (Vec<f64>, [u16; DRAW
             best = policy.best(encoded, candidates);
             let mut wins = vec![0_u32; n];
             best.iter().for_each(|at| wins[usize::from(*at)] += 1);
-            wins.iter()
-                .map(|wins| (1.0 - floor) * f64::from(*wins) / DRAWS as f64 + floor / n as f64)
-                .collect()
+            wins.iter().map(|wins| (1.0 - floor) * f64::from(*wins) / DRAWS as f64 + floor / n as f64).collect()
         }
     };
     (propensities, best)

@@ -64,7 +64,11 @@ pub fn next_slot(at: i64, zone: &str, slot: Option<&str>) -> Result<i64, PeriodE
     if from <= now.time() && now.time() < to {
         return Ok(at);
     }
-    let day = if now.time() <= from { now.date() } else { now.date().checked_add(1.day()).map_err(|_| PeriodError::OutOfRange)? };
+    let day = if now.time() <= from {
+        now.date()
+    } else {
+        now.date().checked_add(1.day()).map_err(|_| PeriodError::OutOfRange)?
+    };
     let start = day.to_datetime(from).to_zoned(now.time_zone().clone()).map_err(|_| PeriodError::OutOfRange)?;
     Ok(start.timestamp().as_microsecond())
 }

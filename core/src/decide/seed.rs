@@ -47,6 +47,11 @@ impl Salt {
         self.hash("profile", "", 0) as u64
     }
 
+    /// 128 bits that stand for a text where keeping the text would cost too much.
+    pub fn fingerprint(&self, text: &str) -> u128 {
+        self.hash("fingerprint", text, 0)
+    }
+
     /// Time-ordered uuid (RFC 9562, version 7): milliseconds since the Unix epoch, then bits that follow from the
     /// salt, the customer and the ordinal.
     pub fn decision_id(&self, customer: &str, ordinal: i64, millis: u64) -> [u8; 16] {

@@ -30,11 +30,19 @@ pub struct Feature {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FeatureKind {
     /// `(x − center) / scale`, clipped; median and normal-consistent interquartile range of the audience.
-    Numeric { center: f64, scale: f64 },
+    Numeric {
+        center: f64,
+        scale: f64,
+    },
     /// A date or time: its age in days, standardised like a numeric.
-    Age { center: f64, scale: f64 },
+    Age {
+        center: f64,
+        scale: f64,
+    },
     Boolean,
-    Category { levels: Vec<String> },
+    Category {
+        levels: Vec<String>,
+    },
 }
 
 impl Feature {
@@ -118,7 +126,10 @@ mod tests {
             features: vec![
                 Feature { name: "age".into(), kind: FeatureKind::Numeric { center: 40.0, scale: 10.0 } },
                 Feature { name: "member".into(), kind: FeatureKind::Boolean },
-                Feature { name: "city".into(), kind: FeatureKind::Category { levels: vec!["Bern".into(), "Rom".into()] } },
+                Feature {
+                    name: "city".into(),
+                    kind: FeatureKind::Category { levels: vec!["Bern".into(), "Rom".into()] },
+                },
             ],
         }
     }

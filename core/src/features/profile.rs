@@ -180,7 +180,10 @@ mod tests {
     fn levels_are_the_most_frequent_and_bounded() {
         let mut profile = Profile::new(vec![("city".into(), Declared::Category)], 1);
         for i in 0..30_000_u32 {
-            profile.add(vec![Value::Text(format!("c{}", (f64::from(i) * 0.618).fract().powi(3).mul_add(400.0, 0.0) as u32))]);
+            profile.add(vec![Value::Text(format!(
+                "c{}",
+                (f64::from(i) * 0.618).fract().powi(3).mul_add(400.0, 0.0) as u32
+            ))]);
         }
         let FeatureKind::Category { levels } = &profile.encoder().features[0].kind else { panic!() };
         assert_eq!(levels.len(), LEVELS);

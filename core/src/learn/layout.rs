@@ -67,10 +67,7 @@ impl Layout {
             for (dimension, level) in dimensions {
                 levels.insert((dimension.clone(), level.clone()));
                 for (other_dimension, other) in dimensions.iter().filter(|(other, _)| *other > dimension) {
-                    together.insert((
-                        (dimension.clone(), level.clone()),
-                        (other_dimension.clone(), other.clone()),
-                    ));
+                    together.insert(((dimension.clone(), level.clone()), (other_dimension.clone(), other.clone())));
                 }
             }
         }

@@ -9,8 +9,14 @@ use super::statistics::Statistics;
 /// Newton steps at most; from a cold start on separable data about a dozen are taken.
 const STEPS: usize = 50;
 
-/// Converged when a full step would lower the objective by less than this share of it.
+/// Converged when a full step would lower the objective by at most this share of it.
 const TOLERANCE: f64 = 1e-10;
+
+/// A step must win this share of what its slope promises (Armijo), or it is halved.
+const SUFFICIENT: f64 = 1e-4;
+
+/// Halvings end here; a convex objective that still does not fall cannot be told from rounding.
+const SMALLEST_STEP: f64 = 1e-9;
 
 /// A decision whose window has closed.
 #[derive(Clone, Debug)]
@@ -18,7 +24,7 @@ pub struct Observed {
     pub encoded: Vec<f32>,
     /// Index of the arm; `None` is no-send.
     pub arm: Option<u32>,
-    /// 1 / overlap.
+    /// 1 / overlap; not negative.
     pub weight: f64,
     /// 1 if a counting event fell into the window, else 0.
     pub reward: f64,
@@ -30,6 +36,13 @@ pub enum FitError<E> {
     /// The precision matrix is not positive definite even with jitter, or a number is not finite.
     #[error("the normal equations cannot be solved")]
     Singular,
+    /// A row has an arm that was not given, another number of columns than the layout, a number that is not finite, a
+    /// negative weight or a reward outside 0..=1; or the sums or the start have another length than the layout.
+    #[error("the rows or sums do not fit the layout of the model")]
+    Mismatch,
+    /// The mode was not reached; nothing should be kept of this fit.
+    #[error("the model did not converge")]
+    NotConverged,
     /// Reading the rows failed.
     #[error(transparent)]
     Rows(E),
@@ -43,9 +56,10 @@ pub struct Posterior {
 }
 
 impl Posterior {
-    /// The posterior given the sums so far: (P + Λ) mean = P m + b.
+    /// The posterior given the sums so far: (P + Λ) mean = P m + b. `None` if that cannot be solved or the sums have
+    /// another length than the layout.
     pub fn of(layout: &Layout, statistics: &Statistics) -> Option<Self> {
-        Quadratic::new(layout, statistics).solve()
+        (statistics.len() == layout.len()).then(|| Quadratic::new(layout, statistics).solve()).flatten()
     }
 
     /// Posterior standard deviation of every coefficient.
@@ -88,13 +102,19 @@ impl Quadratic {
     }
 
     fn value(&self, at: &[f64]) -> f64 {
+        let linear: f64 = self.linear.iter().zip(at).map(|(q, x)| q * x).sum();
+        self.half_square(at) - linear
+    }
+
+    /// ½ xᵀQx: what the full step x to the minimum gains.
+    fn half_square(&self, x: &[f64]) -> f64 {
         let mut value = 0.0;
-        for i in 0..at.len() {
-            let mut row = 0.5 * self.precision[(i, i)] * at[i];
+        for i in 0..x.len() {
+            let mut row = 0.5 * self.precision[(i, i)] * x[i];
             for j in 0..i {
-                row += self.precision[(i, j)] * at[j];
+                row += self.precision[(i, j)] * x[j];
             }
-            value += at[i] * (row - self.linear[i]);
+            value += x[i] * row;
         }
         value
     }
@@ -132,11 +152,23 @@ struct Pass<'a> {
     statistics: Statistics,
     log_likelihood: f64,
     row: Vec<(u32, f64)>,
+    /// False once a row did not fit.
+    fits: bool,
 }
 
 impl Pass<'_> {
     fn add(&mut self, observed: &Observed) {
-        let arm = observed.arm.and_then(|arm| self.arms.get(arm as usize));
+        let arm = observed.arm.map(|arm| self.arms.get(arm as usize));
+        // An unknown arm must not pass for a no-send.
+        self.fits &= arm != Some(None)
+            && observed.encoded.len() == self.layout.columns.len()
+            && observed.encoded.iter().all(|x| x.is_finite())
+            && (0.0..=f64::MAX).contains(&observed.weight)
+            && (0.0..=1.0).contains(&observed.reward);
+        if !self.fits {
+            return;
+        }
+        let arm = arm.flatten();
         self.layout.design(&observed.encoded, arm, &mut self.row);
         let eta: f64 = self.row.iter().map(|(i, x)| self.at[*i as usize] * x).sum();
         let p = 1.0 / (1.0 + (-eta).exp());
@@ -152,13 +184,15 @@ fn log_one_plus_exp(x: f64) -> f64 {
 }
 
 /// Finds the posterior mode of prior + `closed` (linearised before) + the exact likelihood of new rows, and returns
-/// the sums of the new rows linearised at that mode.
+/// the sums of the new rows linearised at that mode. The posterior of `closed` and these sums is one more Newton step
+/// away, so its mean is as exact as rounding allows.
 ///
 /// `rows` hands every new row to its argument, once per call, the same each time; it is called once per Newton step
-/// and once per halving. Steps are halved until the objective falls, so it cannot diverge.
+/// and once per halving. Steps are halved until the objective falls enough (Nocedal and Wright, Numerical
+/// Optimization, §3.1), so it cannot diverge or cycle.
 ///
 /// # Errors
-/// [`FitError::Singular`], or what `rows` returned.
+/// [`FitError`], or what `rows` returned.
 pub fn fit<E>(
     layout: &Layout,
     arms: &[Arm],
@@ -166,6 +200,9 @@ pub fn fit<E>(
     start: &[f64],
     mut rows: impl FnMut(&mut dyn FnMut(&Observed)) -> Result<(), E>,
 ) -> Result<Statistics, FitError<E>> {
+    if closed.len() != layout.len() || start.len() != layout.len() {
+        return Err(FitError::Mismatch);
+    }
     let quadratic = Quadratic::new(layout, closed);
     let mut pass = |at: &[f64]| -> Result<(Statistics, f64), FitError<E>> {
         let mut pass = Pass {
@@ -175,40 +212,43 @@ pub fn fit<E>(
             statistics: Statistics::new(layout.len()),
             log_likelihood: 0.0,
             row: Vec::new(),
+            fits: true,
         };
         rows(&mut |observed| pass.add(observed)).map_err(FitError::Rows)?;
+        if !pass.fits {
+            return Err(FitError::Mismatch);
+        }
         let objective = quadratic.value(at) - pass.log_likelihood;
         Ok((pass.statistics, objective))
     };
 
     let mut at = start.to_vec();
     let (mut statistics, mut objective) = pass(&at)?;
+    if !objective.is_finite() {
+        return Err(FitError::Singular);
+    }
     for _ in 0..STEPS {
         let mut sums = statistics.clone();
         sums.merge(closed);
-        let target = Posterior::of(layout, &sums).ok_or(FitError::Singular)?.mean;
+        let local = Quadratic::new(layout, &sums);
+        let target = local.solve().ok_or(FitError::Singular)?.mean;
+        let step: Vec<f64> = target.iter().zip(&at).map(|(target, at)| target - at).collect();
+        let gain = local.half_square(&step);
+        if gain <= TOLERANCE * (1.0 + objective.abs()) {
+            return Ok(statistics);
+        }
         let mut share = 1.0;
-        let improved = loop {
-            let candidate: Vec<f64> = at.iter().zip(&target).map(|(a, t)| a + share * (t - a)).collect();
+        (at, statistics, objective) = loop {
+            let candidate: Vec<f64> = at.iter().zip(&step).map(|(at, step)| at + share * step).collect();
             let (found, value) = pass(&candidate)?;
-            if value <= objective {
-                break Some((candidate, found, value));
+            if value <= objective - SUFFICIENT * share * 2.0 * gain {
+                break (candidate, found, value);
             }
             share *= 0.5;
-            if share < 1e-6 {
-                break None;
+            if share < SMALLEST_STEP {
+                return Err(FitError::NotConverged);
             }
         };
-        let Some((candidate, found, value)) = improved else { break };
-        let gain = objective - value;
-        (at, statistics, objective) = (candidate, found, value);
-        if gain <= TOLERANCE * (1.0 + objective.abs()) {
-            break;
-        }
     }
-    if objective.is_finite() {
-        Ok(statistics)
-    } else {
-        Err(FitError::Singular)
-    }
+    Err(FitError::NotConverged)
 }

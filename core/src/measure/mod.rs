@@ -6,4 +6,4 @@ mod proportion;
 
 pub use balance::chi_square;
 pub use policy_value::{PolicyEstimate, PolicyValue};
-pub use proportion::{difference, Difference, Moments};
+pub use proportion::{difference, minimum_detectable_difference, Difference, Moments};

@@ -62,6 +62,14 @@ pub fn difference(treated: Moments, control: Moments, confidence: f64) -> Option
     })
 }
 
+/// Smallest difference of two proportions near `base` that groups of these sizes detect with 80 % power at the 5 %
+/// level, two-sided: (z₀.₉₇₅ + z₀.₈) √(p(1−p)(1/n + 1/m)). `None` for empty groups.
+pub fn minimum_detectable_difference(base: f64, treated: f64, control: f64) -> Option<f64> {
+    let normal = Normal::standard();
+    let z = normal.inverse_cdf(0.975) + normal.inverse_cdf(0.8);
+    (treated >= 1.0 && control >= 1.0).then(|| z * (base * (1.0 - base) * (1.0 / treated + 1.0 / control)).sqrt())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +89,14 @@ mod tests {
         assert!((d.lower - (0.03 - 1.959_963_984_540_054 * se)).abs() < 1e-9);
         let (relative, lower, upper) = d.relative.unwrap();
         assert!((relative - 1.0 / 3.0).abs() < 1e-12 && lower < relative && relative < upper);
+    }
+
+    #[test]
+    fn minimum_detectable_difference_matches_the_textbook() {
+        // (1.95996 + 0.84162) * sqrt(.1 * .9 * 2 / 1000)
+        let found = minimum_detectable_difference(0.1, 1000.0, 1000.0).unwrap();
+        assert!((found - 0.037_586_9).abs() < 1e-6, "{found}");
+        assert_eq!(minimum_detectable_difference(0.1, 0.0, 10.0), None);
     }
 
     #[test]

@@ -1,0 +1,274 @@
+//! Which records are one person: links of shared identifiers, best first, under limits.
+//!
+//! Identifiers are taken in order of priority. A person *holds* values, at most `identity_limit` of each identifier.
+//! Each value goes to the person of the oldest record that has it and room for it, and joins the other records that
+//! have it, unless the person so made would hold more than a limit allows: then that link is dropped, not the persons
+//! merged. Since stronger identifiers come first, a weak link never undoes a strong one.
+//!
+//! A value that would bring together a crowd (a kiosk, a call centre's number) tells nothing about any of them: it joins
+//! nobody and identifies nobody. So does a value that more records share than `record_limit`.
+
+use super::order::Order;
+use super::records::{Column, Records};
+use super::{Rule, Standing};
+
+/// Nobody: the owner of a value that identifies no one.
+pub const NOBODY: u32 = u32::MAX;
+
+/// Links and persons found.
+pub struct Clustering {
+    /// Oldest record of the person that each record belongs to.
+    pub oldest: Vec<u32>,
+    /// By column and value: a record of the person who holds it, or [`NOBODY`].
+    pub owners: Vec<Vec<u32>>,
+    /// Links that made the persons, best first: a spanning forest of the records.
+    pub links: Vec<Link>,
+    /// What was not linked.
+    pub dropped: Vec<Dropped>,
+}
+
+/// Two records that were joined because both have a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub column: u32,
+    pub value: u32,
+    pub older: u32,
+    pub younger: u32,
+}
+
+/// A value that does not link all of its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    pub column: usize,
+    pub value: u32,
+    pub reason: DropReason,
+    /// Records that have the value.
+    pub records: u32,
+    /// Persons whose records have it.
+    pub persons: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// More records have it than `record_limit`.
+    Frequent,
+    /// It would bring together a crowd.
+    Shared,
+    /// Some of its records, or all, belong to persons who would hold too much.
+    Limit,
+}
+
+impl DropReason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Frequent => "frequent",
+            Self::Shared => "shared",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+/// Steps between two calls of the tick.
+const STEPS_PER_TICK: usize = 4096;
+
+/// Links the records. Calls `tick` every few thousand steps.
+pub fn cluster(records: &Records, order: &Order, tick: &mut dyn FnMut()) -> Clustering {
+    let mut phases: Vec<usize> = (0..records.columns.len()).collect();
+    let rules: Vec<Rule> = records.columns.iter().map(|column| records.rules.rule(&column.identifier)).collect();
+    phases.sort_by_key(|&column| (rules[column].priority, &records.columns[column].identifier));
+
+    let mut work = Work {
+        rules,
+        parents: (0..order.len() as u32).collect(),
+        held: vec![Vec::new(); order.len()],
+        links: Vec::new(),
+        dropped: Vec::new(),
+    };
+    let mut owners: Vec<Vec<u32>> = records.columns.iter().map(|column| vec![NOBODY; column.values.len()]).collect();
+    for number in phases {
+        let column = &records.columns[number];
+        let holders = Holders::of(column, order);
+        tick();
+        let mut common = Vec::new();
+        let mut own = Vec::new();
+        for value in 0..column.values.len() as u32 {
+            let (records_of, rule) = (holders.of_value(value), &work.rules[number]);
+            if records_of.len() > rule.record_limit as usize
+                && records.rules.standing(&column.identifier, column.values.text(value)) != Standing::Allowed
+            {
+                let persons = work.persons(records_of).len();
+                work.drop_value(number, value, DropReason::Frequent, records_of.len(), persons);
+            } else if records_of.len() > 1 {
+                common.push(value);
+            } else {
+                own.push((records_of[0], value));
+            }
+        }
+        // Rare values are the better evidence. Values of the same record count and oldest record go by their text.
+        common.sort_unstable_by(|&a, &b| {
+            let (of_a, of_b) = (holders.of_value(a), holders.of_value(b));
+            (of_a.len(), of_a[0])
+                .cmp(&(of_b.len(), of_b[0]))
+                .then_with(|| column.values.text(a).cmp(column.values.text(b)))
+        });
+        for (step, &value) in common.iter().enumerate() {
+            if step % STEPS_PER_TICK == 0 {
+                tick();
+            }
+            owners[number][value as usize] = work.link(number, value, holders.of_value(value));
+        }
+        // What only one record has links nothing; it comes last, so that it never takes the room of a link.
+        own.sort_unstable_by(|&(record_a, a), &(record_b, b)| {
+            record_a.cmp(&record_b).then_with(|| column.values.text(a).cmp(column.values.text(b)))
+        });
+        for (step, &(record, value)) in own.iter().enumerate() {
+            if step % STEPS_PER_TICK == 0 {
+                tick();
+            }
+            owners[number][value as usize] = work.link(number, value, &[record]);
+        }
+    }
+    let oldest = (0..order.len() as u32).map(|record| work.find(record)).collect();
+    Clustering { oldest, owners, links: work.links, dropped: work.dropped }
+}
+
+/// The records of each value in order of age, each once.
+struct Holders {
+    starts: Vec<u32>,
+    records: Vec<u32>,
+}
+
+impl Holders {
+    fn of(column: &Column, order: &Order) -> Self {
+        let mut pairs: Vec<(u32, u32)> =
+            column.holders.iter().map(|&(value, source, key)| (value, order.record(source, key))).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let mut starts = vec![0; column.values.len() + 1];
+        for &(value, _) in &pairs {
+            starts[value as usize + 1] += 1;
+        }
+        for value in 0..column.values.len() {
+            starts[value + 1] += starts[value];
+        }
+        Holders { starts, records: pairs.into_iter().map(|(_, record)| record).collect() }
+    }
+
+    fn of_value(&self, value: u32) -> &[u32] {
+        &self.records[self.starts[value as usize] as usize..self.starts[value as usize + 1] as usize]
+    }
+}
+
+/// A value of a column.
+type Held = (usize, u32);
+
+struct Work {
+    rules: Vec<Rule>,
+    /// Union-find in which the root is the oldest record.
+    parents: Vec<u32>,
+    /// Values that each person holds, sorted; kept at the root.
+    held: Vec<Vec<Held>>,
+    links: Vec<Link>,
+    dropped: Vec<Dropped>,
+}
+
+impl Work {
+    fn find(&mut self, mut record: u32) -> u32 {
+        while self.parents[record as usize] != record {
+            let above = self.parents[self.parents[record as usize] as usize];
+            self.parents[record as usize] = above;
+            record = above;
+        }
+        record
+    }
+
+    /// Persons that the records belong to, each as its root and the oldest of `records` that it has, in order of the latter.
+    fn persons(&mut self, records: &[u32]) -> Vec<(u32, u32)> {
+        if let [record] = records {
+            return vec![(self.find(*record), *record)];
+        }
+        let mut persons: Vec<(u32, u32)> = records.iter().map(|&record| (self.find(record), record)).collect();
+        persons.sort_unstable();
+        persons.dedup_by_key(|person| person.0);
+        persons.sort_unstable_by_key(|person| person.1);
+        persons
+    }
+
+    /// Gives the value to a person and joins the others who have it. Returns a record of that person.
+    fn link(&mut self, column: usize, value: u32, records: &[u32]) -> u32 {
+        let persons = self.persons(records);
+        if self.is_crowd(&persons) {
+            self.drop_value(column, value, DropReason::Shared, records.len(), persons.len());
+            return NOBODY;
+        }
+        let Some(&(owner, older)) = persons.iter().find(|(person, _)| self.has_room(*person, column)) else {
+            self.drop_value(column, value, DropReason::Limit, records.len(), persons.len());
+            return NOBODY;
+        };
+        let held = &mut self.held[owner as usize];
+        if let Err(place) = held.binary_search(&(column, value)) {
+            held.insert(place, (column, value));
+        }
+        let mut owner = owner;
+        let mut is_complete = true;
+        for (person, younger) in persons {
+            if person == owner || younger == older {
+                continue;
+            }
+            match self.union_of_held(owner, person) {
+                Some(held) => {
+                    let (root, other) = (owner.min(person), owner.max(person));
+                    self.parents[other as usize] = root;
+                    self.held[other as usize] = Vec::new();
+                    self.held[root as usize] = held;
+                    let (older, younger) = (older.min(younger), older.max(younger));
+                    self.links.push(Link { column: column as u32, value, older, younger });
+                    owner = root;
+                }
+                None => is_complete = false,
+            }
+        }
+        if !is_complete {
+            let persons = self.persons(records).len();
+            self.drop_value(column, value, DropReason::Limit, records.len(), persons);
+        }
+        owner
+    }
+
+    fn has_room(&self, person: u32, column: usize) -> bool {
+        let held = self.held[person as usize].iter().filter(|(of, _)| *of == column).count();
+        held < self.rules[column].identity_limit as usize
+    }
+
+    /// Whether these are too many different persons to be one: of some identifier they hold more values than the limit
+    /// allows, and more than two. Two persons are no crowd: the older keeps the value and their link is dropped.
+    fn is_crowd(&self, persons: &[(u32, u32)]) -> bool {
+        if persons.len() < 3 {
+            return false;
+        }
+        let mut held: Vec<Held> =
+            persons.iter().flat_map(|(person, _)| self.held[*person as usize].iter().copied()).collect();
+        held.sort_unstable();
+        held.dedup();
+        held.chunk_by(|a, b| a.0 == b.0)
+            .any(|values| values.len() > (self.rules[values[0].0].identity_limit as usize).max(2))
+    }
+
+    /// What two persons would hold as one, unless it is more than a limit allows.
+    fn union_of_held(&self, a: u32, b: u32) -> Option<Vec<Held>> {
+        let (a, b) = (&self.held[a as usize], &self.held[b as usize]);
+        let mut union = Vec::with_capacity(a.len() + b.len());
+        union.extend(a);
+        union.extend(b);
+        union.sort_unstable();
+        union.dedup();
+        union
+            .chunk_by(|a, b| a.0 == b.0)
+            .all(|values| values.len() <= self.rules[values[0].0].identity_limit as usize)
+            .then_some(union)
+    }
+
+    fn drop_value(&mut self, column: usize, value: u32, reason: DropReason, records: usize, persons: usize) {
+        self.dropped.push(Dropped { column, value, reason, records: records as u32, persons: persons as u32 });
+    }
+}

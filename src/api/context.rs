@@ -1,0 +1,304 @@
+//! The customers relation, read in place with the caller's rights.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use decisioning_core::features::{Declared, Encoder, Observation, Value};
+use serde_json::{Map, Number};
+
+use super::campaign::Campaign;
+use super::model;
+use crate::pg::error::{Error, Result};
+use crate::pg::query::{self, Row};
+use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
+
+/// Rows per fetch when the whole audience is read.
+const FETCH: usize = 10_000;
+
+/// Text longer than this is cut before it is compared with known categories.
+const TEXT_LENGTH: usize = 200;
+
+/// One customer as the relation has it.
+pub struct Customer {
+    pub customer_id: String,
+    pub in_audience: bool,
+    pub time_zone: Option<String>,
+    pub observation: Observation,
+}
+
+/// How features are read: two arrays, numbers and texts, from which the observation is put together again.
+struct Reading {
+    numbers: String,
+    texts: String,
+    /// For each feature, whether it is a number.
+    numeric: Vec<bool>,
+    /// Features that the relation no longer provides as they were.
+    lost: Vec<String>,
+}
+
+impl Reading {
+    /// Expressions for `features` over columns as they are now. `now` is the SQL that ages are counted to.
+    fn new(features: &[(String, Declared)], columns: &[Column], now: &str) -> Self {
+        let (mut numbers, mut texts, mut numeric, mut lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (name, declared) in features {
+            let column = columns.iter().find(|column| column.name == *name);
+            let quoted = format!("relation.{}", quote_identifier(name));
+            let age = |at: &str| {
+                format!(
+                    "CASE WHEN pg_catalog.isfinite({at})
+                     THEN pg_catalog.date_part('epoch', {now} OPERATOR(pg_catalog.-) {at}) OPERATOR(pg_catalog./) 86400.0::float8 END"
+                )
+            };
+            let read = match (declared, column.map(|column| column.kind)) {
+                (Declared::Numeric, Some(ColumnKind::Numeric)) => Some(format!("{quoted}::pg_catalog.numeric::float8")),
+                (Declared::Numeric, Some(ColumnKind::Boolean)) | (Declared::Boolean, Some(ColumnKind::Boolean)) => {
+                    Some(format!("{quoted}::int::float8"))
+                }
+                (Declared::Age, Some(ColumnKind::Time)) => Some(age(&quoted)),
+                (Declared::Age, Some(ColumnKind::LocalTime)) => {
+                    Some(age(&format!("({quoted}::pg_catalog.timestamp AT TIME ZONE 'UTC')")))
+                }
+                (Declared::Category, Some(ColumnKind::Text | ColumnKind::Boolean)) => {
+                    Some(format!("pg_catalog.\"left\"({quoted}::pg_catalog.text, {TEXT_LENGTH})"))
+                }
+                _ => None,
+            };
+            if read.is_none() {
+                lost.push(name.clone());
+            }
+            let read = read.unwrap_or_else(|| "NULL".to_owned());
+            let is_number = *declared != Declared::Category;
+            numeric.push(is_number);
+            if is_number {
+                numbers.push(read);
+            } else {
+                texts.push(read);
+            }
+        }
+        Reading {
+            numbers: format!("ARRAY[{}]::pg_catalog.float8[]", numbers.join(", ")),
+            texts: format!("ARRAY[{}]::pg_catalog.text[]", texts.join(", ")),
+            numeric,
+            lost,
+        }
+    }
+
+    /// Reads the arrays at columns `numbers` and `texts` of a result row.
+    fn observation(&self, row: &Row<'_, '_>, numbers: usize, texts: usize) -> Result<Observation> {
+        let mut numbers = row.value::<Vec<Option<f64>>>(numbers)?.into_iter();
+        let mut texts = row.value::<Vec<Option<String>>>(texts)?.into_iter();
+        Ok(self
+            .numeric
+            .iter()
+            .map(|numeric| match numeric {
+                true => numbers.next().flatten().map_or(Value::Missing, Value::Number),
+                false => texts.next().flatten().map_or(Value::Missing, Value::Text),
+            })
+            .collect())
+    }
+}
+
+/// A statement over the customers relation, valid while its columns stay as they were.
+struct Statement {
+    epoch: i64,
+    encoder_version: i32,
+    shape: u64,
+    sql: String,
+    reading: Reading,
+}
+
+thread_local! {
+    static STATEMENTS: RefCell<HashMap<String, Rc<Statement>>> = RefCell::new(HashMap::new());
+}
+
+/// Reads `customer_ids` under an encoder, as the caller. Customers whom the relation does not have are left out.
+///
+/// A feature whose column was dropped or changed its type is missing, with a warning, until the next `learn` or
+/// `rebuild_model` makes an encoder for the columns as they are.
+///
+/// # Errors
+/// The relation or its key is gone, or it has several rows for one customer.
+pub fn read_customers(
+    campaign: &Campaign,
+    encoder_version: i32,
+    encoder: &Encoder,
+    customer_ids: &[String],
+    now: pgrx::datum::TimestampWithTimeZone,
+) -> Result<HashMap<String, Customer>> {
+    let statement = statement(campaign, encoder_version, encoder)?;
+    let mut customers = HashMap::with_capacity(customer_ids.len());
+    let rows = query::read(&statement.sql, &[customer_ids.to_vec().into(), now.into()], |row| {
+        Ok(Customer {
+            customer_id: row.value(1)?,
+            in_audience: row.value(2)?,
+            time_zone: row.get(3)?,
+            observation: statement.reading.observation(row, 4, 5)?,
+        })
+    })?;
+    for customer in rows {
+        if let Some(twice) = customers.insert(customer.customer_id.clone(), customer) {
+            return Err(Error::new(
+                pgrx::PgSqlErrorCode::ERRCODE_CARDINALITY_VIOLATION,
+                format!(
+                    "{} has more than one row for customer \"{}\"",
+                    campaign.customers().quoted(),
+                    twice.customer_id
+                ),
+            )
+            .hint("The customers relation must have one row per customer: aggregate it or add a filter."));
+        }
+    }
+    Ok(customers)
+}
+
+fn statement(campaign: &Campaign, encoder_version: i32, encoder: &Encoder) -> Result<Rc<Statement>> {
+    let relation = campaign.customers();
+    let shape = relation.shape();
+    let cached = STATEMENTS.with_borrow(|statements| statements.get(&campaign.campaign).cloned());
+    if let Some(statement) = cached {
+        if statement.epoch == campaign.epoch
+            && statement.encoder_version == encoder_version
+            && Some(statement.shape) == shape
+        {
+            return Ok(statement);
+        }
+    }
+    let columns = relation.columns()?;
+    let key = relation.column(&columns, &campaign.customer_key)?;
+    let features: Vec<(String, Declared)> =
+        encoder.features.iter().map(|feature| (feature.name.clone(), model::declaration(&feature.kind))).collect();
+    let reading = Reading::new(&features, &columns, "$2");
+    if !reading.lost.is_empty() {
+        pgrx::warning!(
+            "{} no longer has, or has with another type: {}; treated as missing until decisioning.learn adapts the model",
+            relation.quoted(),
+            reading.lost.join(", ")
+        );
+    }
+    let zone = match &campaign.time_zone_column {
+        Some(column) => format!("relation.{}::text", quote_identifier(&relation.column(&columns, column)?.name)),
+        None => "NULL::text".to_owned(),
+    };
+    let quoted_key = format!("relation.{}", quote_identifier(&key.name));
+    let sql = format!(
+        "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {}, {}, $2::pg_catalog.timestamptz
+         FROM {} AS relation WHERE {quoted_key} = ANY ($1::pg_catalog.text[]::{}[])",
+        campaign.audience.as_deref().unwrap_or("true"),
+        reading.numbers,
+        reading.texts,
+        relation.quoted(),
+        key.type_name,
+    );
+    let statement =
+        Rc::new(Statement { epoch: campaign.epoch, encoder_version, shape: shape.unwrap_or_default(), sql, reading });
+    STATEMENTS.with_borrow_mut(|statements| statements.insert(campaign.campaign.clone(), statement.clone()));
+    Ok(statement)
+}
+
+/// Streams the features of the whole audience, as the caller, with flat memory.
+pub fn stream_audience(
+    campaign: &Campaign,
+    features: &[(String, Declared)],
+    mut consume: impl FnMut(Observation),
+) -> Result<()> {
+    let relation = campaign.customers();
+    let reading = Reading::new(features, &relation.columns()?, "$1");
+    let sql = format!(
+        "SELECT {}, {}, $1::pg_catalog.timestamptz FROM {} AS relation WHERE (\n{}\n) IS TRUE",
+        reading.numbers,
+        reading.texts,
+        relation.quoted(),
+        campaign.audience.as_deref().unwrap_or("true"),
+    );
+    query::stream(
+        &sql,
+        &[super::now()?.into()],
+        FETCH,
+        |row| reading.observation(row, 1, 2),
+        |observations| {
+            observations.into_iter().for_each(&mut consume);
+            Ok(())
+        },
+    )
+}
+
+/// The features of an encoder over another relation of the user (history to import), as SQL over `relation` and a
+/// reader for two result columns. Columns that the relation does not have are missing.
+pub fn reading_of(
+    encoder: &Encoder,
+    relation: &RelationName,
+    now: &str,
+) -> Result<(String, String, impl Fn(&Row<'_, '_>, usize, usize) -> Result<Observation>)> {
+    let features: Vec<(String, Declared)> =
+        encoder.features.iter().map(|feature| (feature.name.clone(), model::declaration(&feature.kind))).collect();
+    let reading = Reading::new(&features, &relation.columns()?, now);
+    let (numbers, texts) = (reading.numbers.clone(), reading.texts.clone());
+    Ok((numbers, texts, move |row: &Row<'_, '_>, numbers, texts| reading.observation(row, numbers, texts)))
+}
+
+/// Lets the caller's context override features by name.
+///
+/// # Errors
+/// A value of the wrong type.
+pub fn override_features(
+    encoder: &Encoder,
+    observation: &mut Observation,
+    context: &Map<String, serde_json::Value>,
+) -> Result<()> {
+    for (feature, value) in encoder.features.iter().zip(observation) {
+        let Some(given) = context.get(&feature.name) else { continue };
+        let declared = model::declaration(&feature.kind);
+        *value = match (declared, given) {
+            (_, serde_json::Value::Null) => Value::Missing,
+            (Declared::Category, serde_json::Value::String(text)) => {
+                Value::Text(text.chars().take(TEXT_LENGTH).collect())
+            }
+            (Declared::Boolean, serde_json::Value::Bool(flag)) => Value::Number(f64::from(u8::from(*flag))),
+            (Declared::Numeric | Declared::Age, serde_json::Value::Number(number)) => {
+                number.as_f64().map_or(Value::Missing, Value::Number)
+            }
+            _ => {
+                let wanted = match declared {
+                    Declared::Category => "text",
+                    Declared::Boolean => "true or false",
+                    Declared::Numeric => "a number",
+                    Declared::Age => "an age in days",
+                };
+                return Err(Error::invalid(format!("context value of \"{}\" must be {wanted}", feature.name))
+                    .detail(format!("Given: {given}.")));
+            }
+        };
+    }
+    Ok(())
+}
+
+/// The context as logged: every feature by name, and what else the caller said.
+pub fn document(encoder: &Encoder, observation: &[Value], context: Option<&Map<String, serde_json::Value>>) -> String {
+    let mut document = context.cloned().unwrap_or_default();
+    for (feature, value) in encoder.features.iter().zip(observation) {
+        let value = match value {
+            Value::Missing => serde_json::Value::Null,
+            Value::Number(x) => Number::from_f64(*x).map_or(serde_json::Value::Null, serde_json::Value::Number),
+            Value::Text(text) => serde_json::Value::String(text.clone()),
+        };
+        document.insert(feature.name.clone(), value);
+    }
+    serde_json::Value::Object(document).to_string()
+}
+
+/// Reads a logged context back under an encoder, which may be another than the one it was logged with.
+pub fn from_document(encoder: &Encoder, document: &str) -> Result<Observation> {
+    let document: Map<String, serde_json::Value> = serde_json::from_str(document)?;
+    Ok(encoder
+        .features
+        .iter()
+        .map(|feature| match (model::declaration(&feature.kind), document.get(&feature.name)) {
+            (Declared::Category, Some(serde_json::Value::String(text))) => Value::Text(text.clone()),
+            (Declared::Numeric | Declared::Age | Declared::Boolean, Some(serde_json::Value::Number(number))) => {
+                number.as_f64().map_or(Value::Missing, Value::Number)
+            }
+            _ => Value::Missing,
+        })
+        .collect())
+}

@@ -1,0 +1,323 @@
+//! Preview, explain and replay: decisions one can look into.
+
+use std::rc::Rc;
+
+use decisioning_core::decide::{choose, propensities};
+use decisioning_core::learn::Layout;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid};
+
+use super::campaign::{self, Campaign, Rules, NO_SEND};
+use super::decide::{action_name, canonical_ids, context_object, parse_group, rule, Candidates};
+use super::model::{self, Compiled};
+use super::{context, now};
+use crate::pg::error::{required, Error, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::query;
+
+type Reported<T> = std::result::Result<T, ErrorReport>;
+
+/// Features named in an explanation.
+const CONTRIBUTIONS: usize = 5;
+
+type PreviewRow = (String, bool, Option<String>, Option<f64>, Option<f64>, Option<f64>, Option<String>);
+
+#[pg_extern(sql = false)]
+fn preview(
+    customer_id: Option<&str>,
+    campaign: Option<&str>,
+    context: Option<JsonB>,
+) -> Reported<
+    TableIterator<
+        'static,
+        (
+            name!(action, String),
+            name!(candidate, bool),
+            name!(removed_by, Option<String>),
+            name!(probability, Option<f64>),
+            name!(uplift, Option<f64>),
+            name!(propensity, Option<f64>),
+            name!(treatment_group, Option<String>),
+        ),
+    >,
+> {
+    let customer_id = required(customer_id, "customer_id")?;
+    let name = required(campaign, "campaign")?;
+    let given = context_object(context)?;
+    let (campaign, compiled, id, assigned) = as_owner(|| {
+        let (campaign, model_version) = campaign::load(name)?;
+        let compiled = model::current(&campaign, model_version)?;
+        let id = canonical_ids(&[customer_id.to_owned()])?.remove(0);
+        let assigned = query::read_one(
+            "SELECT s.treatment_group FROM decisioning._assignment s WHERE s.campaign = $1 AND s.customer_id = $2",
+            &[name.into(), id.as_str().into()],
+            |row| row.value::<String>(1),
+        )?;
+        Ok((campaign, compiled, id, assigned))
+    })?;
+    let model = &compiled.model;
+    let mut customers =
+        context::read_customers(&campaign, model.encoder_version, &model.encoder, std::slice::from_ref(&id), now()?)?;
+    let customer = customers.remove(&id).filter(|customer| customer.in_audience);
+    let actions = campaign.actions.iter().map(|action| action.action.clone());
+    let Some(mut customer) = customer else {
+        let rows: Vec<PreviewRow> = std::iter::once(NO_SEND.to_owned())
+            .chain(actions)
+            .map(|action| (action, false, Some("not_in_audience".to_owned()), None, None, None, None))
+            .collect();
+        return Ok(TableIterator::new(rows));
+    };
+    if let Some(given) = &given {
+        context::override_features(&model.encoder, &mut customer.observation, given)?;
+    }
+    let mut encoded = vec![0.0; model.encoder.width()];
+    model.encoder.encode(&customer.observation, &mut encoded);
+    let group = match assigned {
+        Some(group) => parse_group(&group)?,
+        None => campaign.shares().group(campaign.salt()?.bucket(&id)),
+    };
+    let candidates = Candidates::of(&campaign);
+    let rule = rule(group, &campaign.rules, &compiled, &candidates, |name| find(&campaign, name), &encoded);
+    let weights = propensities(&rule, &candidates.arms);
+
+    let no_send = probability(&compiled, &encoded, None);
+    let mut rows: Vec<PreviewRow> = vec![(
+        NO_SEND.to_owned(),
+        true,
+        None,
+        Some(no_send),
+        Some(0.0),
+        Some(weights[0]),
+        Some(group.as_str().to_owned()),
+    )];
+    for (arm, action) in campaign.actions.iter().enumerate() {
+        let position = candidates.arms.iter().position(|candidate| *candidate == Some(arm));
+        let sent = probability(&compiled, &encoded, Some(arm));
+        rows.push((
+            action.action.clone(),
+            position.is_some(),
+            position.is_none().then(|| format!("approval: {}", action.status)),
+            Some(sent),
+            Some(sent - no_send),
+            position.map(|at| weights[at]),
+            Some(group.as_str().to_owned()),
+        ));
+    }
+    Ok(TableIterator::new(rows))
+}
+
+fn find(campaign: &Campaign, name: &str) -> Option<i32> {
+    campaign.actions.iter().find(|action| action.action == name).map(|action| action.action_id)
+}
+
+/// Probability of the goal at the posterior mean.
+fn probability(compiled: &Compiled, encoded: &[f32], arm: Option<usize>) -> f64 {
+    let mut row = Vec::new();
+    compiled.model.layout.design(encoded, arm.map(|arm| &compiled.arms[arm]), &mut row);
+    let eta: f64 = row.iter().map(|(i, x)| compiled.model.mean[*i as usize] * x).sum();
+    1.0 / (1.0 + (-eta).exp())
+}
+
+/// A logged decision, with what is needed to look into it.
+struct Logged {
+    campaign: Rc<Campaign>,
+    rules: Rules,
+    compiled: Compiled,
+    customer_id: String,
+    group: String,
+    action_id: i32,
+    propensity: f64,
+    propensities: Vec<f64>,
+    ordinal: i64,
+    candidates: Candidates,
+    encoded: Vec<f32>,
+    model_version: i64,
+    epoch: i64,
+    reason: String,
+    decided_at: String,
+    overlap: i32,
+}
+
+/// Reads a decision as the owner.
+///
+/// # Errors
+/// No such decision, or an imported one, whose choice was made elsewhere.
+fn load(decision_id: Uuid) -> Result<Logged> {
+    let row = query::read_one(
+        "SELECT d.campaign, d.customer_id, d.treatment_group, d.action_id, d.propensity, d.propensities, d.ordinal,
+                d.candidates, d.encoded, d.model_version, d.epoch, d.reason, d.decided_at::text, d.overlap, d.origin,
+                (SELECT e.after::text FROM decisioning.epochs e
+                 WHERE e.campaign = d.campaign AND e.relation = 'campaigns' AND e.epoch <= d.epoch AND e.after IS NOT NULL
+                 ORDER BY e.epoch DESC LIMIT 1)
+         FROM decisioning.decisions d WHERE d.decision_id = $1",
+        &[decision_id.into()],
+        |row| {
+            if row.value::<String>(15)? != "live" {
+                return Err(Error::state(format!("decision {decision_id} was imported"))
+                    .detail("Its choice was made elsewhere; only its propensity is known."));
+            }
+            let (campaign, _) = campaign::load(&row.value::<String>(1)?)?;
+            let rules: Rules = serde_json::from_str(&row.value::<String>(16)?)?;
+            let model_version = row.value::<i64>(10)?;
+            let compiled = model::compile(&campaign, Rc::new(model::load(&campaign.campaign, model_version)?));
+            let ids: Vec<i32> = row.value(8)?;
+            let arm = |id: &i32| campaign.actions.iter().position(|action| action.action_id == *id);
+            let candidates = Candidates { arms: ids.iter().map(arm).collect(), ids };
+            Ok(Logged {
+                rules,
+                compiled,
+                customer_id: row.value(2)?,
+                group: row.value(3)?,
+                action_id: row.value(4)?,
+                propensity: row.value(5)?,
+                propensities: row.value(6)?,
+                ordinal: row.value(7)?,
+                candidates,
+                encoded: row.value(9)?,
+                model_version,
+                epoch: row.value(11)?,
+                reason: row.value(12)?,
+                decided_at: row.value(13)?,
+                overlap: row.value(14)?,
+                campaign,
+            })
+        },
+    )?;
+    row.ok_or_else(|| {
+        Error::missing(format!("decision {decision_id} does not exist"))
+            .hint("SELECT decision_id FROM decisioning.decisions WHERE customer_id = … lists those of a customer.")
+    })
+}
+
+#[pg_extern(sql = false)]
+fn replay(
+    decision_id: Option<Uuid>,
+) -> Reported<
+    TableIterator<
+        'static,
+        (
+            name!(matches, bool),
+            name!(action, String),
+            name!(replayed_action, String),
+            name!(propensity, f64),
+            name!(replayed_propensity, f64),
+            name!(replayed_propensities, Vec<f64>),
+        ),
+    >,
+> {
+    let decision_id = required(decision_id, "decision_id")?;
+    let logged = as_owner(|| load(decision_id))?;
+    let Logged { campaign, rules, compiled, candidates, encoded, .. } = &logged;
+    let group = parse_group(&logged.group)?;
+    let rule = rule(group, rules, compiled, candidates, |name| find(campaign, name), encoded);
+    let choice = choose(&rule, &candidates.arms, &mut campaign.salt()?.random(&logged.customer_id, logged.ordinal));
+    let replayed = candidates.ids[choice.chosen];
+    let matches = replayed == logged.action_id && choice.propensities == logged.propensities;
+    let name = |id: i32| action_name(campaign, Some(id)).to_owned();
+    Ok(TableIterator::once((
+        matches,
+        name(logged.action_id),
+        name(replayed),
+        logged.propensity,
+        choice.propensities[choice.chosen],
+        choice.propensities,
+    )))
+}
+
+#[pg_extern(sql = false)]
+fn explain(
+    decision_id: Option<Uuid>,
+) -> Reported<
+    TableIterator<
+        'static,
+        (name!(step, i32), name!(subject, String), name!(explanation, String), name!(number, Option<f64>)),
+    >,
+> {
+    let decision_id = required(decision_id, "decision_id")?;
+    let logged = as_owner(|| load(decision_id))?;
+    let rows = story(&logged);
+    Ok(TableIterator::new(
+        rows.into_iter()
+            .enumerate()
+            .map(|(at, (subject, explanation, number))| (at as i32 + 1, subject, explanation, number)),
+    ))
+}
+
+fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
+    let Logged { campaign, compiled, candidates, .. } = logged;
+    let action = action_name(campaign, Some(logged.action_id));
+    let mut rows = Vec::new();
+    let mut say = |subject: &str, explanation: String, number: Option<f64>| {
+        rows.push((subject.to_owned(), explanation, number));
+    };
+    say(
+        "decision",
+        format!(
+            "customer {} got {action} in campaign {} at {}",
+            logged.customer_id, campaign.campaign, logged.decided_at
+        ),
+        None,
+    );
+    let group = match logged.group.as_str() {
+        "holdout" => "the customer is in the holdout, which is never contacted",
+        "control" => "the customer is in the control group, which always gets the control action",
+        "explore" => "the customer is in the explore group, which gets a random action",
+        _ => "the customer is in the optimise group, which gets what the model expects to work best",
+    };
+    say("group", group.to_owned(), None);
+    say(
+        "candidates",
+        format!("{} candidates passed the guardrails, no_send included ({})", candidates.ids.len(), logged.reason),
+        Some(candidates.ids.len() as f64),
+    );
+    if logged.group == "optimise" {
+        let arm = |id: i32| campaign.actions.iter().position(|known| known.action_id == id);
+        let quiet = probability(compiled, &logged.encoded, None);
+        say("no_send", "estimated probability of the goal without a message".to_owned(), Some(quiet));
+        if let Some(chosen) = arm(logged.action_id) {
+            let sent = probability(compiled, &logged.encoded, Some(chosen));
+            say(action, "estimated probability of the goal with this action".to_owned(), Some(sent));
+            say("uplift", format!("{:+.2} percentage points over no_send", 100.0 * (sent - quiet)), Some(sent - quiet));
+            for (name, log_odds) in contributions(&compiled.model.layout, &compiled.model.mean, logged, chosen) {
+                let direction = if log_odds > 0.0 { "speaks for" } else { "speaks against" };
+                say(&name, format!("{direction} sending it, log-odds"), Some(log_odds));
+            }
+        }
+        say(
+            "model",
+            format!("model version {} in configuration epoch {}", logged.model_version, logged.epoch),
+            Some(logged.model_version as f64),
+        );
+        say(
+            "floor",
+            "probability that the choice was spread evenly over all candidates".to_owned(),
+            Some(logged.rules.propensity_floor),
+        );
+    }
+    say("propensity", format!("probability that this choice was {action}"), Some(logged.propensity));
+    say(
+        "overlap",
+        format!(
+            "decisions whose attribution windows were open with it; it is learned with weight 1/{}",
+            logged.overlap
+        ),
+        Some(f64::from(logged.overlap)),
+    );
+    rows
+}
+
+/// The largest terms of the log-odds over no-send.
+fn contributions(layout: &Layout, mean: &[f64], logged: &Logged, arm: usize) -> Vec<(String, f64)> {
+    let names = layout.coefficient_names();
+    let mut row = Vec::new();
+    layout.design(&logged.encoded, Some(&logged.compiled.arms[arm]), &mut row);
+    let mut terms: Vec<(String, f64)> = row
+        .iter()
+        .filter(|(at, _)| *at as usize >= layout.send_offset())
+        .map(|(at, x)| (names[*at as usize].clone(), mean[*at as usize] * x))
+        .collect();
+    terms.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+    terms.truncate(CONTRIBUTIONS);
+    terms
+}
