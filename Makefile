@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-LAYERS := fmt clippy core pgrx regress isolation clients
+LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
 .PHONY: help setup build install demo test $(LAYERS:%=test-%) clean-cluster
 

@@ -157,8 +157,10 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - 'epoch' - 'salt' END;
-    new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - 'epoch' - 'salt' END;
+    -- Generated columns are not there yet in NEW, and say nothing new.
+    derived CONSTANT text[] := '{epoch, message, offer, channel, slot, attribution_seconds}';
+    old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - derived END;
+    new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - derived END;
     changed text := coalesce(new_row, old_row) ->> 'campaign';
     opened bigint;
 BEGIN
@@ -173,11 +175,11 @@ BEGIN
         END IF;
     END IF;
     INSERT INTO decisioning.epochs (campaign, relation, operation, changed_by, before, after)
-    VALUES (changed, TG_TABLE_NAME, TG_OP, decisioning._caller(), old_row, new_row)
+    VALUES (changed, TG_TABLE_NAME, TG_OP, decisioning._caller(), old_row - 'salt', new_row - 'salt')
     RETURNING epoch INTO opened;
     IF TG_TABLE_NAME <> 'campaigns' AND changed IS NOT NULL THEN
         UPDATE decisioning.campaigns c SET epoch = opened WHERE c.campaign = changed;
-    ELSIF TG_TABLE_NAME IN ('goals') THEN
+    ELSIF TG_TABLE_NAME = 'goals' THEN
         UPDATE decisioning.campaigns c SET epoch = opened
         WHERE c.campaign IN (SELECT g.campaign FROM decisioning.campaign_goals g
                              WHERE g.goal = coalesce(new_row, old_row) ->> 'goal');

@@ -26,8 +26,9 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1000
 AS 'MODULE_PATHNAME', 'decide_batch_wrapper';
 COMMENT ON FUNCTION decisioning.decide_batch(text[], text) IS 'decide for many customers in the caller''s transaction, in the order given.';
 
-CREATE FUNCTION decisioning._decide_chunk(customer_ids text[], campaign text, OUT decided bigint, OUT open bigint, OUT outside bigint)
-LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000
+CREATE FUNCTION decisioning._decide_chunk(customer_ids text[], campaign text)
+RETURNS TABLE (decided bigint, open bigint, outside bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1
 AS 'MODULE_PATHNAME', '_decide_chunk_wrapper';
 COMMENT ON FUNCTION decisioning._decide_chunk(text[], text) IS 'Internal: decides for many customers and only counts: new decisions, those already open, customers outside of the audience.';
 

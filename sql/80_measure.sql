@@ -2,16 +2,17 @@
 
 CREATE FUNCTION decisioning._difference(
     treated_count float8, treated_mean float8, treated_squares float8,
-    control_count float8, control_mean float8, control_squares float8, confidence float8,
-    OUT absolute float8, OUT lower float8, OUT upper float8, OUT relative float8, OUT relative_lower float8,
-    OUT relative_upper float8, OUT p_value float8)
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    control_count float8, control_mean float8, control_squares float8, confidence float8)
+RETURNS TABLE (absolute float8, lower float8, upper float8, relative float8, relative_lower float8, relative_upper float8,
+               p_value float8)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1
 AS 'MODULE_PATHNAME', '_difference_wrapper';
 COMMENT ON FUNCTION decisioning._difference(float8, float8, float8, float8, float8, float8, float8) IS
 'Internal: difference of two means from counts, means and sums of squared deviations (Welch, normal quantiles; delta method for the ratio).';
 
-CREATE FUNCTION decisioning._chi_square(observed float8[], expected float8[], OUT statistic float8, OUT p_value float8)
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+CREATE FUNCTION decisioning._chi_square(observed float8[], expected float8[])
+RETURNS TABLE (statistic float8, p_value float8)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1
 AS 'MODULE_PATHNAME', '_chi_square_wrapper';
 COMMENT ON FUNCTION decisioning._chi_square(float8[], float8[]) IS 'Internal: Pearson''s chi-square test of counts against expected counts.';
 
@@ -41,7 +42,7 @@ WITH sizes AS (
     ) AS g(treatment_group, share)
     GROUP BY s.campaign, g.treatment_group
 ), compared AS (
-    SELECT e.campaign, e.treatment_group, round(e.expected::numeric, 1)::float8 AS expected,
+    SELECT e.campaign, e.treatment_group, e.expected,
            coalesce(o.customers, 0::numeric)::bigint AS customers
     FROM expected e
     LEFT JOIN (SELECT campaign, treatment_group, sum(customers) AS customers FROM sizes
@@ -52,10 +53,11 @@ WITH sizes AS (
 SELECT c.campaign, c.treatment_group, c.customers, c.expected, t.statistic, t.p_value,
        coalesce(t.p_value >= 0.001::float8, true) AS balanced
 FROM compared c
-JOIN (SELECT campaign, (decisioning._chi_square(
-                array_agg(customers::float8 ORDER BY treatment_group),
-                array_agg(expected ORDER BY treatment_group))).*
-      FROM compared GROUP BY campaign) t ON t.campaign = c.campaign;
+JOIN (SELECT x.campaign, q.statistic, q.p_value
+      FROM (SELECT campaign, array_agg(customers::float8 ORDER BY treatment_group) AS observed,
+                   array_agg(expected ORDER BY treatment_group) AS expected
+            FROM compared GROUP BY campaign) x
+      LEFT JOIN LATERAL decisioning._chi_square(x.observed, x.expected) q ON true) t ON t.campaign = c.campaign;
 COMMENT ON VIEW decisioning.group_balance IS 'Sample-ratio check: customers per group against the shares in force when they were assigned; p below 0.001 makes every lift of the campaign invalid.';
 
 CREATE FUNCTION decisioning.lift(campaign text DEFAULT NULL, confidence float8 DEFAULT 0.95, as_of timestamptz DEFAULT NULL)

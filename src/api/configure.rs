@@ -15,8 +15,6 @@ use crate::pg::guard::{as_owner, caller_name};
 use crate::pg::query;
 use crate::pg::relation::{check_predicate, ColumnKind, RelationName};
 
-type Reported<T> = std::result::Result<T, ErrorReport>;
-
 /// A grid larger than this is a mistake: nobody approves that many actions, and no audience can tell them apart.
 const LARGEST_GRID: usize = 10_000;
 
@@ -36,7 +34,7 @@ fn create_campaign(
     propensity_floor: Option<f64>,
     temper: Option<f64>,
     description: Option<&str>,
-) -> Reported<String> {
+) -> std::result::Result<String, ErrorReport> {
     let name = required(campaign, "campaign")?;
     let key = required(customer_key, "customer_key")?;
     let relation = RelationName::of(required(customers, "customers")?)?;
@@ -173,7 +171,7 @@ fn detectable(name: &str, customers: i64, holdout: f64, treated: f64) -> String 
 }
 
 #[pg_extern(sql = false)]
-fn start_campaign(campaign: Option<&str>) -> Reported<()> {
+fn start_campaign(campaign: Option<&str>) -> std::result::Result<(), ErrorReport> {
     let name = required(campaign, "campaign")?;
     let (loaded, model_version) = as_owner(|| campaign::load(name))?;
     match loaded.status {
@@ -217,7 +215,7 @@ fn start_campaign(campaign: Option<&str>) -> Reported<()> {
 }
 
 #[pg_extern(sql = false)]
-fn pause_campaign(campaign: Option<&str>) -> Reported<()> {
+fn pause_campaign(campaign: Option<&str>) -> std::result::Result<(), ErrorReport> {
     let name = required(campaign, "campaign")?;
     as_owner(|| match campaign::load(name)?.0.status {
         Status::Active => {
@@ -232,7 +230,7 @@ fn pause_campaign(campaign: Option<&str>) -> Reported<()> {
 }
 
 #[pg_extern(sql = false)]
-fn end_campaign(campaign: Option<&str>) -> Reported<()> {
+fn end_campaign(campaign: Option<&str>) -> std::result::Result<(), ErrorReport> {
     let name = required(campaign, "campaign")?;
     as_owner(|| match campaign::load(name)?.0.status {
         Status::Ended => Ok(0),
@@ -256,7 +254,7 @@ fn add_action(
     dimensions: Option<JsonB>,
     content: Option<JsonB>,
     customer_reason: Option<&str>,
-) -> Reported<String> {
+) -> std::result::Result<String, ErrorReport> {
     let campaign = required(campaign, "campaign")?;
     let action = required(action, "action")?;
     let mut levels = match dimensions {
@@ -312,7 +310,11 @@ fn check_editable(campaign: &str) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn add_action_grid(campaign: Option<&str>, dimensions: Option<JsonB>, excluded: Option<JsonB>) -> Reported<i32> {
+fn add_action_grid(
+    campaign: Option<&str>,
+    dimensions: Option<JsonB>,
+    excluded: Option<JsonB>,
+) -> std::result::Result<i32, ErrorReport> {
     let campaign = required(campaign, "campaign")?;
     let grid = grid(required(dimensions, "dimensions")?.0)?;
     let excluded = excluded_combinations(excluded.map_or(Value::Array(Vec::new()), |excluded| excluded.0), &grid)?;
@@ -420,7 +422,7 @@ fn combinations(grid: &Grid) -> Result<Vec<Vec<(&str, &str)>>> {
 }
 
 #[pg_extern(sql = false)]
-fn approve_action(campaign: Option<&str>, action: Option<&str>) -> Reported<String> {
+fn approve_action(campaign: Option<&str>, action: Option<&str>) -> std::result::Result<String, ErrorReport> {
     let (campaign, action) = (required(campaign, "campaign")?, required(action, "action")?);
     as_owner(|| {
         check_action(campaign, action)?;
@@ -436,7 +438,7 @@ fn approve_action(campaign: Option<&str>, action: Option<&str>) -> Reported<Stri
 }
 
 #[pg_extern(sql = false)]
-fn pause_action(campaign: Option<&str>, action: Option<&str>) -> Reported<String> {
+fn pause_action(campaign: Option<&str>, action: Option<&str>) -> std::result::Result<String, ErrorReport> {
     let (campaign, action) = (required(campaign, "campaign")?, required(action, "action")?);
     as_owner(|| {
         check_action(campaign, action)?;
@@ -460,7 +462,11 @@ fn check_action(campaign: &str, action: &str) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn add_goal(goal: Option<&str>, kind: Option<&str>, description: Option<&str>) -> Reported<String> {
+fn add_goal(
+    goal: Option<&str>,
+    kind: Option<&str>,
+    description: Option<&str>,
+) -> std::result::Result<String, ErrorReport> {
     let (goal, kind) = (required(goal, "goal")?, required(kind, "kind")?);
     if !["conversion", "value", "engagement", "harm"].contains(&kind) {
         return Err(Error::invalid(format!("unknown kind of goal \"{kind}\""))
@@ -493,7 +499,7 @@ fn add_campaign_goal(
     goal: Option<&str>,
     value: Option<f64>,
     attribution_window: Option<Interval>,
-) -> Reported<()> {
+) -> std::result::Result<(), ErrorReport> {
     let (campaign, goal) = (required(campaign, "campaign")?, required(goal, "goal")?);
     let window = required(attribution_window, "attribution_window")?;
     if value.is_some_and(|value| !value.is_finite()) {
@@ -537,7 +543,7 @@ fn add_outcome_source(
     filter: Option<&str>,
     lookback: Option<Interval>,
     outcome_source: Option<&str>,
-) -> Reported<String> {
+) -> std::result::Result<String, ErrorReport> {
     let goal = required(goal, "goal")?;
     let relation = RelationName::of(required(relation, "relation")?)?;
     let customer_key = required(customer_key, "customer_key")?;

@@ -23,7 +23,6 @@ use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
 
-type Reported<T> = std::result::Result<T, ErrorReport>;
 type DecisionTuple = PgHeapTuple<'static, AllocatedByRust>;
 
 /// Sessions that keep losing the race for the same customers give up after so many rounds.
@@ -543,7 +542,7 @@ fn decide(
     campaign: Option<&str>,
     context: Option<JsonB>,
     strict: Option<bool>,
-) -> Reported<pgrx::composite_type!('static, "decisioning.decision")> {
+) -> std::result::Result<pgrx::composite_type!('static, "decisioning.decision"), ErrorReport> {
     Ok(decide_one(customer_id.map(str::to_owned), campaign, context, strict)?)
 }
 
@@ -553,7 +552,7 @@ fn decide_bigint(
     campaign: Option<&str>,
     context: Option<JsonB>,
     strict: Option<bool>,
-) -> Reported<pgrx::composite_type!('static, "decisioning.decision")> {
+) -> std::result::Result<pgrx::composite_type!('static, "decisioning.decision"), ErrorReport> {
     Ok(decide_one(customer_id.map(|id| id.to_string()), campaign, context, strict)?)
 }
 
@@ -563,7 +562,7 @@ fn decide_uuid(
     campaign: Option<&str>,
     context: Option<JsonB>,
     strict: Option<bool>,
-) -> Reported<pgrx::composite_type!('static, "decisioning.decision")> {
+) -> std::result::Result<pgrx::composite_type!('static, "decisioning.decision"), ErrorReport> {
     Ok(decide_one(customer_id.map(|id| id.to_string()), campaign, context, strict)?)
 }
 
@@ -571,7 +570,7 @@ fn decide_uuid(
 fn decide_batch(
     customer_ids: Option<Vec<Option<String>>>,
     campaign: Option<&str>,
-) -> Reported<SetOfIterator<'static, pgrx::composite_type!('static, "decisioning.decision")>> {
+) -> std::result::Result<SetOfIterator<'static, pgrx::composite_type!('static, "decisioning.decision")>, ErrorReport> {
     let name = required(campaign, "campaign")?;
     let answers = decide_many(name, &batch(customer_ids)?, None)?;
     let (campaign, _) = as_owner(|| campaign::load(name))?;
@@ -587,7 +586,10 @@ fn batch(customer_ids: Option<Vec<Option<String>>>) -> Result<Vec<String>> {
 fn _decide_chunk(
     customer_ids: Option<Vec<Option<String>>>,
     campaign: Option<&str>,
-) -> Reported<TableIterator<'static, (name!(decided, i64), name!(open, i64), name!(outside, i64))>> {
+) -> std::result::Result<
+    TableIterator<'static, (name!(decided, i64), name!(open, i64), name!(outside, i64))>,
+    ErrorReport,
+> {
     let (mut decided, mut open, mut outside) = (0, 0, 0);
     for answer in decide_many(required(campaign, "campaign")?, &batch(customer_ids)?, None)? {
         match answer {
@@ -600,7 +602,7 @@ fn _decide_chunk(
 }
 
 #[pg_extern(sql = false)]
-fn _audience_statement(campaign: Option<&str>, chunk_size: Option<i32>) -> Reported<String> {
+fn _audience_statement(campaign: Option<&str>, chunk_size: Option<i32>) -> std::result::Result<String, ErrorReport> {
     let name = required(campaign, "campaign")?;
     let size = required(chunk_size, "chunk_size")?;
     if !(1..=LARGEST_BATCH as i32).contains(&size) {

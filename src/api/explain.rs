@@ -16,8 +16,6 @@ use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
 
-type Reported<T> = std::result::Result<T, ErrorReport>;
-
 /// Features named in an explanation.
 const CONTRIBUTIONS: usize = 5;
 
@@ -28,7 +26,7 @@ fn preview(
     customer_id: Option<&str>,
     campaign: Option<&str>,
     context: Option<JsonB>,
-) -> Reported<
+) -> std::result::Result<
     TableIterator<
         'static,
         (
@@ -41,6 +39,7 @@ fn preview(
             name!(treatment_group, Option<String>),
         ),
     >,
+    ErrorReport,
 > {
     let customer_id = required(customer_id, "customer_id")?;
     let name = required(campaign, "campaign")?;
@@ -193,7 +192,7 @@ fn load(decision_id: Uuid) -> Result<Logged> {
 #[pg_extern(sql = false)]
 fn replay(
     decision_id: Option<Uuid>,
-) -> Reported<
+) -> std::result::Result<
     TableIterator<
         'static,
         (
@@ -205,6 +204,7 @@ fn replay(
             name!(replayed_propensities, Vec<f64>),
         ),
     >,
+    ErrorReport,
 > {
     let decision_id = required(decision_id, "decision_id")?;
     let logged = as_owner(|| load(decision_id))?;
@@ -228,11 +228,12 @@ fn replay(
 #[pg_extern(sql = false)]
 fn explain(
     decision_id: Option<Uuid>,
-) -> Reported<
+) -> std::result::Result<
     TableIterator<
         'static,
         (name!(step, i32), name!(subject, String), name!(explanation, String), name!(number, Option<f64>)),
     >,
+    ErrorReport,
 > {
     let decision_id = required(decision_id, "decision_id")?;
     let logged = as_owner(|| load(decision_id))?;

@@ -21,8 +21,6 @@ use crate::pg::guard::as_owner;
 use crate::pg::interrupt;
 use crate::pg::query::{self, Row};
 
-type Reported<T> = std::result::Result<T, ErrorReport>;
-
 /// Decisions absorbed at a time; bounds the memory that one step holds.
 const CHUNK: i64 = 50_000;
 
@@ -372,7 +370,7 @@ fn refit(
 #[pg_extern(sql = false)]
 fn learn(
     campaign: Option<&str>,
-) -> Reported<
+) -> std::result::Result<
     TableIterator<
         'static,
         (
@@ -383,6 +381,7 @@ fn learn(
             name!(outcomes, i64),
         ),
     >,
+    ErrorReport,
 > {
     let step = learn_campaign(required(campaign, "campaign")?)?;
     Ok(TableIterator::once((
@@ -397,7 +396,10 @@ fn learn(
 #[pg_extern(sql = false)]
 fn rebuild_model(
     campaign: Option<&str>,
-) -> Reported<TableIterator<'static, (name!(model_version, i64), name!(decisions, i64), name!(outcomes, i64))>> {
+) -> std::result::Result<
+    TableIterator<'static, (name!(model_version, i64), name!(decisions, i64), name!(outcomes, i64))>,
+    ErrorReport,
+> {
     let name = required(campaign, "campaign")?;
     let (campaign, _) = as_owner(|| campaign::load(name))?;
     let encoder = model::profile(&campaign)?;
@@ -431,7 +433,7 @@ fn lock_for_rebuild(campaign: &Campaign) -> Result<i64> {
 }
 
 #[pg_extern(sql = false)]
-fn maintain() -> Reported<()> {
+fn maintain() -> std::result::Result<(), ErrorReport> {
     let campaigns = as_owner(|| {
         make_partitions()?;
         query::read(
@@ -448,7 +450,7 @@ fn maintain() -> Reported<()> {
 }
 
 #[pg_extern(sql = false)]
-fn _coefficient_names(layout: pgrx::JsonB) -> Reported<Vec<String>> {
+fn _coefficient_names(layout: pgrx::JsonB) -> std::result::Result<Vec<String>, ErrorReport> {
     let layout: Layout = serde_json::from_value(layout.0).map_err(Error::from)?;
     Ok(layout.coefficient_names())
 }

@@ -13,8 +13,6 @@ use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
 
-type Reported<T> = std::result::Result<T, ErrorReport>;
-
 /// Clocks differ; an event later than this after now is a mistake.
 const FUTURE_MICROS: i64 = 24 * 3_600_000_000;
 
@@ -278,7 +276,7 @@ fn record_outcome(
     value: Option<f64>,
     occurred_at: Option<TimestampWithTimeZone>,
     decision_id: Option<Uuid>,
-) -> Reported<String> {
+) -> std::result::Result<String, ErrorReport> {
     let goal = required(goal, "goal")?;
     let event_id = required(event_id, "event_id")?;
     let counts = as_owner(|| {
@@ -317,7 +315,7 @@ fn record_outcomes(
     customer_ids: Option<Vec<Option<String>>>,
     values: Option<Vec<Option<f64>>>,
     occurred_at: Option<Vec<Option<TimestampWithTimeZone>>>,
-) -> Reported<i64> {
+) -> std::result::Result<i64, ErrorReport> {
     let goal = required(goal, "goal")?;
     let event_ids = required(event_ids, "event_ids")?;
     let customer_ids = required(customer_ids, "customer_ids")?;

@@ -4,6 +4,8 @@ pub mod composite;
 pub mod error;
 pub mod guard;
 pub mod interrupt;
+pub mod memory;
 pub mod query;
 pub mod relation;
 pub mod settings;
+pub mod snapshot;

@@ -257,7 +257,7 @@ impl Work {
     /// What two persons would hold as one, unless it is more than a limit allows.
     fn union_of_held(&self, a: u32, b: u32) -> Option<Vec<Held>> {
         let (a, b) = (&self.held[a as usize], &self.held[b as usize]);
-        let mut union = Vec::with_capacity(a.len() + b.len());
+        let mut union: Vec<Held> = Vec::with_capacity(a.len() + b.len());
         union.extend(a);
         union.extend(b);
         union.sort_unstable();

@@ -1,1 +1,33 @@
-//! Identity.
+//! Identity: which records, in all of the user's systems, are one person.
+//!
+//! [`Records`] collects what was read, [`Matching`] adds what was known before, [`Resolution`] is the result: persons
+//! with stable canonical ids, what changed, what was not linked and why. [`recognise`] answers for one person online.
+//!
+//! Deterministic: the result depends on the data and the rules alone, not on the order of rows.
+
+mod cluster;
+mod country;
+mod difference;
+mod error;
+mod history;
+mod intern;
+mod kind;
+mod naming;
+mod normalise;
+mod order;
+mod placeholder;
+mod recognise;
+mod records;
+mod resolution;
+mod rules;
+
+pub use country::Country;
+pub use difference::{AliasDifference, AliasVerdict, IdentifierDifference};
+pub use error::IdentityError;
+pub use history::{Event, EventKind};
+pub use kind::{FieldKind, Identifier, IdentifierKind};
+pub use normalise::{normalise, VALUE_LIMIT};
+pub use recognise::{recognise, strongest_first, Owner, Recognition, Shown};
+pub use records::{Handle, Records, SourceNumber, ONLINE};
+pub use resolution::{Conflict, Matching, Resolution};
+pub use rules::{Rule, RuleChange, Rules, Standing};

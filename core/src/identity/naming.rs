@@ -32,6 +32,8 @@ pub struct Names {
     pub ids: Vec<String>,
     /// Person of each former id that is still one, or [`NONE`].
     pub kept_by: Vec<u32>,
+    /// Where the records of each former id are now, in order of person and id.
+    pub moves: Vec<Move>,
 }
 
 /// Records and their order, for looking up what an id names.
@@ -94,24 +96,25 @@ impl<'a> Directory<'a> {
     /// `source:key`; with more colons if a key of the primary source happens to read the same.
     pub fn qualified(&self, record: u32) -> String {
         let (source, key) = self.source_and_key(record);
-        let mut colons = String::from(":");
+        let mut padded = key.to_owned();
         loop {
-            let id = format!("{source}{colons}{key}");
-            if self.has_primary_key(&id).is_none() {
+            let id = format!("{source}:{padded}");
+            let is_anothers = padded.len() > key.len() && self.find(source, &padded).is_some();
+            if self.has_primary_key(&id).is_none() && !is_anothers {
                 return id;
             }
-            colons.push(':');
+            padded.insert(0, ':');
         }
     }
 }
 
-/// A former id that a person could keep.
-#[derive(Clone, Copy)]
-struct Claim {
-    person: u32,
-    id: u32,
-    records: u32,
-    oldest: u32,
+/// Records of a former id that belong to a person now.
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    pub person: u32,
+    pub id: u32,
+    pub records: u32,
+    pub oldest: u32,
 }
 
 /// Gives every person an id. `oldest` is the oldest record of the person of each record.
@@ -128,7 +131,8 @@ pub fn name(directory: Directory<'_>, oldest: &[u32], previous: &Previous) -> Na
     }
 
     let named: Vec<Named> = (0..previous.ids.len() as u32).map(|id| directory.named(previous.ids.text(id))).collect();
-    let mut claims = claims(&person, previous);
+    let moves = moves(&person, previous);
+    let mut claims = moves.clone();
     claims.retain(|claim| {
         let in_primary = directory.is_primary(founders[claim.person as usize]);
         match named[claim.id as usize] {
@@ -163,11 +167,11 @@ pub fn name(directory: Directory<'_>, oldest: &[u32], previous: &Previous) -> Na
             id => previous.ids.text(id).to_owned(),
         })
         .collect();
-    Names { person, ids, kept_by }
+    Names { person, ids, kept_by, moves }
 }
 
 /// Persons and the former ids of their records, counted.
-fn claims(person: &[u32], previous: &Previous) -> Vec<Claim> {
+fn moves(person: &[u32], previous: &Previous) -> Vec<Move> {
     let mut had: Vec<(u32, u32, u32)> = previous
         .of_record
         .iter()
@@ -177,6 +181,6 @@ fn claims(person: &[u32], previous: &Previous) -> Vec<Claim> {
         .collect();
     had.sort_unstable();
     had.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1))
-        .map(|same| Claim { person: same[0].0, id: same[0].1, records: same.len() as u32, oldest: same[0].2 })
+        .map(|same| Move { person: same[0].0, id: same[0].1, records: same.len() as u32, oldest: same[0].2 })
         .collect()
 }

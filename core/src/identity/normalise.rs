@@ -98,7 +98,9 @@ fn phone(text: &str, country: Option<Country>) -> Option<String> {
     let trunk = country.trunk_prefix();
     let national = match digits.strip_prefix(trunk) {
         Some(national) if !trunk.is_empty() => national,
-        _ if digits.len() >= FULL_PHONE_DIGITS && digits.starts_with(country.calling_code()) => return Some(format!("+{digits}")),
+        _ if digits.len() >= FULL_PHONE_DIGITS && digits.starts_with(country.calling_code()) => {
+            return Some(format!("+{digits}"))
+        }
         _ => &digits,
     };
     Some(format!("+{}{national}", country.calling_code()))
@@ -128,10 +130,18 @@ mod tests {
 
     #[test]
     fn emails() {
-        for same in ["Ada@Example.com", " ada@example.com\t", "mailto:ADA@example.com", "Ada <ada+news@example.com.>", "ada@ｅxample.com"] {
+        for same in [
+            "Ada@Example.com",
+            " ada@example.com\t",
+            "mailto:ADA@example.com",
+            "Ada <ada+news@example.com.>",
+            "ada@ｅxample.com",
+        ] {
             assert_eq!(of(IdentifierKind::Email, same).as_deref(), Some("ada@example.com"), "{same}");
         }
-        for wrong in ["", "@", "ada", "ada@", "@example.com", "ada@example", "a b@example.com", "a@b@c.de", "a@.de", "a@b..de"] {
+        for wrong in
+            ["", "@", "ada", "ada@", "@example.com", "ada@example", "a b@example.com", "a@b@c.de", "a@.de", "a@b..de"]
+        {
             assert_eq!(of(IdentifierKind::Email, wrong), None, "{wrong}");
         }
         assert_eq!(of(IdentifierKind::Email, "+x@example.com").as_deref(), Some("+x@example.com"));
@@ -139,7 +149,14 @@ mod tests {
 
     #[test]
     fn phones() {
-        for same in ["0170 1234567", "+49 (0)170/123 45-67", "0049 170 1234567", "170.1234567", "491701234567", "+49 170 1234567 ext. 3"] {
+        for same in [
+            "0170 1234567",
+            "+49 (0)170/123 45-67",
+            "0049 170 1234567",
+            "170.1234567",
+            "491701234567",
+            "+49 170 1234567 ext. 3",
+        ] {
             assert_eq!(of(IdentifierKind::Phone, same).as_deref(), Some("+491701234567"), "{same}");
         }
         for wrong in ["", "12", "call me", "+1", "12345678901234567890"] {
@@ -149,7 +166,10 @@ mod tests {
         for same in ["(212) 555-0199", "1-212-555-0199", "+1 212 555 0199", "011 1 212 555 0199"] {
             assert_eq!(normalise(IdentifierKind::Phone, same, us).as_deref(), Some("+12125550199"), "{same}");
         }
-        assert_eq!(normalise(IdentifierKind::Phone, "06 1234 5678", "IT".parse().ok()).as_deref(), Some("+390612345678"));
+        assert_eq!(
+            normalise(IdentifierKind::Phone, "06 1234 5678", "IT".parse().ok()).as_deref(),
+            Some("+390612345678")
+        );
         assert_eq!(normalise(IdentifierKind::Phone, "0170 1234567", None).as_deref(), Some("01701234567"));
     }
 

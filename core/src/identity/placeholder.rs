@@ -16,22 +16,62 @@ pub fn is_placeholder(kind: IdentifierKind, value: &str) -> bool {
             let digits = value.trim_start_matches('+');
             ends_in_one_digit(digits) || "01234567890".contains(digits) || "9876543210".contains(digits)
         }
-        IdentifierKind::DeviceId => is_word_for_none(value) || is_zero(value) || is_one_character(value) && value.len() >= 8,
+        IdentifierKind::DeviceId => {
+            is_word_for_none(value) || is_zero(value) || is_one_character(value) && value.len() >= 8
+        }
         IdentifierKind::ExternalId => is_word_for_none(value) || is_zero(value) || value == "-1",
     }
 }
 
 /// Words that forms, exports and programmes write where nothing is known.
 const WORDS_FOR_NONE: &[&str] = &[
-    "anonymous", "blank", "empty", "guest", "invalid", "missing", "n.a.", "n/a", "na", "nan", "nil", "no", "noemail",
-    "none", "not set", "notset", "null", "test", "undefined", "unknown", "void",
+    "anonymous",
+    "blank",
+    "empty",
+    "guest",
+    "invalid",
+    "missing",
+    "n.a.",
+    "n/a",
+    "na",
+    "nan",
+    "nil",
+    "no",
+    "noemail",
+    "none",
+    "not set",
+    "notset",
+    "null",
+    "test",
+    "undefined",
+    "unknown",
+    "void",
 ];
 
 /// Mailboxes that belong to an organisation, not to a person (RFC 2142 and customs).
 const ROLE_MAILBOXES: &[&str] = &[
-    "abuse", "admin", "administrator", "billing", "contact", "donotreply", "hello", "help", "hostmaster", "info",
-    "mail", "mailer-daemon", "marketing", "no-reply", "noreply", "office", "postmaster", "sales", "security", "service",
-    "support", "webmaster",
+    "abuse",
+    "admin",
+    "administrator",
+    "billing",
+    "contact",
+    "donotreply",
+    "hello",
+    "help",
+    "hostmaster",
+    "info",
+    "mail",
+    "mailer-daemon",
+    "marketing",
+    "no-reply",
+    "noreply",
+    "office",
+    "postmaster",
+    "sales",
+    "security",
+    "service",
+    "support",
+    "webmaster",
 ];
 
 fn is_word_for_none(value: &str) -> bool {

@@ -47,7 +47,8 @@ impl Records {
     /// More than 65 535 sources.
     pub fn new(rules: Rules, sources: &[&str]) -> Result<Self, IdentityError> {
         SourceNumber::try_from(sources.len()).map_err(|_| IdentityError::TooMany)?;
-        let sources = sources.iter().map(|name| Source { name: (*name).to_owned(), keys: Interner::default() }).collect();
+        let sources =
+            sources.iter().map(|name| Source { name: (*name).to_owned(), keys: Interner::default() }).collect();
         Ok(Records { rules, sources, columns: Vec::new(), numbers: HashMap::new(), placeholders: 0 })
     }
 

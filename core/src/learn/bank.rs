@@ -55,7 +55,7 @@ impl DrawBank {
     /// Reads [`to_bytes`](Self::to_bytes) back; `None` unless it holds `len` coefficients, all finite.
     pub fn from_bytes(bytes: &[u8], len: usize) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks::<4>();
-        if !rest.is_empty() || numbers.len() != len * DRAWS {
+        if !rest.is_empty() || Some(numbers.len()) != len.checked_mul(DRAWS) {
             return None;
         }
         let bank: Vec<f32> = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();

@@ -1,0 +1,136 @@
+//! The whole of a run: records in, persons with ids out.
+
+use super::cluster::{cluster, Dropped, Link, NOBODY};
+use super::naming::{name, Directory, Names, Previous, NONE};
+use super::order::Order;
+use super::records::Records;
+use super::{Identifier, IdentityError};
+
+/// Records in order, and what was known of them before.
+pub struct Matching {
+    records: Records,
+    order: Order,
+    previous: Previous,
+    vanished: Vec<(String, String)>,
+}
+
+impl Matching {
+    /// # Errors
+    /// More records than numbers.
+    pub fn new(records: Records) -> Result<Self, IdentityError> {
+        if records.len() >= u32::MAX as usize {
+            return Err(IdentityError::TooMany);
+        }
+        let order = Order::of(&records);
+        let previous = Previous { ids: Default::default(), of_record: vec![NONE; order.len()] };
+        Ok(Matching { records, order, previous, vanished: Vec::new() })
+    }
+
+    /// The id that a record had after the last run.
+    ///
+    /// # Errors
+    /// More ids than numbers.
+    pub fn remember(&mut self, source: &str, key: &str, customer_id: &str) -> Result<(), IdentityError> {
+        match (Directory { records: &self.records, order: &self.order }).find(source, key) {
+            Some(record) => self.previous.of_record[record as usize] = self.previous.ids.intern(customer_id)?,
+            None => self.vanished.push((source.to_owned(), key.to_owned())),
+        }
+        Ok(())
+    }
+
+    /// Finds the persons and names them. Calls `tick` every few thousand steps of the long loops.
+    pub fn resolve(self, tick: &mut dyn FnMut()) -> Resolution {
+        let Matching { records, order, previous, vanished } = self;
+        let clustering = cluster(&records, &order, tick);
+        tick();
+        let names = name(Directory { records: &records, order: &order }, &clustering.oldest, &previous);
+        tick();
+        let (owners, links, dropped) = (clustering.owners, clustering.links, clustering.dropped);
+        Resolution { records, order, previous, vanished, owners, links, dropped, names }
+    }
+}
+
+/// Persons, their ids, and what changed.
+pub struct Resolution {
+    pub(super) records: Records,
+    pub(super) order: Order,
+    pub(super) previous: Previous,
+    pub(super) names: Names,
+    pub(super) owners: Vec<Vec<u32>>,
+    pub(super) links: Vec<Link>,
+    dropped: Vec<Dropped>,
+    vanished: Vec<(String, String)>,
+}
+
+/// A value that does not link all of its records, for a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict<'a> {
+    pub identifier: &'a Identifier,
+    pub value: &'a str,
+    pub reason: &'static str,
+    pub records: u32,
+    pub persons: u32,
+}
+
+impl Resolution {
+    pub(super) fn directory(&self) -> Directory<'_> {
+        Directory { records: &self.records, order: &self.order }
+    }
+
+    pub fn records(&self) -> usize {
+        self.order.len()
+    }
+
+    pub fn persons(&self) -> usize {
+        self.names.ids.len()
+    }
+
+    pub(super) fn customer_of(&self, record: u32) -> &str {
+        &self.names.ids[self.names.person[record as usize] as usize]
+    }
+
+    /// Canonical id of a record.
+    pub fn customer(&self, source: &str, key: &str) -> Option<&str> {
+        Some(self.customer_of(self.directory().find(source, key)?))
+    }
+
+    /// Who holds a value: `None` for nobody.
+    pub(super) fn owner(&self, column: usize, value: u32) -> Option<&str> {
+        match self.owners[column][value as usize] {
+            NOBODY => None,
+            record => Some(self.customer_of(record)),
+        }
+    }
+
+    /// Source, key and id of the records that are new or have another id than before, from the oldest on.
+    pub fn changed_records(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        (0..self.order.len() as u32).filter_map(|record| {
+            let customer = self.customer_of(record);
+            let before = self.previous.of_record[record as usize];
+            if before != NONE && self.previous.ids.text(before) == customer {
+                return None;
+            }
+            let (source, key) = self.directory().source_and_key(record);
+            Some((source, key, customer))
+        })
+    }
+
+    /// Source and key of the records that are gone.
+    pub fn vanished_records(&self) -> &[(String, String)] {
+        &self.vanished
+    }
+
+    /// Values that do not link all of their records, best evidence first.
+    pub fn conflicts(&self) -> impl Iterator<Item = Conflict<'_>> {
+        self.dropped.iter().map(|dropped| {
+            let column = &self.records.columns[dropped.column];
+            Conflict {
+                identifier: &column.identifier,
+                value: column.values.text(dropped.value),
+                reason: dropped.reason.name(),
+                records: dropped.records,
+                persons: dropped.persons,
+            }
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! Match rules and blocked values.
+
+use decisioning_core::identity::{Identifier, IdentifierKind, RuleChange, Rules};
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::pg::error::{required, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::query;
+
+/// The rules in effect. Runs as the owner.
+pub fn load() -> Result<Rules> {
+    let changes = query::read(
+        "SELECT r.identifier, r.priority, r.identity_limit, r.record_limit, r.enabled FROM decisioning.match_rules r",
+        &[],
+        |row| {
+            let change = RuleChange {
+                priority: row.get(2)?,
+                identity_limit: row.get(3)?,
+                record_limit: row.get(4)?,
+                enabled: row.get(5)?,
+            };
+            Ok((row.value::<String>(1)?.parse::<Identifier>()?, change))
+        },
+    )?;
+    let mut rules = Rules::new(changes)?;
+    query::read("SELECT b.identifier, b.value, b.blocked FROM decisioning.blocked_values b", &[], |row| {
+        rules.list(row.value::<String>(1)?.parse()?, &row.value::<String>(2)?, row.value(3)?);
+        Ok(())
+    })?;
+    Ok(rules)
+}
+
+#[pg_extern(sql = false)]
+fn add_match_rule(
+    identifier: Option<&str>,
+    priority: Option<i32>,
+    identity_limit: Option<i32>,
+    record_limit: Option<i32>,
+    enabled: Option<bool>,
+) -> std::result::Result<(), ErrorReport> {
+    Ok(add(required(identifier, "identifier")?, priority, identity_limit, record_limit, required(enabled, "enabled")?)?)
+}
+
+fn add(
+    identifier: &str,
+    priority: Option<i32>,
+    identity_limit: Option<i32>,
+    record_limit: Option<i32>,
+    enabled: bool,
+) -> Result<()> {
+    let identifier: Identifier = identifier.parse()?;
+    let change = RuleChange { priority, identity_limit, record_limit, enabled: Some(enabled) };
+    Rules::new([(identifier.clone(), change)])?;
+    as_owner(|| {
+        query::execute(
+            "INSERT INTO decisioning.match_rules AS r (identifier, priority, identity_limit, record_limit, enabled)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (identifier) DO UPDATE SET priority = excluded.priority, identity_limit = excluded.identity_limit,
+                 record_limit = excluded.record_limit, enabled = excluded.enabled",
+            &[
+                identifier.to_string().into(),
+                priority.into(),
+                identity_limit.into(),
+                record_limit.into(),
+                enabled.into(),
+            ],
+        )?;
+        Ok(())
+    })
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // the columns, as the macro wants them
+fn _match_rules(
+    identifiers: Option<Vec<Option<String>>>,
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(identifier, String),
+            name!(priority, i32),
+            name!(identity_limit, i32),
+            name!(record_limit, i32),
+            name!(enabled, bool),
+        ),
+    >,
+    ErrorReport,
+> {
+    Ok(TableIterator::new(in_effect(identifiers.unwrap_or_default())?))
+}
+
+fn in_effect(named: Vec<Option<String>>) -> Result<Vec<(String, i32, i32, i32, bool)>> {
+    let rules = as_owner(load)?;
+    let mut identifiers: Vec<Identifier> = IdentifierKind::ALL.map(Identifier::from).to_vec();
+    for name in named.iter().flatten() {
+        identifiers.push(name.parse()?);
+    }
+    identifiers.sort_by_key(|identifier| (rules.rule(identifier).priority, identifier.clone()));
+    identifiers.dedup();
+    let row = |identifier: &Identifier| {
+        let rule = rules.rule(identifier);
+        (identifier.to_string(), rule.priority, rule.identity_limit as i32, rule.record_limit as i32, rule.enabled)
+    };
+    Ok(identifiers.iter().map(row).collect())
+}

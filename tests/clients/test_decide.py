@@ -1,0 +1,142 @@
+"""Decisions under concurrency, rollback and cancel; propensities against frequencies."""
+
+import threading
+import time
+
+import psycopg
+import pytest
+from scipy.stats import chisquare
+
+import shop
+
+DECIDE = "SELECT decision_id, action FROM decisioning.decide(%s, 'c')"
+
+
+@pytest.mark.parametrize("isolation", list(psycopg.IsolationLevel)[1:])
+def test_two_sessions_decide_once_for_one_customer(db, isolation):
+    shop.create(db.connect())
+    first, second = (shop.session(db, autocommit=False) for _ in range(2))
+    second.isolation_level = isolation
+    # The second transaction has its snapshot before the first decides.
+    second.execute("SELECT count(*) FROM decisioning.decisions")
+    decided = first.execute(DECIDE, ["c-1"]).fetchone()
+    found = []
+
+    def decide_in_second():
+        try:
+            found.append(second.execute(DECIDE, ["c-1"]).fetchone())
+        except psycopg.errors.SerializationFailure:
+            second.rollback()
+            found.append(second.execute(DECIDE, ["c-1"]).fetchone())
+        second.commit()
+
+    waiting = threading.Thread(target=decide_in_second)
+    waiting.start()
+    time.sleep(0.3)
+    assert found == [], "the second session must wait for the first"
+    first.commit()
+    waiting.join(20)
+    assert found == [decided]
+    assert db.sql("SELECT count(*) FROM decisioning.decisions WHERE customer_id = 'c-1'") == [(1,)]
+
+
+def test_many_sessions_decide_once_each(db):
+    shop.create(db.connect(), customers=300)
+    ids = [f"c-{n}" for n in range(1, 301)]
+    failures = []
+
+    def work(offset):
+        connection = shop.session(db)
+        for chunk in range(0, 300, 50):
+            batch = ids[chunk : chunk + 50]
+            try:
+                connection.execute("SELECT count(*) FROM decisioning.decide_batch(%s, 'c')", [batch[offset:] + batch[:offset]])
+            except psycopg.Error as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert db.sql("SELECT count(*), count(DISTINCT customer_id), max(ordinal) FROM decisioning.decisions") == [(300, 300, 1)]
+    assert db.sql("SELECT count(*) FROM decisioning._inbox WHERE decision_id IS NOT NULL") == [(300,)]
+
+
+def test_rollback_does_not_roll_the_dice_again(db):
+    shop.create(db.connect())
+    connection = shop.session(db, autocommit=False)
+    everybody = "SELECT customer_id, action, decision_id FROM decisioning.decide_batch((SELECT array_agg(id) FROM public.customers), 'c')"
+    first = connection.execute(everybody).fetchall()
+    connection.rollback()
+    assert db.sql("SELECT count(*) FROM decisioning.decisions") == [(0,)]
+    assert connection.execute(everybody).fetchall() == first
+
+
+def test_cancelled_decide_all_stops_at_once_and_resumes(db):
+    shop.create(db.connect(), customers=60_000)
+    connection = shop.session(db)
+    stopped = []
+
+    def decide_all():
+        try:
+            connection.execute("CALL decisioning.decide_all('c', chunk_size => 2000)")
+        except psycopg.errors.QueryCanceled:
+            stopped.append(time.monotonic())
+
+    running = threading.Thread(target=decide_all)
+    running.start()
+    deadline = time.monotonic() + 60
+    while db.sql("SELECT count(*) FROM decisioning._assignment")[0][0] < 4000:
+        assert time.monotonic() < deadline, "decide_all made no progress"
+        time.sleep(0.02)
+    asked = time.monotonic()
+    connection.cancel()
+    running.join(30)
+    assert stopped and stopped[0] - asked < 2
+    (kept,) = db.sql("SELECT count(*) FROM decisioning.decisions")[0]
+    assert 0 < kept < 60_000 and kept % 2000 == 0
+    before = dict(db.sql("SELECT customer_id, decision_id FROM decisioning.decisions"))
+    connection.execute("CALL decisioning.decide_all('c')")
+    after = dict(db.sql("SELECT customer_id, decision_id FROM decisioning.decisions"))
+    assert len(after) == 60_000 and before.items() <= after.items()
+
+
+def test_choices_follow_their_logged_propensities(db):
+    """20 000 customers, a model that has learned something: observed against expected choices of every action."""
+    connection = db.connect()
+    shop.create(connection, customers=20_000, explore=0.3)
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute(
+        """SELECT decisioning.record_outcome('buy', decision_id::text, decision_id => decision_id)
+           FROM decisioning.decisions WHERE channel_of(action) = 'sms' AND hashtext(customer_id) % 4 = 0""".replace(
+            "channel_of(action)", "split_part(action, '/', 2)"
+        )
+    )
+    connection = shop.session(db, now="2026-06-03 10:00+00")
+    connection.execute("SELECT * FROM decisioning.learn('c')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    rows = db.sql(
+        """SELECT d.treatment_group, c.id, sum(p.propensity), count(*) FILTER (WHERE d.action_id = c.id),
+                  count(DISTINCT p.propensity)
+           FROM decisioning.decisions d, unnest(d.candidates) WITH ORDINALITY c(id, n),
+                unnest(d.propensities) WITH ORDINALITY p(propensity, n)
+           WHERE c.n = p.n AND d.decided_at >= '2026-06-02' AND d.treatment_group IN ('explore', 'optimise') GROUP BY 1, 2"""
+    )
+    for group in ("explore", "optimise"):
+        expected = [row[2] for row in rows if row[0] == group]
+        observed = [row[3] for row in rows if row[0] == group]
+        assert len(expected) == 7 and sum(observed) > 4000
+        assert chisquare(observed, expected).pvalue > 1e-4
+    assert max(row[4] for row in rows if row[0] == "optimise") > 10, "the model must discriminate, or this tests little"
+    # In classes of propensity too: a right average could hide a wrong shape.
+    classes = db.sql(
+        """SELECT width_bucket(p.propensity, 0, 1, 10), sum(p.propensity), count(*) FILTER (WHERE d.action_id = c.id),
+                  sum(p.propensity * (1 - p.propensity))
+           FROM decisioning.decisions d, unnest(d.candidates) WITH ORDINALITY c(id, n),
+                unnest(d.propensities) WITH ORDINALITY p(propensity, n)
+           WHERE c.n = p.n AND d.decided_at >= '2026-06-02' AND d.treatment_group = 'optimise' GROUP BY 1"""
+    )
+    for bucket, expected, observed, variance in classes:
+        assert abs(observed - expected) < 4 * variance**0.5 + 1, (bucket, expected, observed)
