@@ -29,14 +29,17 @@ def step(title: str) -> Iterator[None]:
     say(f"({time.monotonic() - started:.1f} s)")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """The first column to the left, the others to the right."""
-    lines = [[str(cell) for cell in line] for line in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    for number, (name, *values) in enumerate(lines):
-        print("  " + "  ".join([name.ljust(widths[0])] + [value.rjust(width) for value, width in zip(values, widths[1:])]))
-        if number == 0:
-            print("  " + "  ".join("-" * width for width in widths))
+class Table:
+    """Prints rows as they come: the first column to the left, the others to the right."""
+
+    def __init__(self, header: Sequence[str], rows: Sequence[Sequence[object]] = ()):
+        self.widths = [max(len(str(cell)) for cell in column) for column in zip(header, *rows)]
+        for row in [header, ["-" * width for width in self.widths], *rows]:
+            self.row(row)
+
+    def row(self, cells: Sequence[object]) -> None:
+        first, *rest = zip(map(str, cells), self.widths)
+        print("  " + "  ".join([first[0].ljust(first[1])] + [cell.rjust(width) for cell, width in rest]), flush=True)
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -54,7 +57,12 @@ class Session:
     def __init__(self, dsn: str):
         # Parameters are put in by the client: what is shown is what runs, and regclass, CALL and SET take them as well.
         self.connection = psycopg.connect(dsn, autocommit=True, cursor_factory=psycopg.ClientCursor)
-        self.connection.add_notice_handler(lambda notice: say(f"· {notice.message_primary}"))
+        self.connection.add_notice_handler(self.notice)
+        self.quiet = False
+
+    def notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        if not self.quiet:
+            say(f"· {notice.message_primary}")
 
     def run(self, statement: str, parameters: dict | None = None, quiet: bool = False) -> list[tuple]:
         cursor = self.connection.cursor()
@@ -62,6 +70,7 @@ class Session:
         if not quiet:
             for number, line in enumerate(statement.splitlines()):
                 print("  " + coloured(("sql> " if number == 0 else "     ") + line, 36), flush=True)
+        self.quiet = quiet
         started = time.monotonic()
         cursor.execute(statement)
         if not quiet and (seconds := time.monotonic() - started) >= 1:

@@ -19,7 +19,7 @@ import datasets
 import fragments
 import loop
 import warehouse
-from console import Session, percent, points, say, step, table
+from console import Session, Table, percent, points, say, step
 from datasets import MarketingTest
 from responses import ResponseModel
 
@@ -115,7 +115,7 @@ def evaluate(session: Session, test: MarketingTest, since: pd.Timestamp) -> None
         "FROM decisioning.evaluate_policy(%(campaign)s, since => %(since)s) WHERE policy <> 'logged' ORDER BY value DESC",
         campaign | {"since": since.date()},
     )
-    table(
+    Table(
         ["policy", f"rate of {test.goal}", "95 % interval", "worth decisions", "out of sample"],
         [
             [policy, percent(value), f"{percent(lower)} … {percent(upper)}", f"{worth:.0f}", "NO" if in_sample else "yes"]

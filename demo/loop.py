@@ -1,13 +1,12 @@
 """The loop, played forward: every simulated morning learns from yesterday and decides for those who arrive today."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 import warehouse
-from console import Session, percent, points, say, table
+from console import Session, Table, percent, points, say
 from datasets import NO_SEND, MarketingTest
 from responses import ResponseModel, pick
 
@@ -94,9 +93,9 @@ def play(session: Session, test: MarketingTest, world: World, dates: pd.Datetime
         ).sort_values("customer_id", ignore_index=True)
         played.append(respond(world, decided).assign(day=day))
         if show:
-            say()
-            say(f"{'day':>3}  {'decided':>7}  {'learned':>7}  share of each action in optimise, rate of {test.goal} by group")
-        progress(session, played[-1], test, day)
+            say("And so on every morning. Of optimise: the share of each action, the response, and what the simulation knows.")
+            lines = Table(["day", "decided", "learned", *test.actions, NO_SEND, "optimise", "explore", "holdout", "true lift"])
+        lines.row(progress(session, played[-1], test))
     set_clock(session, dates[DAYS - 1] + pd.Timedelta(days=1, hours=8), quiet=True)
     happen(session, test, played[-1])
     say()
@@ -137,16 +136,27 @@ def happen(session: Session, test: MarketingTest, decided: pd.DataFrame) -> None
         )
 
 
-def progress(session: Session, decided: pd.DataFrame, test: MarketingTest, day: int) -> None:
+def progress(session: Session, decided: pd.DataFrame, test: MarketingTest) -> list[object]:
+    """One day's line."""
     learned = session.value(
         "SELECT decisions FROM decisioning.models WHERE campaign = %(campaign)s AND current", {"campaign": CAMPAIGN}, quiet=True
     )
     optimise = decided[decided["group"] == "optimise"]
-    shares = Counter(optimise["action"])
-    shown = ", ".join(f"{action} {percent(shares[action] / len(optimise), 0)}" for action in [*test.actions, NO_SEND])
+    shares = optimise["action"].value_counts(normalize=True)
     rates = decided.groupby("group")["responded"].mean()
-    shown_rates = ", ".join(f"{group} {percent(rate, 1)}" for group, rate in rates.items())
-    say(f"{day + 1:>3}  {len(decided):>7}  {learned:>7}  {shown};  {shown_rates}")
+    return [
+        decided["day"].iloc[0] + 1,
+        len(decided),
+        learned,
+        *(percent(shares.get(action, 0), 0) for action in [*test.actions, NO_SEND]),
+        *(percent(rates.get(group), 1) for group in ["optimise", "explore", "holdout"]),
+        points(gain(optimise)),
+    ]
+
+
+def gain(decided: pd.DataFrame) -> float:
+    """True lift of what was decided over sending nothing."""
+    return (decided["probability"] - decided["unsent"]).mean()
 
 
 def report(session: Session, test: MarketingTest, world: World, decided: pd.DataFrame) -> None:
@@ -155,20 +165,18 @@ def report(session: Session, test: MarketingTest, world: World, decided: pd.Data
         "FROM decisioning.lift(%(campaign)s) WHERE baseline_group = 'holdout' AND goal = %(goal)s",
         {"campaign": CAMPAIGN, "goal": test.goal},
     )
-    gain = (decided["probability"] - decided["unsent"]).groupby(decided["group"]).mean()
-    table(
+    Table(
         ["group against holdout", "customers", "holdout", "rate", "holdout", "lift, points", "95 % interval", "verdict", "true lift"],
         [
-            [group, treated, held_out, percent(rate), percent(base), points(lift), f"{points(lower)} … {points(upper)}", verdict, points(gain[group])]
+            [group, treated, held_out, percent(rate), percent(base), points(lift), f"{points(lower)} … {points(upper)}", verdict, points(gain(decided[decided["group"] == group]))]
             for group, treated, held_out, rate, base, lift, lower, upper, verdict in lifts
         ],
     )  # fmt: skip
     met = world.probabilities.iloc[: DAYS * PER_DAY]
     fixed = met.drop(columns=NO_SEND).mean()
     say(
-        f"For comparison, true lift of {fixed.idxmax()} for everyone {points(fixed.max() - met[NO_SEND].mean())}, "
-        f"of everyone's best action {points((met.max(axis=1) - met[NO_SEND]).mean())}, "
-        f"of the policy's last day {points(last_day_gain(decided))}."
+        f"For comparison, the true lift of {fixed.idxmax()} for everyone is {points(fixed.max() - met[NO_SEND].mean())} points, "
+        f"of the best action for each {points((met.max(axis=1) - met[NO_SEND]).mean())}."
     )
     say()
     balance = session.run(
@@ -176,15 +184,10 @@ def report(session: Session, test: MarketingTest, world: World, decided: pd.Data
         "WHERE campaign = %(campaign)s ORDER BY treatment_group",
         {"campaign": CAMPAIGN},
     )
-    table(
+    Table(
         ["group", "customers", "expected", "p value", "balanced"],
         [[group, customers, f"{expected:.0f}", f"{p:.3f}", "yes" if balanced else "NO"] for group, customers, expected, p, balanced in balance],
     )  # fmt: skip
-
-
-def last_day_gain(decided: pd.DataFrame) -> float:
-    last = decided[(decided["group"] == "optimise") & (decided["day"] == DAYS - 1)]
-    return (last["probability"] - last["unsent"]).mean()
 
 
 def explain(session: Session, decided: pd.DataFrame) -> None:
