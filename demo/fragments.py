@@ -10,13 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 GIVEN = "ada ben cleo dan eva finn gwen hugo ines jack kira leo mia noah olga paul rosa sam tara uwe vera will yara zoe".split()
 FAMILY = "adams baker castro dietz evans fisher garcia hansen ivanov jensen keller lopez meyer novak owens petrov silva weber".split()
 DOMAINS = ["example.com", "example.org", "example.net", "mail.example", "post.example"]
-PLACEHOLDER_EMAILS = ["info@example.com", "noreply@example.com", "none@example.com"]
-PLACEHOLDER_PHONE = "000-000-0000"
-PLACEHOLDER_DEVICE = "00000000-0000-0000-0000-000000000000"
+PLACEHOLDERS = {
+    "email": ["info@example.com", "noreply@example.com", "none@example.com"],
+    "phone": ["000-000-0000"],
+    "device_id": ["00000000-0000-0000-0000-000000000000"],
+}
 
 Strings = np.ndarray  # of str or None
 
@@ -29,7 +33,8 @@ class Source:
     relation: str
     key: str
     fields: Mapping[str, str]  # column → kind
-    table: pd.DataFrame
+    table: pd.DataFrame  # as the system holds it
+    clean: pd.DataFrame  # the fields without placeholders, in one spelling
     truth: np.ndarray
 
 
@@ -48,59 +53,65 @@ def split(customer_ids: Sequence[str], rng: np.random.Generator) -> list[Source]
     """The CRM, which gives customers their ids, comes first; every customer has one row there."""
     count = len(customer_ids)
     ids = np.asarray(customer_ids, dtype=object)
-
-    def chance(share: float, rows: int = count) -> np.ndarray:
-        return rng.random(rows) < share
-
     email, second_email = emails(count, rng), emails(count, rng, suffix="x")
     phone, device = phones(count, rng), devices(count, rng)
-    # Households of two: the second one gives the first one's phone, and both use the first one's tablet.
-    order = rng.permutation(count)
-    first, second = order[: count // 25], order[count // 25 : count // 25 * 2]
+    # Households of two: the second one gives the first one's phone, half of them use the first one's tablet.
+    first, second = np.split(rng.permutation(count)[: count // 50 * 2], 2)
     phone[second] = phone[first]
-    shared = chance(0.5, len(first))
-    device[second[shared]] = device[first[shared]]
+    half = len(first) // 2
+    device[second[:half]] = device[first[:half]]
 
-    crm_email = missing(np.where(chance(0.02), rng.choice(PLACEHOLDER_EMAILS, count), email), chance(0.12))
-    crm_phone = missing(np.where(chance(0.02), PLACEHOLDER_PHONE, phone), chance(0.30))
-    crm = pd.DataFrame({"crm_id": ids, "email": crm_email, "phone": crm_phone})
+    def some(values: Strings, share: float) -> Strings:
+        return np.where(rng.random(len(values)) < share, values, None)
 
-    # Some have no profile, some two.
-    who = np.sort(np.concatenate([np.flatnonzero(chance(0.72)), np.flatnonzero(chance(0.10))]))
-    rows = len(who)
-    web_email = np.where(chance(0.15, rows), second_email[who], email[who])
-    web_email = missing(respelled_email(web_email, rng), chance(0.12, rows))
-    web_device = np.where(chance(0.01, rows), PLACEHOLDER_DEVICE, device[who])
-    web = pd.DataFrame(
-        {
-            "profile_id": keys("w", rows, rng),
-            "email": web_email,
-            "device_id": missing(web_device, chance(0.2, rows)),
-            "customer_number": missing(ids[who], chance(0.8, rows)),
-        }
-    )
+    def source(name: str, relation: str, key: str, keys: Strings, who: np.ndarray, fields: Mapping[str, str], clean: Mapping[str, Strings]) -> Source:  # fmt: skip
+        clean = pd.DataFrame(clean)
+        table = clean.apply(lambda column: spoilt(column.to_numpy(object), fields[column.name], name, rng))
+        return Source(name, relation, key, fields, table.assign(**{key: keys}), clean, ids[who])
 
-    has_app = np.flatnonzero(chance(0.45))
-    rows = len(has_app)
-    app = pd.DataFrame(
-        {
-            "install_id": keys("i", rows, rng),
-            "device_id": device[has_app],
-            "phone": missing(respelled_phone(phone[has_app]), chance(0.35, rows)),
-        }
-    )
+    everybody = np.arange(count)
+    # Some customers have no web profile, some two.
+    on_web = np.sort(np.concatenate([np.flatnonzero(rng.random(count) < share) for share in (0.72, 0.10)]))
+    in_app = np.flatnonzero(rng.random(count) < 0.45)
+    web_email = np.where(rng.random(len(on_web)) < 0.12, second_email[on_web], email[on_web])
     number = "external_id:crm"
     return [
-        Source("crm", "crm_contacts", "crm_id", {"crm_id": number, "email": "email", "phone": "phone"}, crm, ids),
-        Source(
-            "web", "web_profiles", "profile_id",
-            {"email": "email", "device_id": "device_id", "customer_number": number}, web, ids[who],
+        source(
+            "crm", "crm_contacts", "crm_id", ids, everybody,
+            {"crm_id": number, "email": "email", "phone": "phone"},
+            {"crm_id": ids, "email": some(email, 0.90), "phone": some(phone, 0.80)},
         ),
-        Source(
-            "app", "app_installs", "install_id",
-            {"device_id": "device_id", "phone": "phone"}, app, ids[has_app],
+        source(
+            "web", "web_profiles", "profile_id", keys("w", len(on_web), rng), on_web,
+            {"email": "email", "device_id": "device_id", "customer_number": number},
+            {"email": some(web_email, 0.92), "device_id": some(device[on_web], 0.85), "customer_number": some(ids[on_web], 0.35)},
+        ),
+        source(
+            "app", "app_installs", "install_id", keys("i", len(in_app), rng), in_app,
+            {"device_id": "device_id", "phone": "phone"},
+            {"device_id": device[in_app], "phone": some(phone[in_app], 0.75)},
         ),
     ]  # fmt: skip
+
+
+def spoilt(values: Strings, kind: str, system: str, rng: np.random.Generator) -> Strings:
+    """Placeholders in a tenth of what is missing, and the system's own spelling."""
+    if kind in PLACEHOLDERS:
+        typed = rng.choice(PLACEHOLDERS[kind], len(values)).astype(object)
+        values = np.where(np.equal(values, None) & (rng.random(len(values)) < 0.1), typed, values)
+    if kind == "email" and system == "web":
+        spellings = [str, str, str.upper, " {}".format, lambda value: value.replace("@", "+shop@")]
+        ways = rng.integers(len(spellings), size=len(values))
+        values = objects(value and spellings[way](value) for way, value in zip(ways, values))
+    if kind == "phone" and system == "app":
+        values = objects(value and as_dialled(value) for value in values)
+    return values
+
+
+def as_dialled(phone: str) -> str:
+    """+1 212 555 0123 as one types it in the country: (212) 555-0123."""
+    parts = phone.split(" ")
+    return f"({parts[1]}) {parts[2]}-{parts[3]}" if phone.startswith("+1 ") else phone
 
 
 def emails(count: int, rng: np.random.Generator, suffix: str = "") -> Strings:
@@ -123,22 +134,23 @@ def keys(letter: str, count: int, rng: np.random.Generator) -> Strings:
     return objects(f"{letter}-{n:06d}" for n in rng.permutation(count))
 
 
-def respelled_email(values: Strings, rng: np.random.Generator) -> Strings:
-    spellings = [str, str, str.upper, lambda v: f" {v}", lambda v: v.replace("@", "+shop@")]
-    return objects(spellings[way](value) for way, value in zip(rng.integers(len(spellings), size=len(values)), values))
-
-
-def respelled_phone(values: Strings) -> Strings:
-    """+1 212 555 0123 as one types it in the country: (212) 555-0123."""
-    return objects(f"({area}) {exchange}-{line}" for _, area, exchange, line in (value.split(" ") for value in values))
-
-
-def missing(values: Strings, gone: np.ndarray) -> Strings:
-    return np.where(gone, None, values.astype(object))
-
-
 def objects(values) -> Strings:
     return np.array(list(values), dtype=object)
+
+
+def linked(sources: Sequence[Source]) -> list[int]:
+    """For each fragment, those of its customer that identifiers link it to: what a resolver without a mistake could find."""
+    nodes: dict[tuple, int] = {}
+    edges, count = [], 0
+    for source in sources:
+        for column, kind in source.fields.items():
+            for row, (customer, value) in enumerate(zip(source.truth, source.clean[column])):
+                if value is not None:
+                    edges.append((count + row, nodes.setdefault((customer, kind, value), len(nodes))))
+        count += len(source.truth)
+    fragment, value = np.array(edges).T
+    graph = coo_array((np.ones(len(edges)), (fragment, value + count)), shape=(count + len(nodes),) * 2)
+    return connected_components(graph, directed=False)[1][:count].tolist()
 
 
 def pairwise_scores(truth: Sequence[Hashable], found: Sequence[Hashable]) -> Scores:

@@ -38,17 +38,27 @@ class World:
         return np.repeat(np.arange(DAYS + 1), PER_DAY)
 
 
+def fix_salt(session: Session, campaign: str) -> None:
+    """Groups and choices are hashes of a random salt. With a salt of its own, every run of the demo comes out alike."""
+    session.run(
+        "UPDATE decisioning.campaigns SET salt = md5(campaign)::uuid WHERE campaign = %(campaign)s", {"campaign": campaign}, quiet=True
+    )
+
+
 def set_up(session: Session, test: MarketingTest, world: World, dates: pd.DatetimeIndex) -> None:
     arrivals = world.arrivals.reset_index()
     arrivals.insert(1, "arrives_on", dates[world.days()])
     warehouse.create_table(session, "arrivals", arrivals, key="customer_id")
     session.run("CREATE TABLE warehouse.calendar AS SELECT %(day)s::timestamptz AS today", {"day": dates[0]}, quiet=True)
     detectable = session.value(
-        "SELECT decisioning.create_campaign(%(campaign)s, customers => 'warehouse.arrivals', customer_key => 'customer_id',\n"
-        "       audience => 'arrives_on = (SELECT today FROM warehouse.calendar)', features => %(features)s, time_zone => 'UTC')",
+        "SELECT decisioning.create_campaign(%(campaign)s, customers => 'warehouse.arrivals',\n"
+        "       customer_key => 'customer_id', time_zone => 'UTC',\n"
+        "       audience => 'arrives_on = (SELECT today FROM warehouse.calendar)',\n"
+        "       features => %(features)s)",
         {"campaign": CAMPAIGN, "features": list(test.customers.columns)},
     )
     say(detectable)
+    fix_salt(session, CAMPAIGN)
     add_actions(session, test, CAMPAIGN)
     session.run(
         "SELECT decisioning.add_campaign_goal(%(campaign)s, %(goal)s, attribution_window => '1 day')",
@@ -93,7 +103,10 @@ def play(session: Session, test: MarketingTest, world: World, dates: pd.Datetime
         ).sort_values("customer_id", ignore_index=True)
         played.append(respond(world, decided).assign(day=day))
         if show:
-            say("And so on every morning. Of optimise: the share of each action, the response, and what the simulation knows.")
+            say(
+                f"And so on every morning: the share of each action in optimise, the rate of {test.goal} by group, "
+                "and the true lift of what optimise got, in points."
+            )
             lines = Table(["day", "decided", "learned", *test.actions, NO_SEND, "optimise", "explore", "holdout", "true lift"])
         lines.row(progress(session, played[-1], test))
     set_clock(session, dates[DAYS - 1] + pd.Timedelta(days=1, hours=8), quiet=True)
@@ -161,12 +174,13 @@ def gain(decided: pd.DataFrame) -> float:
 
 def report(session: Session, test: MarketingTest, world: World, decided: pd.DataFrame) -> None:
     lifts = session.run(
-        "SELECT treated_group, treated_customers, baseline_customers, treated_mean, baseline_mean, absolute_lift, lower, upper, verdict\n"
+        "SELECT treated_group, treated_customers, baseline_customers, treated_mean, baseline_mean,\n"
+        "       absolute_lift, lower, upper, verdict\n"
         "FROM decisioning.lift(%(campaign)s) WHERE baseline_group = 'holdout' AND goal = %(goal)s",
         {"campaign": CAMPAIGN, "goal": test.goal},
     )
     Table(
-        ["group against holdout", "customers", "holdout", "rate", "holdout", "lift, points", "95 % interval", "verdict", "true lift"],
+        ["group against holdout", "customers", "held out", "rate", "held out", "lift, points", "95 % interval", "verdict", "true lift"],
         [
             [group, treated, held_out, percent(rate), percent(base), points(lift), f"{points(lower)} … {points(upper)}", verdict, points(gain(decided[decided["group"] == group]))]
             for group, treated, held_out, rate, base, lift, lower, upper, verdict in lifts
@@ -194,10 +208,16 @@ def explain(session: Session, decided: pd.DataFrame) -> None:
     """One decision of the last day: why, and the same once more from the log."""
     chosen = decided[(decided["group"] == "optimise") & (decided["action"] != NO_SEND) & (decided["day"] == DAYS - 1)]
     decision = {"decision": chosen.iloc[0]["decision_id"]}
-    lines = session.run("SELECT subject, explanation FROM decisioning.explain(%(decision)s)", decision)
-    for subject, explanation in lines:
-        say(f"{subject}: {explanation}")
+    lines = session.run("SELECT subject, explanation, number FROM decisioning.explain(%(decision)s)", decision)
+    for subject, explanation, number in lines:
+        say(f"{subject}: {explanation}" + ("" if number is None else f" ({number:.4g})"))
     say()
-    row = session.run("SELECT matches, action, replayed_action, propensity, replayed_propensity FROM decisioning.replay(%(decision)s)", decision)
-    matches, action, replayed, propensity, replayed_propensity = row[0]
-    say(f"logged {action} with propensity {propensity:.6f}, replayed {replayed} with {replayed_propensity:.6f}: {'the same' if matches else 'DIFFERENT'}")  # fmt: skip
+    [(matches, action, replayed, propensity, replayed_propensity)] = session.run(
+        "SELECT matches, action, replayed_action, propensity, replayed_propensity\n"
+        "FROM decisioning.replay(%(decision)s)",
+        decision,
+    )
+    say(
+        f"Logged {action} with propensity {propensity:.6f}, replayed {replayed} with {replayed_propensity:.6f}: "
+        f"{'the same' if matches else 'DIFFERENT'}."
+    )

@@ -184,12 +184,16 @@ CREATE TABLE decisioning._learner (
     decisions       bigint      NOT NULL,
     outcomes        bigint      NOT NULL,
     linearised      bigint      NOT NULL,
+    responses       float8      NOT NULL,
+    corrections     float8      NOT NULL,
     statistics      bytea       NOT NULL,
     learned_at      timestamptz NOT NULL
 );
 ALTER TABLE decisioning._learner ALTER COLUMN statistics SET STORAGE EXTERNAL;
 COMMENT ON TABLE decisioning._learner IS 'Internal: learning state of each campaign: sufficient statistics, and how many decisions and outcomes they hold.';
 COMMENT ON COLUMN decisioning._learner.linearised IS 'Number of decisions at the last re-linearisation from the log.';
+COMMENT ON COLUMN decisioning._learner.responses IS 'Weighted number of decisions with a reward.';
+COMMENT ON COLUMN decisioning._learner.corrections IS 'Weighted number of rewards that changed after their decision was absorbed, since the last re-linearisation.';
 
 -- Composite that decide and its relatives return.
 CREATE TYPE decisioning.decision AS (

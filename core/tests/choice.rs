@@ -66,7 +66,7 @@ proptest! {
         for (draw, best) in policy.best(&encoded, &candidates).into_iter().enumerate() {
             let scores = scores(&layout, &arms, &bank, &encoded, &candidates, draw);
             let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            prop_assert!(scores[usize::from(best)] > highest - 1e-4, "{scores:?} {best}");
+            prop_assert!(scores[best as usize] > highest - 1e-4, "{scores:?} {best}");
         }
     }
 
@@ -82,7 +82,7 @@ proptest! {
         for (draw, best) in policy.best(&encoded, &candidates).into_iter().enumerate() {
             let scores = scores(&layout, &arms, &bank, &encoded, &candidates, draw);
             let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            prop_assert_eq!(usize::from(best), scores.iter().position(|score| *score == highest).unwrap());
+            prop_assert_eq!(best as usize, scores.iter().position(|score| *score == highest).unwrap());
         }
     }
 
@@ -102,7 +102,7 @@ proptest! {
         prop_assert!(learned.iter().all(|p| *p >= floor / n - 1e-15));
         let best = policy.best(&encoded, &candidates);
         for (at, p) in learned.iter().enumerate() {
-            let wins = best.iter().filter(|best| usize::from(**best) == at).count() as f64;
+            let wins = best.iter().filter(|best| **best as usize == at).count() as f64;
             prop_assert!((p - ((1.0 - floor) * wins / DRAWS as f64 + floor / n)).abs() < 1e-12);
         }
 
@@ -158,7 +158,7 @@ proptest! {
         let policy = Policy::new(layout, bank, &arms);
         let encoded = context(3, &mut random);
         let candidates = candidates(arms.len(), &mut random);
-        let winners = |candidates: &[Option<usize>]| policy.best(&encoded, candidates).map(|at| candidates[usize::from(at)]);
+        let winners = |candidates: &[Option<usize>]| policy.best(&encoded, candidates).map(|at| candidates[at as usize]);
         let before = winners(&candidates);
         for at in 0..candidates.len() {
             if candidates.len() > 1 && !before.contains(&candidates[at]) {

@@ -313,6 +313,9 @@ fn what_does_not_fit_is_refused() {
     assert!(Posterior::of(&layout, &broken).is_none());
     broken.precision[0] = -1e9;
     assert!(Posterior::of(&layout, &broken).is_none(), "not positive definite");
+    let mut broken = empty.clone();
+    broken.linear[0] = f64::INFINITY;
+    assert!(Posterior::of(&layout, &broken).is_none());
 
     let failed = fit(&layout, &arms, &empty, &start, |_| Err("cancelled"));
     assert!(matches!(failed, Err(FitError::Rows("cancelled"))));

@@ -135,12 +135,11 @@ pub fn decide_many(
     open.dedup();
 
     for _ in 0..ROUNDS {
-        let (decided, assignments) = as_owner(|| {
-            let decided = open_decisions(&round, &open)?;
-            Ok((decided, assignments(&round, &open)?))
-        })?;
-        for decision in decided {
-            answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
+        let mut assignments = as_owner(|| assignments(&round, &open))?;
+        for (customer_id, (_, decision)) in &mut assignments {
+            if let Some(decision) = decision.take() {
+                answers.insert(customer_id.clone(), Answer::Decided(Rc::new(decision)));
+            }
         }
         open.retain(|id| !answers.contains_key(id));
         if open.is_empty() {
@@ -157,7 +156,12 @@ pub fn decide_many(
             }
             match customers.remove(id).filter(|customer| customer.in_audience) {
                 None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
-                Some(customer) => proposals.push(propose(&round, customer, assignments.get(id), context)?),
+                Some(customer) => proposals.push(propose(
+                    &round,
+                    customer,
+                    assignments.get(id).map(|(assignment, _)| assignment),
+                    context,
+                )?),
             }
         }
         for decision in as_owner(|| reserve_and_log(&round, proposals))? {
@@ -215,47 +219,23 @@ pub fn canonical_ids(customer_ids: &[String]) -> Result<Vec<String>> {
     Ok(customer_ids.iter().map(|id| aliases.get(id).unwrap_or(id).clone()).collect())
 }
 
-/// Decisions of the current period. A later statement than the first must see what others committed meanwhile, hence
-/// `write`. Runs as the owner.
-fn open_decisions(round: &Round, customer_ids: &[String]) -> Result<Vec<Decision>> {
-    query::write(
-        "SELECT d.decision_id, s.customer_id, d.treatment_group, d.action_id, d.content::text, d.send_at, d.propensity,
-                d.reason, d.expires_at
-         FROM decisioning._assignment s JOIN decisioning.decisions d ON d.decision_id = s.decision_id
-         WHERE s.campaign = $1 AND s.customer_id = ANY ($2) AND s.period_ends_at > $3 AND s.decided_at <= $3",
-        &[
-            round.campaign.campaign.as_str().into(),
-            customer_ids.to_vec().into(),
-            settings::timestamp(round.now)?.into(),
-        ],
-        |row| {
-            Ok(Decision {
-                decision_id: row.value(1)?,
-                customer_id: row.value(2)?,
-                group: parse_group(&row.value::<String>(3)?)?,
-                action_id: Some(row.value::<i32>(4)?).filter(|id| *id > 0),
-                content: row.get(5)?,
-                send_at: row.get(6)?,
-                propensity: row.value(7)?,
-                reason: row.value(8)?,
-                expires_at: row.get(9)?,
-                new: false,
-            })
-        },
-    )
-}
-
 pub fn parse_group(text: &str) -> Result<Group> {
     Group::parse(text).ok_or_else(|| Error::corrupted(format!("unknown treatment group \"{text}\"")))
 }
 
-/// Runs as the owner.
-fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String, Assignment>> {
+/// Assignments of the customers, with the decision of the current period where there is one. One statement, so that
+/// both are of one moment; `write`, because a later round must see what others committed meanwhile. Runs as the owner.
+fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String, (Assignment, Option<Decision>)>> {
     let rows = query::write(
         "SELECT s.customer_id, s.treatment_group, s.ordinal,
                 (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
-                 WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer
-         FROM decisioning._assignment s WHERE s.campaign = $1 AND s.customer_id = ANY ($2)",
+                 WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
+                d.decision_id, d.action_id, d.content::text, d.send_at, d.propensity, d.reason, d.expires_at,
+                d.treatment_group
+         FROM decisioning._assignment s
+         LEFT JOIN decisioning.decisions d
+             ON d.decision_id = s.decision_id AND s.period_ends_at > $3 AND s.decided_at <= $3
+         WHERE s.campaign = $1 AND s.customer_id = ANY ($2)",
         &[
             round.campaign.campaign.as_str().into(),
             customer_ids.to_vec().into(),
@@ -263,8 +243,24 @@ fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String,
             round.campaign.window_seconds().into(),
         ],
         |row| {
+            let customer_id = row.value::<String>(1)?;
             let group = parse_group(&row.value::<String>(2)?)?;
-            Ok((row.value::<String>(1)?, Assignment { group, ordinal: row.value(3)?, overlap: row.value(4)? }))
+            let open = match row.get::<Uuid>(5)? {
+                None => None,
+                Some(decision_id) => Some(Decision {
+                    decision_id,
+                    customer_id: customer_id.clone(),
+                    group: parse_group(&row.value::<String>(12)?)?,
+                    action_id: Some(row.value::<i32>(6)?).filter(|id| *id > 0),
+                    content: row.get(7)?,
+                    send_at: row.get(8)?,
+                    propensity: row.value(9)?,
+                    reason: row.value(10)?,
+                    expires_at: row.get(11)?,
+                    new: false,
+                }),
+            };
+            Ok((customer_id, (Assignment { group, ordinal: row.value(3)?, overlap: row.value(4)? }, open)))
         },
     )?;
     Ok(rows.into_iter().collect())

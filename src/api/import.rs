@@ -160,7 +160,8 @@ fn store(campaign: &Campaign, compiled: &model::Compiled, rows: Vec<Past>) -> Re
                 "It is the probability with which the action was chosen; rows where it is not known cannot be used.",
             ));
         }
-        let at = settings::micros(row.decided_at);
+        let at = settings::micros(row.decided_at)
+            .ok_or_else(|| Error::invalid(format!("decision of customer \"{customer}\" must have a finite time")))?;
         if at > now_micros {
             return Err(Error::invalid(format!("decision of customer \"{customer}\" lies in the future")));
         }

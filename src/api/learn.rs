@@ -28,6 +28,10 @@ const CHUNK: i64 = 50_000;
 /// proportional to the log, and predictions stay near those of a full refit.
 const RELINEARISE: f64 = 1.5;
 
+/// Refit too when this share of all rewards changed after their decision was absorbed: a correction moves the linear
+/// term only, which is exact for the data but drifts from where the curvature was taken.
+const CORRECTED: f64 = 0.02;
+
 /// Rows between two looks at the user's wish to cancel.
 const TICK: usize = 4096;
 
@@ -107,7 +111,7 @@ fn arms(campaign: &Campaign, layout: &Layout) -> Vec<Arm> {
 /// Locks the learning state, so that one session learns a campaign at a time. Runs as the owner.
 fn lock(campaign: &Campaign) -> Result<(i64, Learned)> {
     query::write(
-        "SELECT l.model_version, l.decisions, l.outcomes, l.linearised, l.statistics
+        "SELECT l.model_version, l.decisions, l.outcomes, l.linearised, l.statistics, l.responses, l.corrections
          FROM decisioning._learner l WHERE l.campaign = $1 FOR UPDATE",
         &[campaign.campaign.as_str().into()],
         |row| {
@@ -115,8 +119,14 @@ fn lock(campaign: &Campaign) -> Result<(i64, Learned)> {
                 Error::corrupted(format!("learning state of campaign \"{}\" is damaged", campaign.campaign))
                     .hint("Run decisioning.rebuild_model to refit it from the log.")
             })?;
-            let learned =
-                Learned { statistics, decisions: row.value(2)?, outcomes: row.value(3)?, linearised: row.value(4)? };
+            let learned = Learned {
+                statistics,
+                decisions: row.value(2)?,
+                outcomes: row.value(3)?,
+                linearised: row.value(4)?,
+                responses: row.value(6)?,
+                corrections: row.value(7)?,
+            };
             Ok((row.value::<i64>(1)?, learned))
         },
     )?
@@ -212,12 +222,12 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
             break;
         }
     }
-    if new_decisions > 0 && learned.decisions as f64 >= learned.linearised as f64 * RELINEARISE {
-        // The chunks just absorbed are linearised at the mode they were fitted at; older ones are due.
-        if learned.linearised > 0 {
-            learned.statistics = refit(campaign, &reader, &layout, &arms, &mean)?.0;
-        }
-        learned.linearised = learned.decisions;
+    let grown = learned.decisions as f64 >= learned.linearised as f64 * RELINEARISE;
+    let corrected = learned.corrections > learned.responses * CORRECTED;
+    if new_decisions > 0 && learned.linearised == 0 && !corrected {
+        learned.linearised = learned.decisions; // the first chunks are linearised at the mode they were fitted at
+    } else if learned.decisions > 0 && (grown || corrected) {
+        learned = refit(campaign, &reader, &layout, &arms, &mean, learned.outcomes)?;
     }
     if new_decisions > 0 || new_outcomes > 0 || rearranged || encoder_version != previous.encoder_version {
         version = model::store(campaign, encoder_version, &layout, &learned)?;
@@ -267,6 +277,8 @@ fn absorb_outcomes(
         for (observed, change) in corrections.iter().filter(|(_, change)| *change != 0.0) {
             layout.design(&observed.encoded, observed.arm.and_then(|arm| arms.get(arm as usize)), &mut row);
             learned.statistics.correct(&row, observed.weight * change);
+            learned.responses += observed.weight * change;
+            learned.corrections += observed.weight;
         }
         let deleted = query::execute(
             "DELETE FROM decisioning._inbox w WHERE w.campaign = $1 AND w.outcome_id = ANY ($2)",
@@ -315,6 +327,7 @@ fn absorb_decisions(
     })
     .map_err(|error| unsolvable(campaign, error))?;
     learned.statistics.merge(&sums);
+    learned.responses += observed.iter().map(|observed| observed.weight * observed.reward).sum::<f64>();
     let posterior =
         Posterior::of(layout, &learned.statistics).ok_or_else(|| unsolvable(campaign, FitError::<Error>::Singular))?;
     *mean = posterior.mean;
@@ -333,24 +346,24 @@ fn unsolvable(campaign: &Campaign, error: FitError<Error>) -> Error {
     }
 }
 
-/// Sums of all absorbed decisions, refitted to convergence from the log in several passes with flat memory; and how
-/// many decisions there are.
+/// Learning state of all absorbed decisions, refitted to convergence from the log in several passes with flat memory.
 fn refit(
     campaign: &Campaign,
     reader: &Reader<'_>,
     layout: &Layout,
     arms: &[Arm],
     start: &[f64],
-) -> Result<(Statistics, i64)> {
+    outcomes: i64,
+) -> Result<Learned> {
     let sql = format!(
         "SELECT {OBSERVED}, {reward} FROM decisioning.decisions d
          WHERE d.campaign = $1 AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)
          ORDER BY d.decision_id",
         reward = events_in_window(ABSORBED),
     );
-    let mut decisions = 0;
-    let sums = fit(layout, arms, &Statistics::new(layout.len()), start, |visit| {
-        decisions = 0;
+    let (mut decisions, mut responses) = (0, 0.0);
+    let statistics = fit(layout, arms, &Statistics::new(layout.len()), start, |visit| {
+        (decisions, responses) = (0, 0.0);
         query::stream(
             &sql,
             &[campaign.campaign.as_str().into()],
@@ -358,13 +371,16 @@ fn refit(
             |row| reader.observed(row, 1, row.value::<bool>(6)?),
             |observed| {
                 decisions += observed.len() as i64;
-                observed.iter().for_each(&mut *visit);
+                for observed in &observed {
+                    responses += observed.weight * observed.reward;
+                    visit(observed);
+                }
                 Ok(())
             },
         )
     })
     .map_err(|error| unsolvable(campaign, error))?;
-    Ok((sums, decisions))
+    Ok(Learned { statistics, decisions, outcomes, linearised: decisions, responses, corrections: 0.0 })
 }
 
 #[pg_extern(sql = false)]
@@ -409,10 +425,9 @@ fn rebuild_model(
         let encoder_version = model::store_encoder(name, &encoder)?;
         let reader = Reader::new(&campaign, &encoder, encoder_version);
         let (start, _) = layout.prior();
-        let (statistics, decisions) = refit(&campaign, &reader, &layout, &arms(&campaign, &layout), &start)?;
-        let learned = Learned { statistics, decisions, outcomes, linearised: decisions };
+        let learned = refit(&campaign, &reader, &layout, &arms(&campaign, &layout), &start, outcomes)?;
         let version = model::store(&campaign, encoder_version, &layout, &learned)?;
-        Ok((version, decisions, outcomes))
+        Ok((version, learned.decisions, outcomes))
     })?;
     Ok(TableIterator::once(row))
 }

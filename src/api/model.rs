@@ -169,6 +169,17 @@ pub struct Learned {
     pub outcomes: i64,
     /// Decisions at the last re-linearisation.
     pub linearised: i64,
+    /// Weighted number of decisions with a reward.
+    pub responses: f64,
+    /// Weighted number of rewards changed after the fact since the last re-linearisation.
+    pub corrections: f64,
+}
+
+impl Learned {
+    fn nothing(coefficients: usize) -> Self {
+        let statistics = Statistics::new(coefficients);
+        Learned { statistics, decisions: 0, outcomes: 0, linearised: 0, responses: 0.0, corrections: 0.0 }
+    }
 }
 
 /// Writes the next model version and the learning state. Runs as the owner.
@@ -207,17 +218,20 @@ pub fn store(campaign: &Campaign, encoder_version: i32, layout: &Layout, learned
         ],
     )?;
     query::execute(
-        "INSERT INTO decisioning._learner (campaign, model_version, decisions, outcomes, linearised, statistics, learned_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO decisioning._learner (campaign, model_version, decisions, outcomes, linearised, responses,
+             corrections, statistics, learned_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (campaign) DO UPDATE SET model_version = excluded.model_version, decisions = excluded.decisions,
-             outcomes = excluded.outcomes, linearised = excluded.linearised, statistics = excluded.statistics,
-             learned_at = excluded.learned_at",
+             outcomes = excluded.outcomes, linearised = excluded.linearised, responses = excluded.responses,
+             corrections = excluded.corrections, statistics = excluded.statistics, learned_at = excluded.learned_at",
         &[
             campaign.campaign.as_str().into(),
             version.into(),
             learned.decisions.into(),
             learned.outcomes.into(),
             learned.linearised.into(),
+            learned.responses.into(),
+            learned.corrections.into(),
             learned.statistics.to_bytes().into(),
             now.into(),
         ],
@@ -231,7 +245,7 @@ pub fn initialise(campaign: &Campaign) -> Result<()> {
     as_owner(|| {
         let encoder_version = store_encoder(&campaign.campaign, &encoder)?;
         let layout = lay_out(campaign, &encoder)?;
-        let left_out = layout.left_out();
+        let left_out = layout.left_out(&encoder.variances);
         if !left_out.is_empty() {
             pgrx::notice!(
                 "the model of campaign \"{}\" leaves out, to stay under {} coefficients: {}",
@@ -240,8 +254,7 @@ pub fn initialise(campaign: &Campaign) -> Result<()> {
                 left_out.join(", ")
             );
         }
-        let statistics = Statistics::new(layout.len());
-        store(campaign, encoder_version, &layout, &Learned { statistics, decisions: 0, outcomes: 0, linearised: 0 })?;
+        store(campaign, encoder_version, &layout, &Learned::nothing(layout.len()))?;
         Ok(())
     })
 }

@@ -247,8 +247,10 @@ pub fn check(event: &Event, now_micros: i64) -> Result<()> {
         return Err(Error::invalid(format!("value of event \"{event_id}\" must be a finite number"))
             .detail(format!("Given: {value}.")));
     }
-    let at = settings::micros(event.occurred_at);
-    if at == i64::MAX || at > now_micros.saturating_add(FUTURE_MICROS) {
+    let Some(at) = settings::micros(event.occurred_at) else {
+        return Err(Error::invalid(format!("event \"{event_id}\" must have a finite time")));
+    };
+    if at > now_micros.saturating_add(FUTURE_MICROS) {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW,
             format!("event \"{event_id}\" occurred more than a day from now"),

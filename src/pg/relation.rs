@@ -57,7 +57,7 @@ impl RelationName {
         if temporary {
             return Err(Error::new(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-                format!("{} is a temporary relation", relation.quoted()),
+                format!("\"{}\" is a temporary relation", relation.name),
             )
             .hint("Use a permanent table or view: other sessions must be able to read it."));
         }

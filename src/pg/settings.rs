@@ -57,7 +57,8 @@ pub fn timestamp(micros: i64) -> Result<TimestampWithTimeZone> {
         .map_err(|_| Error::invalid(format!("time {micros} is out of range")))
 }
 
-/// Microseconds since the Unix epoch of a moment that Postgres stored.
-pub fn micros(at: TimestampWithTimeZone) -> i64 {
-    i64::from(at) + POSTGRES_EPOCH_MICROS
+/// Microseconds since the Unix epoch of a moment that Postgres stored; `None` for infinity and -infinity.
+pub fn micros(at: TimestampWithTimeZone) -> Option<i64> {
+    let at = i64::from(at);
+    (at != i64::MIN && at != i64::MAX).then(|| at.saturating_add(POSTGRES_EPOCH_MICROS))
 }

@@ -16,7 +16,7 @@ STATE = {
     "decisions": "SELECT * FROM decisioning.decisions ORDER BY decision_id",
     "outcomes": "SELECT * FROM decisioning.outcomes ORDER BY outcome_id",
     "keys": "SELECT * FROM decisioning._outcome_key ORDER BY goal, event_id",
-    "inbox": "SELECT * FROM decisioning._inbox ORDER BY decision_id, outcome_id, campaign",
+    "inbox": "SELECT i::text FROM decisioning._inbox i ORDER BY decision_id, outcome_id, campaign",
     "encoders": "SELECT * FROM decisioning._encoder ORDER BY 1, 2",
     "models": "SELECT * FROM decisioning._model ORDER BY 1, 2",
     "learners": "SELECT * FROM decisioning._learner",

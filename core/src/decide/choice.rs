@@ -34,7 +34,7 @@ pub fn choose(rule: &Rule<'_>, candidates: &[Option<usize>], random: &mut Xoshir
     let chosen = match rule {
         Rule::Fixed(at) => *at,
         Rule::Learned { floor, .. } if random.random::<f64>() >= *floor => {
-            usize::from(best[random.random_range(0..DRAWS)])
+            best[random.random_range(0..DRAWS)] as usize
         }
         Rule::Learned { .. } => random.random_range(0..candidates.len()),
         Rule::Random { .. } => pick(&propensities, random.random()),
@@ -42,7 +42,7 @@ pub fn choose(rule: &Rule<'_>, candidates: &[Option<usize>], random: &mut Xoshir
     Choice { chosen, propensities }
 }
 
-fn weigh(rule: &Rule<'_>, candidates: &[Option<usize>]) -> (Vec<f64>, [u16; DRAWS]) {
+fn weigh(rule: &Rule<'_>, candidates: &[Option<usize>]) -> (Vec<f64>, [u32; DRAWS]) {
     let n = candidates.len();
     let mut best = [0; DRAWS];
     let propensities = match rule {
@@ -66,7 +66,7 @@ fn weigh(rule: &Rule<'_>, candidates: &[Option<usize>]) -> (Vec<f64>, [u16; DRAW
         Rule::Learned { policy, encoded, floor } => {
             best = policy.best(encoded, candidates);
             let mut wins = vec![0_u32; n];
-            best.iter().for_each(|at| wins[usize::from(*at)] += 1);
+            best.iter().for_each(|at| wins[*at as usize] += 1);
             wins.iter().map(|wins| (1.0 - floor) * f64::from(*wins) / DRAWS as f64 + floor / n as f64).collect()
         }
     };

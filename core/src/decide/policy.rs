@@ -43,7 +43,7 @@ impl Policy {
 
     /// For every draw, the candidate with the highest log-odds over no-send. `candidates` holds arm indices, `None`
     /// for no-send (which scores 0); ties go to the earlier candidate. Returns positions in `candidates`.
-    pub fn best(&self, encoded: &[f32], candidates: &[Option<usize>]) -> [u16; DRAWS] {
+    pub fn best(&self, encoded: &[f32], candidates: &[Option<usize>]) -> [u32; DRAWS] {
         let send = self.block(encoded, &self.layout.send, self.layout.send_offset());
         let mut used = vec![false; self.layout.levels.len()];
         for arm in candidates.iter().flatten() {
@@ -56,7 +56,7 @@ impl Policy {
             })
             .collect();
 
-        let mut best = [0_u16; DRAWS];
+        let mut best = [0_u32; DRAWS];
         let mut highest = [f32::NEG_INFINITY; DRAWS];
         for (at, candidate) in candidates.iter().enumerate() {
             let scores = match candidate {
@@ -72,7 +72,7 @@ impl Policy {
             for draw in 0..DRAWS {
                 if scores[draw] > highest[draw] {
                     highest[draw] = scores[draw];
-                    best[draw] = at as u16;
+                    best[draw] = at as u32;
                 }
             }
         }

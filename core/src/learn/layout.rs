@@ -131,11 +131,13 @@ impl Layout {
         self.level_offset(self.levels.len())
     }
 
-    /// What was left out to stay under the coefficient limit, in words; empty if nothing was.
-    pub fn left_out(&self) -> Vec<String> {
+    /// What was left out to stay under the coefficient limit, in words; empty if nothing was. Columns that never vary
+    /// have nothing to interact with and are not missed.
+    pub fn left_out(&self, variances: &[f64]) -> Vec<String> {
         let missing = |kept: &[u32], what: &str| {
             (0..self.columns.len() as u32)
                 .filter(|column| !kept.contains(column))
+                .filter(|column| variances.get(*column as usize).is_some_and(|variance| *variance > 0.0))
                 .map(|column| format!("{what} {}", self.columns[column as usize]))
                 .collect::<Vec<_>>()
         };
@@ -259,14 +261,14 @@ mod tests {
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
         let (mean, precision) = layout.prior();
         assert_eq!((mean.len(), precision.len()), (names.len(), names.len()));
-        assert!(layout.left_out().is_empty());
+        assert!(layout.left_out(&[1.0; 4]).is_empty());
     }
 
     #[test]
     fn the_limit_drops_the_least_varying_interactions_first() {
         let layout = layout(23);
         assert_eq!(layout.interacting, [0, 1, 3]);
-        assert_eq!(layout.left_out(), ["interactions of rare"]);
+        assert_eq!(layout.left_out(&[1.0, 1.0, 0.01, 0.2]), ["interactions of rare"]);
         for limit in 6..30 {
             assert!(self::layout(limit).len() <= limit, "{limit}");
         }

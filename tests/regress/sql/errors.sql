@@ -1,12 +1,10 @@
--- Mistakes get an SQLSTATE, a DETAIL and a HINT.
-\set VERBOSITY verbose
+-- Mistakes get a clear message and, where there is one, a way out; SQLSTATEs are checked at the end.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE EXTENSION decisioning;
 CREATE TABLE public.customers (id bigint PRIMARY KEY, score float8, tags text[], tz text);
 INSERT INTO public.customers SELECT n, n, '{}', 'UTC' FROM generate_series(1, 10) n;
 CREATE TEMP TABLE passing (id int);
-\set VERBOSITY default
 SELECT decisioning.create_campaign(NULL, 'public.customers', 'id');
 SELECT decisioning.create_campaign('c', 'public.customers', 'nope');
 SELECT decisioning.create_campaign('c', 'public.nope', 'id');
@@ -70,7 +68,9 @@ SELECT decisioning.add_outcome_source('visit', 'public.customers', customer_key 
 SELECT decisioning.add_outcome_source('visit', 'public.customers', customer_key => 'id', occurred_at => 'score');
 
 -- Plain DML is checked too.
+\set VERBOSITY terse
 UPDATE decisioning.campaigns SET holdout_share = 2;
+\set VERBOSITY default
 UPDATE decisioning.actions SET dimensions = '{"channel": "sms"}';
 DELETE FROM decisioning.actions;
 -- Changed content loses its approval.
@@ -89,3 +89,24 @@ SELECT decisioning.start_campaign('c');
 SELECT decisioning.pause_campaign('c');
 SELECT decisioning.add_action('c', 'late', channel => 'email');
 SELECT decisioning.grant_rights('postgres', 'king');
+
+-- Programs go by SQLSTATE.
+CREATE FUNCTION pg_temp.state(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statement;
+    RETURN 'no error';
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE;
+END $$;
+SELECT statement, pg_temp.state(statement) FROM (VALUES
+    ($$SELECT decisioning.start_campaign('nope')$$),
+    ($$SELECT decisioning.start_campaign(NULL)$$),
+    ($$SELECT decisioning.decide(1, 'c')$$),
+    ($$SELECT decisioning.decide(99, 'twice', strict => true)$$),
+    ($$SELECT decisioning.decide(1, 'twice')$$),
+    ($$SELECT decisioning.add_goal('visit')$$),
+    ($$SELECT decisioning.create_campaign('d', 'public.customers', 'nope')$$),
+    ($$SELECT decisioning.record_outcome('visit', 'e', '1', value => 'NaN')$$),
+    ($$SELECT decisioning.record_outcome('visit', 'e', '1', occurred_at => '2999-01-01')$$),
+    ($$SELECT decisioning.add_action_grid('twice', jsonb_build_object('a', (SELECT jsonb_agg(n::text) FROM generate_series(1, 10001) n)))$$)
+) AS s(statement);

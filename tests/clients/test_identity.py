@@ -1,0 +1,225 @@
+"""Identity under concurrency, cancellation, rights and restore: what one psql session cannot show."""
+
+import threading
+import time
+
+import psycopg
+import pytest
+
+SETUP = """
+    CREATE TABLE customers AS SELECT n AS id, 'p' || n || '@example.com' AS mail FROM generate_series(1, 2000) n;
+    CREATE TABLE web AS SELECT 'w' || n AS id, 'p' || (n % 2000 + 1) || '@example.com' AS mail, 'd' || n AS device
+                        FROM generate_series(1, 4000) n;
+    SELECT decisioning.add_source('crm', 'customers', 'id', '{"mail": "email"}');
+    SELECT decisioning.add_source('web', 'web', 'id', '{"mail": "email", "device": "device_id"}');
+"""
+
+RESOLVE = "SELECT decisioning.resolve_identity(%s::jsonb)"
+
+
+@pytest.fixture
+def people(db):
+    db.connect().execute(SETUP)
+    return db
+
+
+def identity(db):
+    return db.sql(
+        "SELECT 'r', source, record_key, customer_id FROM decisioning._record"
+        " UNION ALL SELECT 'i', kind, value, customer_id FROM decisioning._identifier"
+        " UNION ALL SELECT 'a', '', alias, customer_id FROM decisioning._customer_alias ORDER BY 1, 2, 3"
+    )
+
+
+def wait_until_blocked(db, connection):
+    for _ in range(200):
+        waits = db.sql("SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s", [connection.info.backend_pid])
+        if waits == [("Lock",)]:
+            return
+        time.sleep(0.02)
+    raise AssertionError("session did not block")
+
+
+class Background(threading.Thread):
+    """Runs one call aside; `result()` returns or raises what it came to."""
+
+    def __init__(self, call):
+        super().__init__(daemon=True)
+        self.call, self.value, self.error = call, None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.value = self.call()
+        except Exception as error:  # handed to the caller
+            self.error = error
+
+    def result(self):
+        self.join(60)
+        assert not self.is_alive()
+        if self.error:
+            raise self.error
+        return self.value
+
+
+def test_two_sessions_give_a_new_person_one_id(db):
+    first, second = db.connect(autocommit=False), db.connect(autocommit=False)
+    one = first.execute(RESOLVE, ['{"email": "new@example.com", "device_id": "d"}']).fetchone()[0]
+    waiting = Background(lambda: second.execute(RESOLVE, ['{"email": "New@Example.com", "phone": "+491701234567"}']).fetchone()[0])
+    wait_until_blocked(db, second)
+    first.commit()
+    assert waiting.result() == one
+    second.commit()
+    assert db.sql(RESOLVE, ['{"phone": "+491701234567"}']) == [(one,)]
+    assert db.sql("SELECT count(DISTINCT customer_id) FROM decisioning.identity_map") == [(1,)]
+
+
+def test_a_rolled_back_person_was_never_there(db):
+    first, second = db.connect(autocommit=False), db.connect(autocommit=False)
+    one = first.execute(RESOLVE, ['{"email": "new@example.com"}']).fetchone()[0]
+    waiting = Background(lambda: second.execute(RESOLVE, ['{"email": "new@example.com"}']).fetchone()[0])
+    wait_until_blocked(db, second)
+    first.rollback()
+    assert waiting.result() != one
+    second.commit()
+    assert db.sql("SELECT count(*) FROM decisioning.identity_map") == [(1,)]
+
+
+def test_repeatable_read_retries_rather_than_doubles(db):
+    first, second = db.connect(autocommit=False), db.connect(autocommit=False)
+    second.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    second.execute("SELECT 1")
+    first.execute(RESOLVE, ['{"email": "new@example.com"}'])
+    first.commit()
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        second.execute(RESOLVE, ['{"email": "new@example.com"}'])
+
+
+def test_many_sessions_and_a_full_run(people):
+    stop = threading.Event()
+    seen = [{} for _ in range(4)]
+
+    def visit(answers):
+        with people.cluster.connect(people.name) as connection:
+            for n in range(150):
+                if stop.is_set():
+                    break
+                document = f'{{"device_id": "new-{n}", "email": "visitor{n % 40}@example.com"}}'
+                answers[n % 40] = connection.execute(RESOLVE, [document]).fetchone()[0]
+
+    threads = [Background(lambda answers=answers: visit(answers)) for answers in seen]
+    for _ in range(3):
+        people.connect().execute("CALL decisioning.resolve_all()")
+    for thread in threads:
+        thread.result()
+    people.connect().execute("CALL decisioning.resolve_all()")
+    assert seen[0] and all(answers == seen[0] for answers in seen)
+    assert people.sql(
+        "SELECT count(DISTINCT m.customer_id) FROM decisioning.identity_map m WHERE m.source = 'online'"
+    ) == [(40,)]
+
+
+def test_two_full_runs_at_once(people):
+    first, second = people.connect(autocommit=False), people.connect(autocommit=False)
+    first.execute("CALL decisioning.resolve_all()")
+    waiting = Background(lambda: second.execute("CALL decisioning.resolve_all()"))
+    wait_until_blocked(people, second)
+    first.commit()
+    after_first = identity(people)
+    waiting.result()
+    second.commit()
+    assert identity(people) == after_first
+    assert people.sql("SELECT count(*) FROM decisioning.identity_events") == [(0,)]
+    assert people.sql("SELECT count(*), count(DISTINCT customer_id) FROM decisioning.identity_map") == [(6000, 2000)]
+
+
+def test_known_people_are_answered_during_a_full_run(people):
+    people.connect().execute("CALL decisioning.resolve_all()")
+    run = people.connect(autocommit=False)
+    run.execute("CALL decisioning.resolve_all()")  # holds its locks until it ends
+    answer = people.connect(options="-c lock_timeout=2s").execute(RESOLVE, ['{"email": "p7@example.com"}']).fetchone()
+    assert answer == ("7",)
+
+
+def test_answers_to_known_people_write_nothing(people):
+    people.connect().execute("CALL decisioning.resolve_all()")
+    reader = people.connect(options="-c default_transaction_read_only=on")
+    assert reader.execute(RESOLVE, ['{"device_id": "d1"}']).fetchone() == ("2",)
+    assert reader.execute("SELECT decisioning.resolve_identity('web', 'w1')").fetchone() == ("2",)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        reader.execute(RESOLVE, ['{"device_id": "never seen"}'])
+
+
+def test_a_cancelled_run_leaves_everything_as_it_was(people):
+    people.connect().execute("CALL decisioning.resolve_all()")
+    before = identity(people)
+    people.connect().execute(
+        "INSERT INTO web SELECT 'x' || n, 'x' || n % 50000 || '@example.com', 'x' || n FROM generate_series(1, 200000) n"
+    )
+    session = people.connect()
+    running = Background(lambda: session.execute("CALL decisioning.resolve_all()"))
+    time.sleep(0.3)
+    asked = time.monotonic()
+    session.cancel()
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        running.result()
+    assert time.monotonic() - asked < 2
+    assert identity(people) == before
+    session.execute("CALL decisioning.resolve_all()")
+    assert people.sql("SELECT count(*) FROM decisioning.identity_map") == [(206000,)]
+
+
+def test_sources_are_read_with_the_rights_of_the_caller(people):
+    role = people.create_role("resolver")
+    people.connect().execute(
+        "GRANT USAGE ON SCHEMA decisioning TO resolver; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA decisioning TO resolver;"
+        "GRANT SELECT ON customers TO resolver"
+    )
+    session = people.connect(role)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="web"):
+        session.execute("CALL decisioning.resolve_all()")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="_record"):
+        session.execute("SELECT * FROM decisioning._record")
+    people.connect().execute("GRANT SELECT ON web TO resolver")
+    session.execute("CALL decisioning.resolve_all()")
+    assert session.execute("SELECT decisioning.resolve_identity('web', 'w1')").fetchone() == ("2",)
+    people.connect().execute("DROP OWNED BY resolver")
+
+
+def test_dump_and_restore(people, empty_db, tmp_path):
+    people.connect().execute("CALL decisioning.resolve_all()")
+    people.connect().execute("SELECT decisioning.add_match_rule('phone', identity_limit => 3)")
+    visitor = people.sql(RESOLVE, ['{"device_id": "visitor"}'])
+    dump = tmp_path / "dump"
+    people.pg_tool("pg_dump", "--format=directory", "--file", dump)
+    empty_db.pg_tool("pg_restore", "--jobs=4", "--exit-on-error", "--dbname", empty_db.name, dump)
+    assert identity(empty_db) == identity(people)
+    assert empty_db.sql(RESOLVE, ['{"device_id": "visitor"}']) == visitor
+    empty_db.connect().execute("CALL decisioning.resolve_all()")
+    assert identity(empty_db) == identity(people)
+    for relation in ["sources", "match_rules", "_online", "identity_events"]:
+        rows = f"SELECT * FROM decisioning.{relation} ORDER BY 1"
+        assert empty_db.sql(rows) == people.sql(rows)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "SELECT n, NULL::text, NULL::text FROM generate_series(1, 1000) n",
+        "SELECT n, 'same@example.com', 'same' FROM generate_series(1, 100000) n",
+        "SELECT 1, 'a@example.com', 'd' || n FROM generate_series(1, 1000) n",
+        "SELECT n, repeat('x', 10000) || '@example.com', repeat('é', 5000) FROM generate_series(1, 100) n",
+        "SELECT n, U&'\\+01F600' || n || '@exämple.com', U&'e\\0301\\05D0\\200F' || n FROM generate_series(1, 100) n",
+        "SELECT NULL::int, 'a@example.com', 'd' FROM generate_series(1, 10) n",
+    ],
+    ids=["nulls", "one value everywhere", "one key", "long", "scripts", "no key"],
+)
+def test_odd_data(db, rows):
+    connection = db.connect()
+    connection.execute(f"CREATE TABLE odd AS SELECT r.* FROM ({rows}) AS r (id, mail, device)")
+    connection.execute("SELECT decisioning.add_source('odd', 'odd', 'id', '{\"mail\": \"email\", \"device\": \"device_id\"}')")
+    connection.execute("CALL decisioning.resolve_all()")
+    expected = db.sql("SELECT count(DISTINCT id) FROM odd")
+    assert db.sql("SELECT count(*) FROM decisioning.identity_map") == expected
+    if "same@" in rows or "repeat" in rows or "FROM (SELECT n, NULL" in rows:
+        assert db.sql("SELECT count(DISTINCT customer_id) FROM decisioning.identity_map") == expected
