@@ -8,13 +8,15 @@ from contextlib import contextmanager
 
 import psycopg
 
-
 WIDTH = 120
 
 
 def say(text: str = "") -> None:
     """A line, or a paragraph if it is long; lines of tables must not be."""
-    print(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ") if len(text) > WIDTH else f"  {text}", flush=True)
+    print(
+        textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ") if len(text) > WIDTH else f"  {text}",
+        flush=True,
+    )
 
 
 def coloured(text: str, code: int) -> str:

@@ -17,7 +17,9 @@ import pandas as pd
 
 NO_SEND = "no_send"
 
-HILLSTROM_ADDRESS = "http://www.minethatdata.com/Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv"
+HILLSTROM_ADDRESS = (
+    "http://www.minethatdata.com/Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv"
+)
 HILLSTROM_ARMS = {"Mens E-Mail": "mens_email", "Womens E-Mail": "womens_email", "No E-Mail": NO_SEND}
 HILLSTROM_RATES = {"Mens E-Mail": 0.1828, "Womens E-Mail": 0.1514, "No E-Mail": 0.1062}
 DOWNLOAD_SECONDS = 20
@@ -103,7 +105,9 @@ def read_hillstrom(path: Path) -> pd.DataFrame:
 def check_hillstrom(table: pd.DataFrame) -> pd.DataFrame:
     """Recognises the test by its content: copies of it differ in bytes, in order and in the name of the arm's column."""
     table = table.rename(columns={"segment": "treatment"})
-    columns = "recency history_segment history mens womens zip_code newbie channel treatment visit conversion spend".split()
+    columns = (
+        "recency history_segment history mens womens zip_code newbie channel treatment visit conversion spend".split()
+    )
     if missing := [column for column in columns if column not in table]:
         raise DatasetError(f"column {missing[0]} is missing")
     if len(table) != 64_000:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The whole loop on a real marketing test, in an empty database: what docs/demo.md describes and `make demo` runs.
 
-    demo.py --dsn "host=… port=… user=… dbname=…"
+demo.py --dsn "host=… port=… user=… dbname=…"
 """
 
 import argparse
@@ -84,11 +84,17 @@ def resolve(session: Session, test: MarketingTest, rng: np.random.Generator) -> 
     ]
     truth = [customer for _, _, customer in records]
     found = [found[name, key] for name, key, _ in records]
-    scores, possible = fragments.pairwise_scores(truth, found), fragments.pairwise_scores(truth, fragments.linked(sources))
+    scores, possible = fragments.pairwise_scores(truth, found), fragments.pairwise_scores(
+        truth, fragments.linked(sources)
+    )
     sizes = ", ".join(f"{len(source.table)} {source.name}" for source in sources)
-    say(f"{len(records)} fragments ({sizes}) of {len(set(truth))} customers; found {len(set(found))} customers in {seconds:.1f} s.")
+    say(
+        f"{len(records)} fragments ({sizes}) of {len(set(truth))} customers; found {len(set(found))} customers in {seconds:.1f} s."
+    )
     say(f"Of all pairs of fragments: precision {scores.precision:.4f}, recall {scores.recall:.4f}, F1 {scores.f1:.4f}.")
-    say(f"Without a single mistake: recall {possible.recall:.4f}, F1 {possible.f1:.4f}; the other pairs share no identifier.")
+    say(
+        f"Without a single mistake: recall {possible.recall:.4f}, F1 {possible.f1:.4f}; the other pairs share no identifier."
+    )
 
 
 def evaluate(session: Session, test: MarketingTest, since: pd.Timestamp) -> None:
@@ -123,7 +129,13 @@ def evaluate(session: Session, test: MarketingTest, since: pd.Timestamp) -> None
     Table(
         ["policy", f"rate of {test.goal}", "95 % interval", "worth decisions", "out of sample"],
         [
-            [policy, percent(value), f"{percent(lower)} … {percent(upper)}", f"{worth:.0f}", "NO" if in_sample else "yes"]
+            [
+                policy,
+                percent(value),
+                f"{percent(lower)} … {percent(upper)}",
+                f"{worth:.0f}",
+                "NO" if in_sample else "yes",
+            ]
             for policy, value, _, lower, upper, worth, in_sample in values
         ],
     )
@@ -155,7 +167,9 @@ def verdict(values: dict[str, tuple[float, float]]) -> str:
     )
 
 
-def play(session: Session, test: MarketingTest, halves: np.ndarray, today: pd.Timestamp, rng: np.random.Generator) -> None:
+def play(
+    session: Session, test: MarketingTest, halves: np.ndarray, today: pd.Timestamp, rng: np.random.Generator
+) -> None:
     in_a = halves == "A"
     model = ResponseModel.fit(test.customers[in_a], test.assigned[in_a], test.responded[in_a])
     say("Responses are drawn from a logistic regression on half A with every feature × action interaction.")
@@ -176,11 +190,15 @@ def farewell(session: Session, dsn: str, test: MarketingTest, since: pd.Timestam
     options = [("-h", "host"), ("-p", "port"), ("-U", "user"), ("-d", "dbname")]
     say("psql " + " ".join(f"{option} {server[name]}" for option, name in options if server.get(name)))
     somebody = session.value(
-        "SELECT min(customer_id) FROM warehouse.arrivals WHERE arrives_on = (SELECT today FROM warehouse.calendar)", quiet=True
+        "SELECT min(customer_id) FROM warehouse.arrivals WHERE arrives_on = (SELECT today FROM warehouse.calendar)",
+        quiet=True,
     )
     say()
     for about, query in [
-        ("Who arrives today is still undecided:", f"SELECT * FROM decisioning.preview('{somebody}', '{loop.CAMPAIGN}');"),
+        (
+            "Who arrives today is still undecided:",
+            f"SELECT * FROM decisioning.preview('{somebody}', '{loop.CAMPAIGN}');",
+        ),
         (
             "Decide for all of them, and see what comes out:",
             f"CALL decisioning.decide_all('{loop.CAMPAIGN}'); SELECT treatment_group, action, count(*), avg(propensity)\n"

@@ -126,7 +126,9 @@ def phones(count: int, rng: np.random.Generator) -> Strings:
 
 
 def devices(count: int, rng: np.random.Generator) -> Strings:
-    return objects(f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}" for h in (rng.bytes(16).hex() for _ in range(count)))
+    return objects(
+        f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}" for h in (rng.bytes(16).hex() for _ in range(count))
+    )
 
 
 def keys(letter: str, count: int, rng: np.random.Generator) -> Strings:

@@ -41,7 +41,9 @@ class World:
 def fix_salt(session: Session, campaign: str) -> None:
     """Groups and choices are hashes of a random salt. With a salt of its own, every run of the demo comes out alike."""
     session.run(
-        "UPDATE decisioning.campaigns SET salt = md5(campaign)::uuid WHERE campaign = %(campaign)s", {"campaign": campaign}, quiet=True
+        "UPDATE decisioning.campaigns SET salt = md5(campaign)::uuid WHERE campaign = %(campaign)s",
+        {"campaign": campaign},
+        quiet=True,
     )
 
 
@@ -49,7 +51,9 @@ def set_up(session: Session, test: MarketingTest, world: World, dates: pd.Dateti
     arrivals = world.arrivals.reset_index()
     arrivals.insert(1, "arrives_on", dates[world.days()])
     warehouse.create_table(session, "arrivals", arrivals, key="customer_id")
-    session.run("CREATE TABLE warehouse.calendar AS SELECT %(day)s::timestamptz AS today", {"day": dates[0]}, quiet=True)
+    session.run(
+        "CREATE TABLE warehouse.calendar AS SELECT %(day)s::timestamptz AS today", {"day": dates[0]}, quiet=True
+    )
     detectable = session.value(
         "SELECT decisioning.create_campaign(%(campaign)s, customers => 'warehouse.arrivals',\n"
         "       customer_key => 'customer_id', time_zone => 'UTC',\n"
@@ -107,7 +111,9 @@ def play(session: Session, test: MarketingTest, world: World, dates: pd.Datetime
                 f"And so on every morning: the share of each action in optimise, the rate of {test.goal} by group, "
                 "and the true lift of what optimise got, in points."
             )
-            lines = Table(["day", "decided", "learned", *test.actions, NO_SEND, "optimise", "explore", "holdout", "true lift"])
+            lines = Table(
+                ["day", "decided", "learned", *test.actions, NO_SEND, "optimise", "explore", "holdout", "true lift"]
+            )
         lines.row(progress(session, played[-1], test))
     set_clock(session, dates[DAYS - 1] + pd.Timedelta(days=1, hours=8), quiet=True)
     happen(session, test, played[-1])
@@ -152,7 +158,9 @@ def happen(session: Session, test: MarketingTest, decided: pd.DataFrame) -> None
 def progress(session: Session, decided: pd.DataFrame, test: MarketingTest) -> list[object]:
     """One day's line."""
     learned = session.value(
-        "SELECT decisions FROM decisioning.models WHERE campaign = %(campaign)s AND current", {"campaign": CAMPAIGN}, quiet=True
+        "SELECT decisions FROM decisioning.models WHERE campaign = %(campaign)s AND current",
+        {"campaign": CAMPAIGN},
+        quiet=True,
     )
     optimise = decided[decided["group"] == "optimise"]
     shares = optimise["action"].value_counts(normalize=True)

@@ -17,7 +17,9 @@ TYPES = {"b": "boolean", "i": "bigint", "u": "bigint", "f": "float8", "M": "time
 def create_table(session: Session, name: str, frame: pd.DataFrame, key: str | None = None) -> None:
     """Makes warehouse.name of a frame and copies its rows. NaN and None are NULL."""
     columns = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(sql_type(frame[column]) + " PRIMARY KEY" * (column == key)))
+        sql.SQL("{} {}").format(
+            sql.Identifier(column), sql.SQL(sql_type(frame[column]) + " PRIMARY KEY" * (column == key))
+        )
         for column in frame
     )
     with session.connection.transaction():
@@ -49,7 +51,9 @@ def events(
     return pd.DataFrame({"event_id": names, "customer_id": customer_ids, "event": event, "occurred_at": occurred_at})
 
 
-def load(session: Session, test: MarketingTest, halves: np.ndarray, decided_at: pd.Series, rng: np.random.Generator) -> None:
+def load(
+    session: Session, test: MarketingTest, halves: np.ndarray, decided_at: pd.Series, rng: np.random.Generator
+) -> None:
     """The customers, the log of the test, and what happened after it."""
     session.run("CREATE SCHEMA warehouse", quiet=True)
     create_table(session, "customers", test.customers.reset_index(), key="customer_id")
@@ -78,7 +82,10 @@ def load(session: Session, test: MarketingTest, halves: np.ndarray, decided_at: 
     names = [f"test-{number}" for number in responders]
     happened = pd.DatetimeIndex(decided_at.iloc[responders]) + delay
     create_table(
-        session, "events", events(names, test.customers.index[responders], test.goal, happened.floor("s")), key="event_id"
+        session,
+        "events",
+        events(names, test.customers.index[responders], test.goal, happened.floor("s")),
+        key="event_id",
     )
 
 

@@ -17,7 +17,7 @@ CREATE FUNCTION decisioning.record_outcomes(
     goal            text,
     event_ids       text[],
     customer_ids    text[],
-    "values"        float8[]      DEFAULT NULL,
+    amounts         float8[]      DEFAULT NULL,
     occurred_at     timestamptz[] DEFAULT NULL
 ) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000

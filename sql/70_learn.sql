@@ -1,16 +1,5 @@
 -- Learn.
 
--- Every id that a customer has had: outcomes and decisions keep the id they were recorded with.
-CREATE FUNCTION decisioning._customer_ids(customer_id text) RETURNS text[]
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
-AS $$
-    SELECT pg_catalog.array_cat(ARRAY[c.canonical, customer_id], ARRAY(
-        SELECT a.alias FROM decisioning._customer_alias a WHERE a.customer_id OPERATOR(pg_catalog.=) c.canonical))
-    FROM (SELECT coalesce((SELECT a.customer_id FROM decisioning._customer_alias a
-                           WHERE a.alias OPERATOR(pg_catalog.=) _customer_ids.customer_id), _customer_ids.customer_id) AS canonical) c
-$$;
-COMMENT ON FUNCTION decisioning._customer_ids(text) IS 'Internal: the canonical id of a customer, the given one, and all others it is known by.';
-
 CREATE FUNCTION decisioning.learn(campaign text)
 RETURNS TABLE (model_version bigint, new_decisions bigint, new_outcomes bigint, decisions bigint, outcomes bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 1

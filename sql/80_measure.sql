@@ -68,6 +68,7 @@ RETURNS TABLE (
     relative_lift float8, relative_lower float8, relative_upper float8, p_value float8, verdict text)
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER COST 100000 ROWS 10
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
     WITH moment AS (
         SELECT coalesce(lift.as_of, decisioning._now()) AS at
@@ -93,6 +94,8 @@ AS $$
         SELECT t.campaign, t.goal, t.treatment_group, 'conversion rate' AS measure, (t.events > 0)::int::float8 AS y FROM totals t
         UNION ALL
         SELECT t.campaign, t.goal, t.treatment_group, 'value per customer', t.value FROM totals t WHERE t.kind IN ('value', 'harm')
+    ), unbalanced AS (
+        SELECT DISTINCT r.campaign FROM decisioning.group_balance r WHERE NOT r.balanced
     ), moments AS (
         SELECT u.campaign, u.goal, u.treatment_group, u.measure, count(*) AS customers, avg(u.y) AS mean,
                coalesce(var_pop(u.y), 0) * count(*) AS squares, count(*) FILTER (WHERE u.y <> 0) AS responders
@@ -100,8 +103,7 @@ AS $$
     )
     SELECT t.campaign, t.goal, t.treatment_group, b.treatment_group, t.measure, t.customers, b.customers, t.mean, b.mean,
            d.absolute, d.lower, d.upper, d.relative, d.relative_lower, d.relative_upper, d.p_value,
-           CASE WHEN EXISTS (SELECT FROM decisioning.group_balance r WHERE r.campaign = t.campaign AND NOT r.balanced)
-                    THEN 'invalid: sample ratio'
+           CASE WHEN t.campaign IN (SELECT r.campaign FROM unbalanced r) THEN 'invalid: sample ratio'
                 WHEN t.responders < 30 OR b.responders < 30 THEN 'collecting'
                 WHEN d.lower > 0 THEN 'positive'
                 WHEN d.upper < 0 THEN 'negative'

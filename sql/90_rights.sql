@@ -11,16 +11,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES
     ('reader',
-     ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', '_now', '_difference', '_chi_square', '_coefficient_names'],
+     ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', '_now', '_difference', '_chi_square', '_coefficient_names',
+           '_match_rules'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'decisions', 'outcomes',
-           'open_decisions', 'models', 'coefficients', 'lift', 'group_balance']),
+           'open_decisions', 'models', 'coefficients', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',
+           'match_rules_in_effect', 'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts']),
     ('operator',
-     ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_statement', 'record_outcome', 'record_outcomes'],
+     ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_statement', 'record_outcome', 'record_outcomes',
+           'resolve_identity'],
      ARRAY[]::text[]),
     ('manager',
      ARRAY['create_campaign', 'start_campaign', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
            'approve_action', 'pause_action', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
-           'import_decisions', 'learn', 'rebuild_model', 'maintain'],
+           'import_decisions', 'learn', 'rebuild_model', 'maintain', 'add_source', 'remove_source', 'add_match_rule',
+           'resolve_all'],
      ARRAY[]::text[])
 $$;
 COMMENT ON FUNCTION decisioning._rights() IS 'Internal: what each level of rights may execute and read.';
@@ -56,16 +60,14 @@ REVOKE ALL ON FUNCTION decisioning.grant_rights(name, text) FROM PUBLIC;
 COMMENT ON FUNCTION decisioning.grant_rights(name, text) IS
 'Grants a role one level of rights: reader (views, log, explain, replay, lift), operator (decide and record outcomes) or manager (configure and learn). Levels do not include each other; grant several.';
 
--- pg_dump carries only the extension tables that are registered here. Monthly partitions are made at run time and are
--- ordinary tables to it.
+-- pg_dump carries only the extension tables and sequences that are registered: all of ours, for all they hold was put there
+-- by the user or the engine. Monthly partitions are made at run time and are ordinary tables to it.
 DO $$
 DECLARE
-    relation text;
+    relation pg_catalog.regclass;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY[
-        'epochs', 'epochs_epoch_seq', 'campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources',
-        '_assignment', 'decisions_default', 'outcomes', 'outcomes_outcome_id_seq', '_outcome_key', '_inbox', '_encoder',
-        '_model', '_learner'] LOOP
-        PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('decisioning.%I', relation)::pg_catalog.regclass, '');
+    FOR relation IN SELECT c.oid FROM pg_catalog.pg_class c
+                    WHERE c.relnamespace = 'decisioning'::pg_catalog.regnamespace AND c.relkind IN ('r', 'S') LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(relation, '');
     END LOOP;
 END $$;

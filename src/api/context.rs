@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use decisioning_core::features::{Declared, Encoder, Observation, Value};
+use decisioning_core::features::{Declared, Encoder, FeatureKind, Observation, Value};
 use serde_json::{Map, Number};
 
 use super::campaign::Campaign;
@@ -279,6 +279,7 @@ pub fn document(encoder: &Encoder, observation: &[Value], context: Option<&Map<S
     for (feature, value) in encoder.features.iter().zip(observation) {
         let value = match value {
             Value::Missing => serde_json::Value::Null,
+            Value::Number(x) if matches!(feature.kind, FeatureKind::Boolean) => serde_json::Value::Bool(*x != 0.0),
             Value::Number(x) => Number::from_f64(*x).map_or(serde_json::Value::Null, serde_json::Value::Number),
             Value::Text(text) => serde_json::Value::String(text.clone()),
         };
@@ -295,9 +296,13 @@ pub fn from_document(encoder: &Encoder, document: &str) -> Result<Observation> {
         .iter()
         .map(|feature| match (model::declaration(&feature.kind), document.get(&feature.name)) {
             (Declared::Category, Some(serde_json::Value::String(text))) => Value::Text(text.clone()),
-            (Declared::Numeric | Declared::Age | Declared::Boolean, Some(serde_json::Value::Number(number))) => {
+            (Declared::Numeric | Declared::Age, Some(serde_json::Value::Number(number))) => {
                 number.as_f64().map_or(Value::Missing, Value::Number)
             }
+            (Declared::Numeric | Declared::Boolean, Some(serde_json::Value::Bool(flag))) => {
+                Value::Number(f64::from(u8::from(*flag)))
+            }
+            (Declared::Category, Some(serde_json::Value::Bool(flag))) => Value::Text(flag.to_string()),
             _ => Value::Missing,
         })
         .collect())

@@ -44,6 +44,17 @@ pub fn make_partitions() -> Result<()> {
     Ok(())
 }
 
+/// Every id that a customer is or was known by, as an SQL array: outcomes and decisions keep the id they were recorded
+/// with. An expression and not a function, because SQL functions with subqueries are not inlined.
+fn customer_ids(id: &str) -> String {
+    let canonical =
+        format!("coalesce((SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = {id}), {id})");
+    format!(
+        "ARRAY[{id}, {canonical}]
+         || ARRAY(SELECT b.alias FROM decisioning._customer_alias b WHERE b.customer_id = {canonical})"
+    )
+}
+
 /// Events of the reward goals in the window of decision `d` that satisfy `condition`, as SQL over alias `d`.
 /// Aliases of the customer count, so that an outcome recorded before or after a merge finds its decision.
 pub fn events_in_window(condition: &str) -> String {
@@ -53,8 +64,9 @@ pub fn events_in_window(condition: &str) -> String {
           JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
           JOIN decisioning.outcomes o ON o.goal = g.goal AND o.occurred_at >= d.decided_at
                AND o.occurred_at < d.decided_at + g.attribution_seconds * interval '1 second'
-               AND o.customer_id = ANY (decisioning._customer_ids(d.customer_id))
-          WHERE g.campaign = d.campaign AND {condition})"
+               AND o.customer_id = ANY ({ids})
+          WHERE g.campaign = d.campaign AND {condition})",
+        ids = customer_ids("d.customer_id"),
     )
 }
 
@@ -260,12 +272,13 @@ fn absorb_outcomes(
              FROM (SELECT DISTINCT d.decision_id
                    FROM decisioning.outcomes o
                    JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal
-                   JOIN decisioning.decisions d ON d.campaign = $1 AND d.customer_id = ANY (decisioning._customer_ids(o.customer_id))
+                   JOIN decisioning.decisions d ON d.campaign = $1 AND d.customer_id = ANY ({ids})
                         AND d.decided_at <= o.occurred_at
                         AND o.occurred_at < d.decided_at + g.attribution_seconds * interval '1 second'
                    WHERE o.outcome_id = ANY ($2)
                      AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)) AS touched
              JOIN decisioning.decisions d ON d.decision_id = touched.decision_id",
+            ids = customer_ids("o.customer_id"),
             before = events_in_window(ABSORBED),
             after = events_in_window(&format!("(o.outcome_id = ANY ($2) OR {ABSORBED})")),
         );

@@ -315,7 +315,7 @@ fn record_outcomes(
     goal: Option<&str>,
     event_ids: Option<Vec<Option<String>>>,
     customer_ids: Option<Vec<Option<String>>>,
-    values: Option<Vec<Option<f64>>>,
+    amounts: Option<Vec<Option<f64>>>,
     occurred_at: Option<Vec<Option<TimestampWithTimeZone>>>,
 ) -> std::result::Result<i64, ErrorReport> {
     let goal = required(goal, "goal")?;
@@ -323,13 +323,13 @@ fn record_outcomes(
     let customer_ids = required(customer_ids, "customer_ids")?;
     let lengths = [
         customer_ids.len(),
-        values.as_ref().map_or(event_ids.len(), Vec::len),
+        amounts.as_ref().map_or(event_ids.len(), Vec::len),
         occurred_at.as_ref().map_or(event_ids.len(), Vec::len),
     ];
     if lengths.iter().any(|length| *length != event_ids.len()) {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
-            "event_ids, customer_ids, values and occurred_at must have the same length",
+            "event_ids, customer_ids, amounts and occurred_at must have the same length",
         )
         .into());
     }
@@ -352,7 +352,7 @@ fn record_outcomes(
                     occurred_at: given.or_else(|| first_times.remove(&event_id)).unwrap_or(now),
                     event_id,
                     customer_id: required(customer_id, "customer_ids element")?,
-                    value: values.as_ref().and_then(|values| values[at]).unwrap_or(1.0),
+                    value: amounts.as_ref().and_then(|amounts| amounts[at]).unwrap_or(1.0),
                     decision_id: None,
                 };
                 check(&event, now_micros)?;

@@ -5,17 +5,21 @@
 //! there. No statement mixes both.
 
 use std::cell::Cell;
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
 use super::error::{Error, Result};
+
+/// What our statements run under. Just-in-time compilation of our large statements costs seconds and saves none.
+const SETTINGS: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"jit", c"off")];
 
 thread_local! {
     /// Owner of our tables. It can only change by REASSIGN OWNED, so it is re-read whenever the role is gone.
     static OWNER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
 }
 
-/// Runs `f` as the owner of the extension with a pinned search path.
+/// Runs `f` as the owner of the extension under [`SETTINGS`].
 ///
 /// On an ERROR that unwinds, (sub)transaction abort restores user and settings; on any ordinary return the guard does.
 pub fn as_owner<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -39,16 +43,18 @@ impl OwnerGuard {
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
             let settings_level = pg_sys::NewGUCNestLevel();
-            pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                c"pg_catalog, pg_temp".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
+            for (name, value) in SETTINGS {
+                pg_sys::set_config_option(
+                    name.as_ptr(),
+                    value.as_ptr(),
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
             Ok(OwnerGuard { user, context, settings_level })
         }
     }
@@ -98,6 +104,6 @@ pub fn caller_name() -> String {
     // returns a palloc'd NUL-terminated string.
     unsafe {
         let name = pg_sys::GetUserNameFromId(pg_sys::GetOuterUserId(), false);
-        std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+        CStr::from_ptr(name).to_string_lossy().into_owned()
     }
 }

@@ -19,7 +19,9 @@ def made_up_hillstrom():
     """A table with the shape and the rates of the real one."""
     sizes = {"Mens E-Mail": 21_307, "Womens E-Mail": 21_387, "No E-Mail": 21_306}
     treatment = np.repeat(list(sizes), list(sizes.values()))
-    visit = np.concatenate([np.arange(size) < round(size * datasets.HILLSTROM_RATES[arm]) for arm, size in sizes.items()])
+    visit = np.concatenate(
+        [np.arange(size) < round(size * datasets.HILLSTROM_RATES[arm]) for arm, size in sizes.items()]
+    )
     constants = {"recency": 6, "history": 99.5, "history_segment": "1) $0 - $100", "mens": 1, "womens": 0, "newbie": 1}
     table = pd.DataFrame({"treatment": treatment, "visit": visit.astype(int), "conversion": 0, "spend": 0.0})
     return table.assign(zip_code="Rural", channel="Web", **constants)
@@ -118,7 +120,9 @@ def test_pairwise_scores():
 
 def test_the_model_finds_the_effect_it_was_given():
     rng = np.random.default_rng(3)
-    features = pd.DataFrame({"age": rng.normal(50, 10, 40_000), "member": rng.random(40_000) < 0.5, "city": rng.choice(["x", "y"], 40_000)})
+    features = pd.DataFrame(
+        {"age": rng.normal(50, 10, 40_000), "member": rng.random(40_000) < 0.5, "city": rng.choice(["x", "y"], 40_000)}
+    )
     assigned = rng.choice([datasets.NO_SEND, "letter"], 40_000)
     logit = -1.5 + 0.3 * (features["city"] == "y") + (assigned == "letter") * (0.4 + 0.8 * features["member"])
     responded = rng.random(40_000) < 1 / (1 + np.exp(-logit))

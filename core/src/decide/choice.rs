@@ -33,9 +33,7 @@ pub fn choose(rule: &Rule<'_>, candidates: &[Option<usize>], random: &mut Xoshir
     let (propensities, best) = weigh(rule, candidates);
     let chosen = match rule {
         Rule::Fixed(at) => *at,
-        Rule::Learned { floor, .. } if random.random::<f64>() >= *floor => {
-            best[random.random_range(0..DRAWS)] as usize
-        }
+        Rule::Learned { floor, .. } if random.random::<f64>() >= *floor => best[random.random_range(0..DRAWS)] as usize,
         Rule::Learned { .. } => random.random_range(0..candidates.len()),
         Rule::Random { .. } => pick(&propensities, random.random()),
     };

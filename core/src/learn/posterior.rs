@@ -111,8 +111,8 @@ impl Quadratic {
         let mut value = 0.0;
         for i in 0..x.len() {
             let mut row = 0.5 * self.precision[(i, i)] * x[i];
-            for j in 0..i {
-                row += self.precision[(i, j)] * x[j];
+            for (j, y) in x[..i].iter().enumerate() {
+                row += self.precision[(i, j)] * y;
             }
             value += x[i] * row;
         }
