@@ -1,7 +1,7 @@
 """Two real, randomised marketing tests, as the warehouse of whoever ran them would hold them.
 
-The Hillstrom e-mail test is not part of this project: it is read from the file that HILLSTROM names, or else from its author's
-address. Failing both, the crop-insurance experiment that the package `causaldata` ships takes its place.
+The Hillstrom e-mail test is not part of this project: it is read from the file that HILLSTROM names, or else from its
+author's address. Failing both, the crop-insurance experiment that the package `causaldata` ships takes its place.
 """
 
 import io
@@ -90,7 +90,7 @@ def download(address: str) -> bytes:
     return bytes(content)
 
 
-# --- Hillstrom ----------------------------------------------------------------------------------------------------------------
+# --- Hillstrom -------------------------------------------------------------------------------------------------------
 
 
 def read_hillstrom(path: Path) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def read_hillstrom(path: Path) -> pd.DataFrame:
 
 
 def check_hillstrom(table: pd.DataFrame) -> pd.DataFrame:
-    """Recognises the test by its content: copies of it differ in bytes, in order and in the name of the arm's column."""
+    """Recognises the test by its content: copies differ in bytes, in order and in the name of the arm's column."""
     table = table.rename(columns={"segment": "treatment"})
     columns = (
         "recency history_segment history mens womens zip_code newbie channel treatment visit conversion spend".split()
@@ -152,7 +152,7 @@ def hillstrom(table: pd.DataFrame, origin: str) -> MarketingTest:
     )
 
 
-# --- crop insurance -----------------------------------------------------------------------------------------------------------
+# --- crop insurance --------------------------------------------------------------------------------------------------
 
 
 def crop_insurance() -> MarketingTest:
@@ -176,9 +176,9 @@ def crop_insurance() -> MarketingTest:
     arms = np.array([[NO_SEND, "brief_opt_out"], ["intensive_opt_in", "intensive_opt_out"]])
     reason = "Your village can insure its rice this season."
     return MarketingTest(
-        title="a crop-insurance experiment: 1 410 households, randomised to a brief or intensive session × opting in or out",
+        title="a crop-insurance experiment: 1 410 households, randomised to brief or intensive session × opt in or out",
         origin="the package causaldata",
-        caveat="Opting in or out was drawn per village, and intervals take households as independent: they are too narrow.",
+        caveat="Opting in or out was drawn per village; intervals take households as independent: they are too narrow.",
         campaign="insurance_test",
         goal="purchase",
         # A brief session where one opts in is what every household gets anyway: it stands for no-send.

@@ -66,7 +66,8 @@ def resolve(session: Session, test: MarketingTest, rng: np.random.Generator) -> 
     warehouse.load_sources(session, sources)
     for source in sources:
         session.run(
-            "SELECT decisioning.add_source(%(source)s, %(relation)s, key => %(key)s,\n       fields => %(fields)s, default_country => 'US')",
+            "SELECT decisioning.add_source(%(source)s, %(relation)s, key => %(key)s, default_country => 'US',\n"
+            "       fields => %(fields)s)",
             {
                 "source": source.name,
                 "relation": f"warehouse.{source.relation}",
@@ -89,11 +90,13 @@ def resolve(session: Session, test: MarketingTest, rng: np.random.Generator) -> 
     )
     sizes = ", ".join(f"{len(source.table)} {source.name}" for source in sources)
     say(
-        f"{len(records)} fragments ({sizes}) of {len(set(truth))} customers; found {len(set(found))} customers in {seconds:.1f} s."
+        f"{len(records)} fragments ({sizes}) of {len(set(truth))} customers; "
+        f"found {len(set(found))} customers in {seconds:.1f} s."
     )
     say(f"Of all pairs of fragments: precision {scores.precision:.4f}, recall {scores.recall:.4f}, F1 {scores.f1:.4f}.")
     say(
-        f"Without a single mistake: recall {possible.recall:.4f}, F1 {possible.f1:.4f}; the other pairs share no identifier."
+        f"Without a single mistake: recall {possible.recall:.4f}, F1 {possible.f1:.4f}; "
+        "no identifier links the other pairs."
     )
 
 
@@ -162,8 +165,10 @@ def verdict(values: dict[str, tuple[float, float]]) -> str:
     else:
         finding = "better" if gap > 0 else "worse"
     return (
-        f"The learned policy against the best fixed one ({best}, picked with hindsight): {points(gap)} points, {finding}. "
-        f"Against no-send {points(learned - values['always no_send'][0])}, against random {points(learned - values['random'][0])}."
+        f"The learned policy against the best fixed one ({best}, picked with hindsight): "
+        f"{points(gap)} points, {finding}. "
+        f"Against no-send {points(learned - values['always no_send'][0])}, "
+        f"against random {points(learned - values['random'][0])}."
     )
 
 
@@ -201,8 +206,9 @@ def farewell(session: Session, dsn: str, test: MarketingTest, since: pd.Timestam
         ),
         (
             "Decide for all of them, and see what comes out:",
-            f"CALL decisioning.decide_all('{loop.CAMPAIGN}'); SELECT treatment_group, action, count(*), avg(propensity)\n"
-            f"FROM decisioning.open_decisions WHERE campaign = '{loop.CAMPAIGN}' GROUP BY 1, 2 ORDER BY 1, 2;",
+            f"CALL decisioning.decide_all('{loop.CAMPAIGN}');\n"
+            "SELECT treatment_group, action, count(*), avg(propensity) FROM decisioning.open_decisions\n"
+            f"WHERE campaign = '{loop.CAMPAIGN}' GROUP BY 1, 2 ORDER BY 1, 2;",
         ),
         ("Does it work?", f"SELECT * FROM decisioning.lift WHERE campaign = '{loop.CAMPAIGN}';"),
         (

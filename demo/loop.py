@@ -25,7 +25,7 @@ class World:
 
     @classmethod
     def draw(cls, test: MarketingTest, pool: np.ndarray, model: ResponseModel, rng: np.random.Generator) -> "World":
-        """Customers of the pool in random order; a pool that is too small is drawn from with replacement, as new customers."""
+        """Customers of the pool in random order; from too small a pool with replacement, as new customers."""
         count = (DAYS + 1) * PER_DAY
         again = len(pool) < count
         arrivals = test.customers.iloc[rng.choice(pool, count, replace=again)]
@@ -75,7 +75,8 @@ def add_actions(session: Session, test: MarketingTest, campaign: str) -> None:
     for name, action in test.actions.items():
         arguments = "".join(f", {dimension} => %({dimension})s" for dimension in action.dimensions)
         session.run(
-            f"SELECT decisioning.add_action(%(campaign)s, %(action)s{arguments},\n       customer_reason => %(reason)s)",
+            f"SELECT decisioning.add_action(%(campaign)s, %(action)s{arguments},\n"
+            "       customer_reason => %(reason)s)",
             {"campaign": campaign, "action": name, "reason": action.customer_reason, **action.dimensions},
         )
     session.run(
@@ -187,17 +188,18 @@ def report(session: Session, test: MarketingTest, world: World, decided: pd.Data
         "FROM decisioning.lift(%(campaign)s) WHERE baseline_group = 'holdout' AND goal = %(goal)s",
         {"campaign": CAMPAIGN, "goal": test.goal},
     )
-    Table(
-        ["group against holdout", "customers", "held out", "rate", "held out", "lift, points", "95 % interval", "verdict", "true lift"],
-        [
-            [group, treated, held_out, percent(rate), percent(base), points(lift), f"{points(lower)} … {points(upper)}", verdict, points(gain(decided[decided["group"] == group]))]
-            for group, treated, held_out, rate, base, lift, lower, upper, verdict in lifts
-        ],
-    )  # fmt: skip
+    rows = []
+    for group, treated, held_out, rate, base, lift, lower, upper, verdict in lifts:
+        truth = points(gain(decided[decided["group"] == group]))
+        interval = f"{points(lower)} … {points(upper)}"
+        rows.append([group, treated, percent(rate), held_out, percent(base), points(lift), interval, verdict, truth])
+    header = ["group", "customers", "rate", "held out", "rate", "lift, points", "95 % interval", "verdict", "true lift"]
+    Table(header, rows)
     met = world.probabilities.iloc[: DAYS * PER_DAY]
     fixed = met.drop(columns=NO_SEND).mean()
     say(
-        f"For comparison, the true lift of {fixed.idxmax()} for everyone is {points(fixed.max() - met[NO_SEND].mean())} points, "
+        f"For comparison, the true lift of {fixed.idxmax()} for everyone is "
+        f"{points(fixed.max() - met[NO_SEND].mean())} points, "
         f"of the best action for each {points((met.max(axis=1) - met[NO_SEND]).mean())}."
     )
     say()
@@ -208,8 +210,11 @@ def report(session: Session, test: MarketingTest, world: World, decided: pd.Data
     )
     Table(
         ["group", "customers", "expected", "p value", "balanced"],
-        [[group, customers, f"{expected:.0f}", f"{p:.3f}", "yes" if balanced else "NO"] for group, customers, expected, p, balanced in balance],
-    )  # fmt: skip
+        [
+            [group, customers, f"{expected:.0f}", f"{p_value:.3f}", "yes" if balanced else "NO"]
+            for group, customers, expected, p_value, balanced in balance
+        ],
+    )
 
 
 def explain(session: Session, decided: pd.DataFrame) -> None:

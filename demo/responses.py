@@ -9,13 +9,13 @@ from scipy.special import expit
 
 from datasets import NO_SEND
 
-# Precisions of the Gaussian prior, per standardised feature: effects of a send on a feature are small and easily overfitted.
+# Precisions of the Gaussian prior, per standardised feature; interactions with a send are small, easily overfitted.
 BASE_PRECISION, SEND_PRECISION = 1.0, 10.0
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Numbers winsorised and standardised (missing is average), categories as indicators of all levels but the first."""
+    """Numbers winsorised and standardised (missing is average), categories as indicators of all but the first level."""
 
     numbers: dict[str, tuple[float, float, float, float]]  # column → least, most, mean, deviation
     levels: dict[str, list[str]]

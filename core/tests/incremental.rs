@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{absorb, context, grid, layout, log_odds, observe, random, refit, sigmoid, truth};
+use common::{absorb, context, grid, layout, log_odds, observe, random, refit, sigmoid, truth, Xoshiro256PlusPlus};
 use decisioning_core::learn::{Arm, Layout, Observed, Posterior, Statistics};
 use rand::RngExt;
 
@@ -24,9 +24,6 @@ fn difference(layout: &Layout, arms: &[Arm], found: &[f64], reference: &[f64]) -
 
 /// Growth of the log after which the extension refits from it.
 const RELINEARISE: f64 = 1.5;
-
-/// Late rewards in one batch, as a share of all, that call for a refit at once.
-const CORRECTED: f64 = 0.1;
 
 /// A world of seven arms and four columns, whose log arrives in twenty batches.
 struct Stream {
@@ -60,9 +57,8 @@ impl Stream {
         let mut differences = Vec::new();
         let mut row = Vec::new();
         for batch in 0..BATCHES {
-            let late = std::mem::take(&mut pending[batch]);
-            for at in &late {
-                let observed: &mut Observed = &mut log[*at];
+            for at in std::mem::take(&mut pending[batch]) {
+                let observed: &mut Observed = &mut log[at];
                 layout.design(&observed.encoded, observed.arm.map(|arm| &arms[arm as usize]), &mut row);
                 closed.correct(&row, observed.weight);
                 observed.reward = 1.0;
@@ -80,9 +76,7 @@ impl Stream {
                 log.push(observed);
             }
             mean = absorb(&layout, &arms, &mut closed, &mean, &log[first..]);
-            let rewards: f64 = log.iter().map(|observed| observed.reward).sum();
-            let grown = log.len() as f64 >= RELINEARISE * linearised as f64;
-            if self.relinearise && (grown || late.len() as f64 > CORRECTED * rewards) {
+            if self.relinearise && log.len() as f64 >= RELINEARISE * linearised as f64 {
                 closed = Statistics::new(layout.len());
                 mean = absorb(&layout, &arms, &mut closed, &mean, &log);
                 linearised = log.len();
@@ -136,11 +130,42 @@ fn late_outcomes_agree() {
     Stream { late: 0.3, overlaps: true, strength: 2.0, ..PLAIN }.assert_within(0.02);
 }
 
-/// Rewards that all come late were first taken for none at all: linearised there, p(1 − p) is next to nothing and the
-/// corrections overshoot to 2.6 times the truth, unless they lead to a refit.
 #[test]
 fn outcomes_that_all_come_late_agree() {
     Stream { late: 1.0, ..PLAIN }.assert_within(0.02);
+}
+
+/// The limit of corrections: rows added without any reward are linearised where p(1 − p) is next to nothing, so that
+/// a backlog of rewards overshoots: by 1 % if a tenth of them is late, by 27 % if half, beyond use if all are.
+#[test]
+fn a_backlog_of_outcomes_needs_a_refit() {
+    let (layout, arms) = layout(4, &grid(&["email", "sms", "push"], &["none", "ten"]));
+    let mut random = random(8);
+    let mut truth = truth(&layout, &mut random);
+    truth[0] = -2.5;
+    let log: Vec<Observed> = (0..5000).map(|_| observe(&layout, &arms, &truth, &mut random)).collect();
+    let exact = refit(&layout, &arms, &log).mean;
+    // a share of the rewards is known when the rows are added, the rest comes later
+    let late = |known: f64, random: &mut Xoshiro256PlusPlus| {
+        let seen = |observed: &Observed| Observed {
+            reward: if random.random::<f64>() < known { observed.reward } else { 0.0 },
+            ..observed.clone()
+        };
+        let first: Vec<Observed> = log.iter().map(seen).collect();
+        let mut closed = Statistics::new(layout.len());
+        absorb(&layout, &arms, &mut closed, &layout.prior().0, &first);
+        let mut row = Vec::new();
+        for (then, now) in first.iter().zip(&log) {
+            layout.design(&now.encoded, now.arm.map(|arm| &arms[arm as usize]), &mut row);
+            closed.correct(&row, now.weight * (now.reward - then.reward));
+        }
+        let mean = Posterior::of(&layout, &closed).unwrap().mean;
+        assert!(mean.iter().all(|x| x.is_finite()));
+        difference(&layout, &arms, &mean, &exact)
+    };
+    let differences = [1.0, 0.9, 0.7, 0.5, 0.0].map(|known| late(known, &mut random));
+    assert!(differences.windows(2).all(|pair| pair[0] < pair[1]), "{differences:?}");
+    assert!(differences[0] < 1e-9 && differences[1] < 0.02 && differences[4] > 1.0, "{differences:?}");
 }
 
 /// Without refits early rows stay linearised where little was known. It does not grow without bounds.

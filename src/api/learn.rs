@@ -233,6 +233,7 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         if chunk < CHUNK {
             break;
         }
+        pgrx::notice!("learn: {new_decisions} decisions absorbed so far");
     }
     let grown = learned.decisions as f64 >= learned.linearised as f64 * RELINEARISE;
     let corrected = learned.corrections > learned.responses * CORRECTED;
@@ -384,7 +385,10 @@ fn refit(
             |row| reader.observed(row, 1, row.value::<bool>(6)?),
             |observed| {
                 decisions += observed.len() as i64;
-                for observed in &observed {
+                for (n, observed) in observed.iter().enumerate() {
+                    if n % TICK == 0 {
+                        interrupt::check();
+                    }
                     responses += observed.weight * observed.reward;
                     visit(observed);
                 }

@@ -107,3 +107,49 @@ pub fn caller_name() -> String {
         CStr::from_ptr(name).to_string_lossy().into_owned()
     }
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use pgrx::prelude::*;
+
+    use super::as_owner;
+    use crate::pg::query;
+
+    fn who_and_where() -> (String, String) {
+        query::read_one("SELECT current_user::text, current_setting('search_path')", &[], |row| {
+            Ok((row.value(1)?, row.value(2)?))
+        })
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+    }
+
+    #[pg_test]
+    fn the_guard_switches_and_restores() -> spi::Result<()> {
+        let owner = who_and_where().0;
+        Spi::run("CREATE ROLE clerk; SET LOCAL search_path = public, pg_catalog; SET LOCAL ROLE clerk")?;
+        let before = who_and_where();
+        assert_eq!(before.0, "clerk");
+        let (inside, nested) = as_owner(|| Ok((who_and_where(), as_owner(|| Ok(who_and_where()))?)))
+            .unwrap_or_else(|_| panic!("the guard cannot be entered"));
+        assert_eq!(inside, (owner, "pg_catalog, pg_temp".to_owned()));
+        assert_eq!(nested, inside);
+        assert_eq!(who_and_where(), before);
+        Ok(())
+    }
+
+    #[pg_test]
+    fn an_error_inside_the_guard_restores_the_caller() -> spi::Result<()> {
+        Spi::run("CREATE ROLE clerk; GRANT USAGE ON SCHEMA decisioning TO clerk")?;
+        Spi::run("GRANT EXECUTE ON FUNCTION decisioning.start_campaign(text) TO clerk")?;
+        Spi::run("SET LOCAL search_path = public, pg_catalog; SET LOCAL ROLE clerk")?;
+        let before = who_and_where();
+        Spi::run(
+            "DO $$ BEGIN PERFORM decisioning.start_campaign('nope'); RAISE 'no error';
+                   EXCEPTION WHEN undefined_object THEN NULL; END $$",
+        )?;
+        assert_eq!(who_and_where(), before);
+        Ok(())
+    }
+}

@@ -138,3 +138,31 @@ pub fn stream<T>(
         }
     }
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use pgrx::prelude::*;
+
+    /// Batches are handed over in order and whole, the last one short, and statements may run in between.
+    #[pg_test]
+    fn streams_in_batches() {
+        let mut sizes = Vec::new();
+        let mut sum = 0;
+        let streamed = super::stream(
+            "SELECT n FROM generate_series(1, $1) AS n",
+            &[2500_i32.into()],
+            1000,
+            |row| row.value::<i32>(1),
+            |batch| {
+                sizes.push(batch.len());
+                sum += batch.iter().map(|n| i64::from(*n)).sum::<i64>();
+                super::execute("CREATE TEMP TABLE IF NOT EXISTS written (n int)", &[])?;
+                Ok(())
+            },
+        );
+        assert!(streamed.is_ok());
+        assert_eq!(sizes, [1000, 1000, 500]);
+        assert_eq!(sum, 2500 * 2501 / 2);
+    }
+}

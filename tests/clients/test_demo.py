@@ -1,4 +1,4 @@
-"""The parts of the demo that need no server: recognising the data, fragments and their truth, the model of responses."""
+"""The parts of the demo that need no server: recognising the data, fragments and their truth, the response model."""
 
 import sys
 from pathlib import Path

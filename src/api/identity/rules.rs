@@ -53,20 +53,23 @@ fn add(
     let identifier: Identifier = identifier.parse()?;
     let change = RuleChange { priority, identity_limit, record_limit, enabled: Some(enabled) };
     Rules::new([(identifier.clone(), change)])?;
+    let name = identifier.to_string();
+    let arguments = [name.into(), priority.into(), identity_limit.into(), record_limit.into(), enabled.into()];
     as_owner(|| {
-        query::execute(
-            "INSERT INTO decisioning.match_rules AS r (identifier, priority, identity_limit, record_limit, enabled)
-             VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (identifier) DO UPDATE SET priority = excluded.priority, identity_limit = excluded.identity_limit,
-                 record_limit = excluded.record_limit, enabled = excluded.enabled",
-            &[
-                identifier.to_string().into(),
-                priority.into(),
-                identity_limit.into(),
-                record_limit.into(),
-                enabled.into(),
-            ],
+        // Not ON CONFLICT: its attempt to insert would open an epoch of its own.
+        query::execute("LOCK TABLE decisioning.match_rules IN SHARE ROW EXCLUSIVE MODE", &[])?;
+        let updated = query::execute(
+            "UPDATE decisioning.match_rules r
+             SET priority = $2, identity_limit = $3, record_limit = $4, enabled = $5 WHERE r.identifier = $1",
+            &arguments,
         )?;
+        if updated == 0 {
+            query::execute(
+                "INSERT INTO decisioning.match_rules (identifier, priority, identity_limit, record_limit, enabled)
+                 VALUES ($1, $2, $3, $4, $5)",
+                &arguments,
+            )?;
+        }
         Ok(())
     })
 }

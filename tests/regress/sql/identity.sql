@@ -44,7 +44,7 @@ SELECT * FROM decisioning.identity_conflicts;
 
 -- Again, with unchanged data: nothing is written, no id changes.
 CREATE TEMPORARY TABLE before AS
-    SELECT 'r' AS t, r.xmin::text, r.source || ' ' || r.record_key AS row FROM decisioning._record r
+    SELECT 'r' AS t, r.xmin::text AS version, r.source || ' ' || r.record_key AS row FROM decisioning._record r
     UNION ALL SELECT 'i', i.xmin::text, i.kind || ' ' || i.value FROM decisioning._identifier i
     UNION ALL SELECT 'a', a.xmin::text, a.alias FROM decisioning._customer_alias a
     UNION ALL SELECT 'c', c.xmin::text, c.value FROM decisioning.identity_conflicts c;
@@ -52,11 +52,11 @@ SET client_min_messages = notice;
 CALL decisioning.resolve_all();
 SET client_min_messages = warning;
 SELECT count(*) AS rows, count(*) FILTER (WHERE b.row IS NULL) AS rewritten
-FROM (SELECT 'r' AS t, r.xmin::text, r.source || ' ' || r.record_key AS row FROM decisioning._record r
+FROM (SELECT 'r' AS t, r.xmin::text AS version, r.source || ' ' || r.record_key AS row FROM decisioning._record r
       UNION ALL SELECT 'i', i.xmin::text, i.kind || ' ' || i.value FROM decisioning._identifier i
       UNION ALL SELECT 'a', a.xmin::text, a.alias FROM decisioning._customer_alias a
       UNION ALL SELECT 'c', c.xmin::text, c.value FROM decisioning.identity_conflicts c) n
-LEFT JOIN before b USING (t, xmin, row);
+LEFT JOIN before b USING (t, version, row);
 
 -- Online: who is it?
 SELECT decisioning.resolve_identity('{"email": "ADA@example.com"}');
