@@ -1,7 +1,7 @@
 """Splits customers into the fragments that real systems hold; measures how well they are put together again.
 
 The identifiers are made up. Their mess is of the kinds one meets: missing or in another spelling, a second e-mail
-address, placeholders in mandatory fields, a phone or tablet that a family shares, fragments that nothing links to anybody.
+address, placeholders in mandatory fields, a phone or tablet that a family shares, fragments that nothing links to any.
 """
 
 from collections import Counter

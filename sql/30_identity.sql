@@ -138,8 +138,8 @@ COMMENT ON TABLE  decisioning._record IS 'Internal: the customer of each record.
 
 -- Also what two sessions meet at that see the same new person: the primary key lets one of them win.
 CREATE TABLE decisioning._identifier (
-    kind            text        NOT NULL,
-    value           text        NOT NULL,
+    kind            text        COLLATE "C" NOT NULL,
+    value           text        COLLATE "C" NOT NULL,
     customer_id     text,
     PRIMARY KEY (kind, value)
 );

@@ -12,7 +12,7 @@ AS $$
     VALUES
     ('reader',
      ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', '_now', '_difference', '_chi_square', '_coefficient_names',
-           '_match_rules'],
+           '_match_rules', '_is_identifier'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'decisions', 'outcomes',
            'open_decisions', 'models', 'coefficients', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',
            'match_rules_in_effect', 'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts']),

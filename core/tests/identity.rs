@@ -48,7 +48,7 @@ fn apply(stored: &mut Stored, resolution: &Resolution) -> usize {
         stored.records.remove(&(source.clone(), key.clone())).unwrap();
         written += 1;
     }
-    for (source, key, customer) in resolution.changed_records() {
+    for (source, key, customer) in resolution.new_records().chain(resolution.changed_records()) {
         stored.records.insert((source.to_owned(), key.to_owned()), customer.to_owned());
         written += 1;
     }
@@ -58,7 +58,7 @@ fn apply(stored: &mut Stored, resolution: &Resolution) -> usize {
         written += usize::from(!keep);
         keep
     });
-    for (identifier, value, owner) in identifiers.missing() {
+    for (identifier, value, owner) in identifiers.missing().chain(identifiers.stale()) {
         stored.identifiers.insert((identifier, value.to_owned()), owner.map(str::to_owned));
         written += 1;
     }
@@ -171,7 +171,7 @@ fn a_value_of_many_records_joins_nobody() {
 fn somebody_unknown_becomes_known() {
     let mut stored = Stored::default();
     let visitor = row(2, "u", &[("device_id", "d")]);
-    assert_eq!(run(&[visitor.clone()], &mut stored), []);
+    assert_eq!(run(std::slice::from_ref(&visitor), &mut stored), []);
     assert_eq!(customer(&stored, ONLINE, "u"), "online:u");
 
     let customer_row = row(0, "c1", &[("device_id", "d")]);

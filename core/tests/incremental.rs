@@ -161,6 +161,8 @@ fn a_backlog_of_outcomes_needs_a_refit() {
         }
         let mean = Posterior::of(&layout, &closed).unwrap().mean;
         assert!(mean.iter().all(|x| x.is_finite()));
+        let mended = absorb(&layout, &arms, &mut Statistics::new(layout.len()), &mean, &log);
+        assert!(difference(&layout, &arms, &mended, &exact) < 1e-6, "refitted from {}", mean[0]);
         difference(&layout, &arms, &mean, &exact)
     };
     let differences = [1.0, 0.9, 0.7, 0.5, 0.0].map(|known| late(known, &mut random));

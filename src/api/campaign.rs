@@ -32,7 +32,8 @@ pub enum Status {
 pub struct Campaign {
     pub campaign: String,
     pub status: Status,
-    pub epoch: i64,
+    #[serde(flatten)]
+    pub edition: Edition,
     customers_schema: String,
     customers_relation: String,
     pub customer_key: String,
@@ -44,10 +45,24 @@ pub struct Campaign {
     pub rules: Rules,
     pub temper: Option<f64>,
     pub coefficient_limit: i32,
-    salt: String,
     /// By `action_id`.
     pub actions: Vec<Action>,
     pub goals: Vec<CampaignGoal>,
+}
+
+/// What cached things belong to. The salt tells a campaign from one of the same name and epoch in an extension that was
+/// dropped and created again meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Edition {
+    pub epoch: i64,
+    salt: String,
+}
+
+impl Edition {
+    /// Editions of one campaign, perhaps before and after a change.
+    pub fn same_campaign(&self, other: &Edition) -> bool {
+        self.salt == other.salt
+    }
 }
 
 /// What the choice depends on besides model and candidates; a replay takes it from the epoch of the decision.
@@ -90,7 +105,7 @@ impl Campaign {
     }
 
     pub fn salt(&self) -> Result<Salt> {
-        salt(&self.salt)
+        salt(&self.edition.salt)
     }
 
     pub fn shares(&self) -> Shares {
@@ -119,17 +134,11 @@ impl Campaign {
     }
 }
 
-pub fn salt(uuid: &str) -> Result<Salt> {
+fn salt(uuid: &str) -> Result<Salt> {
     let hex: String = uuid.chars().filter(|c| *c != '-').collect();
     u128::from_str_radix(&hex, 16)
         .map(|bits| Salt(bits.to_be_bytes()))
         .map_err(|_| Error::corrupted("salt of the campaign is not a uuid"))
-}
-
-/// What changes often: read by every call.
-pub struct Head {
-    pub epoch: i64,
-    pub model_version: Option<i64>,
 }
 
 thread_local! {
@@ -141,20 +150,20 @@ thread_local! {
 /// # Errors
 /// No such campaign.
 pub fn load(name: &str) -> Result<(Rc<Campaign>, Option<i64>)> {
-    let head = query::read_one(
-        "SELECT c.epoch, l.model_version FROM decisioning.campaigns c
+    let (edition, model_version) = query::read_one(
+        "SELECT c.epoch, c.salt::text, l.model_version FROM decisioning.campaigns c
          LEFT JOIN decisioning._learner l ON l.campaign = c.campaign WHERE c.campaign = $1",
         &[name.into()],
-        |row| Ok(Head { epoch: row.value(1)?, model_version: row.get(2)? }),
+        |row| Ok((Edition { epoch: row.value(1)?, salt: row.value(2)? }, row.get::<i64>(3)?)),
     )?
     .ok_or_else(|| unknown(name))?;
     let cached = CAMPAIGNS.with_borrow(|campaigns| campaigns.get(name).cloned());
-    if let Some(campaign) = cached.filter(|campaign| campaign.epoch == head.epoch) {
-        return Ok((campaign, head.model_version));
+    if let Some(campaign) = cached.filter(|campaign| campaign.edition == edition) {
+        return Ok((campaign, model_version));
     }
     let campaign = Rc::new(read(name)?);
     CAMPAIGNS.with_borrow_mut(|campaigns| campaigns.insert(name.to_owned(), campaign.clone()));
-    Ok((campaign, head.model_version))
+    Ok((campaign, model_version))
 }
 
 /// Everything in one statement, so that it is all of one snapshot.

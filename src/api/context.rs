@@ -7,7 +7,7 @@ use std::rc::Rc;
 use decisioning_core::features::{Declared, Encoder, FeatureKind, Observation, Value};
 use serde_json::{Map, Number};
 
-use super::campaign::Campaign;
+use super::campaign::{Campaign, Edition};
 use super::model;
 use crate::pg::error::{Error, Result};
 use crate::pg::query::{self, Row};
@@ -101,7 +101,7 @@ impl Reading {
 
 /// A statement over the customers relation, valid while its columns stay as they were.
 struct Statement {
-    epoch: i64,
+    edition: Edition,
     encoder_version: i32,
     shape: u64,
     sql: String,
@@ -157,7 +157,7 @@ fn statement(campaign: &Campaign, encoder_version: i32, encoder: &Encoder) -> Re
     let shape = relation.shape();
     let cached = STATEMENTS.with_borrow(|statements| statements.get(&campaign.campaign).cloned());
     if let Some(statement) = cached {
-        if statement.epoch == campaign.epoch
+        if statement.edition == campaign.edition
             && statement.encoder_version == encoder_version
             && Some(statement.shape) == shape
         {
@@ -190,8 +190,13 @@ fn statement(campaign: &Campaign, encoder_version: i32, encoder: &Encoder) -> Re
         relation.quoted(),
         key.type_name,
     );
-    let statement =
-        Rc::new(Statement { epoch: campaign.epoch, encoder_version, shape: shape.unwrap_or_default(), sql, reading });
+    let statement = Rc::new(Statement {
+        edition: campaign.edition.clone(),
+        encoder_version,
+        shape: shape.unwrap_or_default(),
+        sql,
+        reading,
+    });
     STATEMENTS.with_borrow_mut(|statements| statements.insert(campaign.campaign.clone(), statement.clone()));
     Ok(statement)
 }

@@ -9,10 +9,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::campaign::{self, Campaign, NO_SEND};
-use super::decide::Candidates;
 use super::learn::{events_in_window, Reader, OBSERVED};
 use super::model::{self, Compiled};
 use super::now;
+use super::pipeline::Candidates;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;

@@ -9,8 +9,9 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 
 use super::campaign::{self, Campaign, Rules, NO_SEND};
-use super::decide::{action_name, canonical_ids, context_object, parse_group, rule, Candidates};
+use super::decide::context_object;
 use super::model::{self, Compiled};
+use super::pipeline::{action_name, canonical_ids, parse_group, rule, Candidates};
 use super::{context, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;

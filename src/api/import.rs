@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use pgrx::Uuid;
 
 use super::campaign::{self, Campaign, Status, NO_SEND};
-use super::decide::canonical_ids;
+use super::pipeline::canonical_ids;
 use super::{context, model};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -196,7 +196,7 @@ fn store(campaign: &Campaign, compiled: &model::Compiled, rows: Vec<Past>) -> Re
          SELECT $1, i.decided_at + $14 * interval '1 second', i.decision_id FROM inserted i",
         &[
             campaign.campaign.as_str().into(),
-            campaign.epoch.into(),
+            campaign.edition.epoch.into(),
             compiled.model.encoder_version.into(),
             encoded.into(),
             (encoder.width() as i64).into(),

@@ -237,8 +237,8 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     }
     let grown = learned.decisions as f64 >= learned.linearised as f64 * RELINEARISE;
     let corrected = learned.corrections > learned.responses * CORRECTED;
-    if new_decisions > 0 && learned.linearised == 0 && !corrected {
-        learned.linearised = learned.decisions; // the first chunks are linearised at the mode they were fitted at
+    if learned.linearised == 0 && new_decisions <= CHUNK && !corrected {
+        learned.linearised = learned.decisions; // a single chunk is linearised at the mode it was fitted at
     } else if learned.decisions > 0 && (grown || corrected) {
         learned = refit(campaign, &reader, &layout, &arms, &mean, learned.outcomes)?;
     }
@@ -269,16 +269,26 @@ fn absorb_outcomes(
             return Ok(absorbed);
         }
         let sql = format!(
-            "SELECT {OBSERVED}, {before}, {after}
-             FROM (SELECT DISTINCT d.decision_id
-                   FROM decisioning.outcomes o
-                   JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal
-                   JOIN decisioning.decisions d ON d.campaign = $1 AND d.customer_id = ANY ({ids})
-                        AND d.decided_at <= o.occurred_at
-                        AND o.occurred_at < d.decided_at + g.attribution_seconds * interval '1 second'
-                   WHERE o.outcome_id = ANY ($2)
-                     AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)) AS touched
-             JOIN decisioning.decisions d ON d.decision_id = touched.decision_id",
+            // From the few new outcomes to their decisions by index, whatever the planner believes of fresh tables: hence
+            // MATERIALIZED and OFFSET 0.
+            "WITH late AS MATERIALIZED (
+                 SELECT DISTINCT o.customer_id, o.occurred_at, g.attribution_seconds
+                 FROM unnest($2::bigint[]) AS n(outcome_id)
+                 JOIN decisioning.outcomes o ON o.outcome_id = n.outcome_id
+                 JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal),
+             touched AS MATERIALIZED (
+                 SELECT DISTINCT f.decision_id
+                 FROM late o
+                 CROSS JOIN LATERAL (
+                     SELECT d.decision_id FROM decisioning.decisions d
+                     WHERE d.campaign = $1 AND d.customer_id = ANY ({ids}) AND d.decided_at <= o.occurred_at
+                       AND d.decided_at > o.occurred_at - o.attribution_seconds * interval '1 second'
+                     OFFSET 0) AS f
+                 WHERE NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = f.decision_id))
+             SELECT {OBSERVED}, {before}, {after}
+             FROM touched
+             CROSS JOIN LATERAL (
+                 SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = touched.decision_id OFFSET 0) AS d",
             ids = customer_ids("o.customer_id"),
             before = events_in_window(ABSORBED),
             after = events_in_window(&format!("(o.outcome_id = ANY ($2) OR {ABSORBED})")),
@@ -354,6 +364,10 @@ fn absorb_decisions(
 fn unsolvable(campaign: &Campaign, error: FitError<Error>) -> Error {
     match error {
         FitError::Rows(error) => error,
+        FitError::Mismatch => {
+            Error::corrupted(format!("a decision of campaign \"{}\" does not fit its model", campaign.campaign))
+                .detail("The current version stays in use.")
+        }
         _ => Error::corrupted(format!("the model of campaign \"{}\" cannot be fitted", campaign.campaign))
             .detail("The current version stays in use.")
             .hint("Run decisioning.rebuild_model to refit it from the log."),

@@ -1,20 +1,24 @@
 //! The SQL surface, one file per capability. Each function decodes its arguments, calls `core` and encodes the
 //! result; the declarations are in `sql/`.
 
+mod action;
 mod campaign;
 mod configure;
 mod context;
 mod decide;
 mod evaluate;
 mod explain;
+mod goal;
 mod identity;
 mod import;
 mod learn;
 mod measure;
 mod model;
 mod outcome;
+mod pipeline;
 mod source;
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::pg::error::Result;
@@ -29,5 +33,3 @@ fn now() -> Result<TimestampWithTimeZone> {
 fn _now() -> std::result::Result<TimestampWithTimeZone, ErrorReport> {
     Ok(now()?)
 }
-
-use pgrx::pg_sys::panic::ErrorReport;

@@ -8,7 +8,7 @@ use decisioning_core::decide::Policy;
 use decisioning_core::features::{Declared, Encoder, FeatureKind, Profile};
 use decisioning_core::learn::{Arm, DrawBank, Layout, Posterior, Statistics};
 
-use super::campaign::Campaign;
+use super::campaign::{Campaign, Edition};
 use super::context;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
@@ -31,7 +31,7 @@ pub struct Compiled {
     pub model: Rc<Model>,
     pub policy: Policy,
     pub arms: Vec<Arm>,
-    epoch: i64,
+    edition: Edition,
 }
 
 thread_local! {
@@ -46,12 +46,10 @@ pub fn current(campaign: &Campaign, version: Option<i64>) -> Result<Rc<Compiled>
             .hint("Start it with decisioning.start_campaign, or import history with decisioning.import_decisions.")
     })?;
     let cached = COMPILED.with_borrow(|compiled| compiled.get(&campaign.campaign).cloned());
-    if let Some(compiled) = cached.as_ref().filter(|compiled| compiled.model.version == version) {
-        if compiled.epoch == campaign.epoch {
-            return Ok(compiled.clone());
-        }
-    }
-    let model = match cached.filter(|compiled| compiled.model.version == version) {
+    let cached = cached
+        .filter(|compiled| compiled.model.version == version && compiled.edition.same_campaign(&campaign.edition));
+    let model = match cached {
+        Some(compiled) if compiled.edition == campaign.edition => return Ok(compiled),
         Some(compiled) => compiled.model.clone(),
         None => Rc::new(load(&campaign.campaign, version)?),
     };
@@ -64,7 +62,7 @@ pub fn current(campaign: &Campaign, version: Option<i64>) -> Result<Rc<Compiled>
 pub fn compile(campaign: &Campaign, model: Rc<Model>) -> Compiled {
     let arms: Vec<Arm> = campaign.actions.iter().map(|action| model.layout.arm(&action.dimensions)).collect();
     let policy = Policy::new(model.layout.clone(), model.bank.clone(), &arms);
-    Compiled { model, policy, arms, epoch: campaign.epoch }
+    Compiled { model, policy, arms, edition: campaign.edition.clone() }
 }
 
 /// A model version from its row. Runs as the owner.

@@ -7,8 +7,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::Uuid;
 
-use super::decide::canonical_ids;
-use super::{configure, now};
+use super::pipeline::canonical_ids;
+use super::{goal, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
@@ -282,7 +282,7 @@ fn record_outcome(
     let goal = required(goal, "goal")?;
     let event_id = required(event_id, "event_id")?;
     let counts = as_owner(|| {
-        configure::check_goal(goal)?;
+        goal::check_goal(goal)?;
         let customer_id = match (customer_id, decision_id) {
             (Some(_), Some(_)) | (None, None) => return Err(Error::invalid("give either customer_id or decision_id")),
             (Some(customer_id), None) => customer_id.to_owned(),
@@ -334,7 +334,7 @@ fn record_outcomes(
         .into());
     }
     let counts = as_owner(|| {
-        configure::check_goal(goal)?;
+        goal::check_goal(goal)?;
         let (now, now_micros) = (now()?, settings::now_micros()?);
         let known: Vec<String> = event_ids.iter().flatten().cloned().collect();
         let mut first_times = match &occurred_at {

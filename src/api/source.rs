@@ -193,7 +193,7 @@ fn ingest_outcomes(
     ErrorReport,
 > {
     if let Some(goal) = goal {
-        as_owner(|| super::configure::check_goal(goal))?;
+        as_owner(|| super::goal::check_goal(goal))?;
     }
     let goals = goal.map(|goal| vec![goal.to_owned()]);
     let rows: Vec<IngestRow> = ingest(goals.as_deref(), complete.unwrap_or(false))?

@@ -4,7 +4,6 @@
 //! Statements on our tables run as the owner of the extension, inside [`as_owner`]; callers have no rights
 //! there. No statement mixes both.
 
-use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
@@ -13,11 +12,6 @@ use super::error::{Error, Result};
 
 /// What our statements run under. Just-in-time compilation of our large statements costs seconds and saves none.
 const SETTINGS: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"jit", c"off")];
-
-thread_local! {
-    /// Owner of our tables. It can only change by REASSIGN OWNED, so it is re-read whenever the role is gone.
-    static OWNER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
-}
 
 /// Runs `f` as the owner of the extension under [`SETTINGS`].
 ///
@@ -73,10 +67,8 @@ impl Drop for OwnerGuard {
     }
 }
 
+/// Owner of our tables. Looked up each time: three hits in the catalogue cache, and never stale.
 fn owner() -> Result<pg_sys::Oid> {
-    if let Some(owner) = OWNER.get() {
-        return Ok(owner);
-    }
     // SAFETY: catalogue look-ups inside a transaction; the tuple is released after its one field is read.
     let owner = unsafe {
         let schema = pg_sys::get_namespace_oid(c"decisioning".as_ptr(), true);
@@ -91,11 +83,9 @@ fn owner() -> Result<pg_sys::Oid> {
             Some(owner)
         }
     };
-    let owner = owner.ok_or_else(|| {
+    owner.ok_or_else(|| {
         Error::missing("relation decisioning.campaigns is missing").hint("Run CREATE EXTENSION decisioning.")
-    })?;
-    OWNER.set(Some(owner));
-    Ok(owner)
+    })
 }
 
 /// Name of the role that asked, before any switch of ours: `SET ROLE` counts, SECURITY DEFINER does not.

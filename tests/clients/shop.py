@@ -4,7 +4,7 @@ SALT = "00000000-0000-4000-8000-000000000007"
 NOW = "2026-06-01 10:00+00"
 
 
-def create(connection, customers=2000, now=NOW, window="1 day", explore=0.05, campaign="c"):
+def create(connection, customers=2000, now=NOW, window="1 day", explore=0.05, campaign="c", salt=SALT):
     """Tables customers and orders, and an active campaign over them with six actions and one goal."""
     connection.execute("SELECT set_config('decisioning.simulated_now', %s, false)", [now])
     connection.execute(
@@ -19,7 +19,7 @@ def create(connection, customers=2000, now=NOW, window="1 day", explore=0.05, ca
     connection.execute(
         "SELECT decisioning.create_campaign(%s, 'public.customers', 'id', explore_share => %s)", [campaign, explore]
     )
-    connection.execute("UPDATE decisioning.campaigns SET salt = %s", [SALT])
+    connection.execute("UPDATE decisioning.campaigns SET salt = %s", [salt])
     connection.execute(
         """SELECT decisioning.add_action_grid(%s, '{"message": ["x", "y", "z"], "channel": ["email", "sms"]}')""", [campaign]
     )

@@ -140,3 +140,16 @@ def test_choices_follow_their_logged_propensities(db):
     )
     for bucket, expected, observed, variance in classes:
         assert abs(observed - expected) < 4 * variance**0.5 + 1, (bucket, expected, observed)
+
+
+def test_a_new_extension_in_an_old_session_is_not_mistaken_for_the_old_one(db):
+    """Backends cache configuration and models; names, epochs and versions start over after DROP and CREATE EXTENSION."""
+    connection = db.connect()
+    shop.create(connection, customers=10)
+    connection.execute("SELECT * FROM decisioning.decide('c-1', 'c')")
+    connection.execute("DROP EXTENSION decisioning; CREATE EXTENSION decisioning; DROP TABLE public.customers, public.orders")
+    shop.create(connection, customers=10, salt="00000000-0000-4000-8000-000000000009")
+    ids = connection.execute("SELECT decision_id FROM decisioning.decide_batch(ARRAY['c-1', 'c-2'], 'c')").fetchall()
+    fresh = shop.session(db, autocommit=False)
+    fresh.execute("DELETE FROM decisioning._assignment; DELETE FROM decisioning.decisions; DELETE FROM decisioning._inbox")
+    assert fresh.execute("SELECT decision_id FROM decisioning.decide_batch(ARRAY['c-1', 'c-2'], 'c')").fetchall() == ids

@@ -133,6 +133,13 @@ def test_two_full_runs_at_once(people):
     assert people.sql("SELECT count(*), count(DISTINCT customer_id) FROM decisioning.identity_map") == [(6000, 2000)]
 
 
+def test_a_full_run_needs_a_fresh_view_of_the_data(people):
+    session = people.connect(autocommit=False)
+    session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="read committed"):
+        session.execute("CALL decisioning.resolve_all()")
+
+
 def test_known_people_are_answered_during_a_full_run(people):
     people.connect().execute("CALL decisioning.resolve_all()")
     run = people.connect(autocommit=False)

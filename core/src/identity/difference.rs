@@ -12,8 +12,16 @@ use super::resolution::Resolution;
 pub struct IdentifierDifference<'a> {
     resolution: &'a Resolution,
     columns: HashMap<String, usize>,
-    /// By column and value: stored as it should be.
-    settled: Vec<Vec<bool>>,
+    /// By column and value.
+    states: Vec<Vec<State>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Missing,
+    /// Stored with another customer.
+    Stale,
+    Settled,
 }
 
 impl<'a> IdentifierDifference<'a> {
@@ -26,7 +34,7 @@ impl<'a> IdentifierDifference<'a> {
                 .enumerate()
                 .map(|(number, column)| (column.identifier.to_string(), number))
                 .collect(),
-            settled: columns.iter().map(|column| vec![false; column.values.len()]).collect(),
+            states: columns.iter().map(|column| vec![State::Missing; column.values.len()]).collect(),
         }
     }
 
@@ -34,15 +42,25 @@ impl<'a> IdentifierDifference<'a> {
     pub fn compare(&mut self, identifier: &str, value: &str, customer_id: Option<&str>) -> bool {
         let Some(&column) = self.columns.get(identifier) else { return false };
         let Some(number) = self.resolution.records.columns[column].values.number(value) else { return false };
-        self.settled[column][number as usize] = self.resolution.owner(column, number) == customer_id;
+        let is_right = self.resolution.owner(column, number) == customer_id;
+        self.states[column][number as usize] = if is_right { State::Settled } else { State::Stale };
         true
     }
 
-    /// Identifier, value and customer (`None` for nobody) of the rows to write.
+    /// Identifier, value and customer (`None` for nobody) of the rows to insert.
     pub fn missing(&self) -> impl Iterator<Item = (String, &str, Option<&str>)> {
-        self.settled.iter().enumerate().flat_map(move |(number, settled)| {
+        self.rows(State::Missing)
+    }
+
+    /// The same of the rows to update.
+    pub fn stale(&self) -> impl Iterator<Item = (String, &str, Option<&str>)> {
+        self.rows(State::Stale)
+    }
+
+    fn rows(&self, state: State) -> impl Iterator<Item = (String, &str, Option<&str>)> {
+        self.states.iter().enumerate().flat_map(move |(number, states)| {
             let column = &self.resolution.records.columns[number];
-            (0..settled.len() as u32).filter(|&value| !settled[value as usize]).map(move |value| {
+            (0..states.len() as u32).filter(move |&value| states[value as usize] == state).map(move |value| {
                 (column.identifier.to_string(), column.values.text(value), self.resolution.owner(number, value))
             })
         })

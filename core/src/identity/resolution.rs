@@ -102,16 +102,25 @@ impl Resolution {
         }
     }
 
-    /// Source, key and id of the records that are new or have another id than before, from the oldest on.
+    /// Source, key and id of the records that are new, from the oldest on.
+    pub fn new_records(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.records_where(|before, _| before.is_none())
+    }
+
+    /// Source, key and id of the records that had another id before.
     pub fn changed_records(&self) -> impl Iterator<Item = (&str, &str, &str)> {
-        (0..self.order.len() as u32).filter_map(|record| {
+        self.records_where(|before, customer| before.is_some_and(|before| before != customer))
+    }
+
+    fn records_where(&self, wanted: impl Fn(Option<&str>, &str) -> bool) -> impl Iterator<Item = (&str, &str, &str)> {
+        (0..self.order.len() as u32).filter_map(move |record| {
             let customer = self.customer_of(record);
-            let before = self.previous.of_record[record as usize];
-            if before != NONE && self.previous.ids.text(before) == customer {
-                return None;
-            }
+            let before = match self.previous.of_record[record as usize] {
+                NONE => None,
+                id => Some(self.previous.ids.text(id)),
+            };
             let (source, key) = self.directory().source_and_key(record);
-            Some((source, key, customer))
+            wanted(before, customer).then_some((source, key, customer))
         })
     }
 

@@ -189,7 +189,7 @@ fn log_one_plus_exp(x: f64) -> f64 {
 ///
 /// `rows` hands every new row to its argument, once per call, the same each time; it is called once per Newton step
 /// and once per halving. Steps are halved until the objective falls enough (Nocedal and Wright, Numerical
-/// Optimization, §3.1), so it cannot diverge or cycle.
+/// Optimization, §3.1), so it cannot diverge or cycle. If `start` leads nowhere, it starts again from the prior mean.
 ///
 /// # Errors
 /// [`FitError`], or what `rows` returned.
@@ -222,33 +222,41 @@ pub fn fit<E>(
         Ok((pass.statistics, objective))
     };
 
-    let mut at = start.to_vec();
-    let (mut statistics, mut objective) = pass(&at)?;
-    if !objective.is_finite() {
-        return Err(FitError::Singular);
-    }
-    for _ in 0..STEPS {
-        let mut sums = statistics.clone();
-        sums.merge(closed);
-        let local = Quadratic::new(layout, &sums);
-        let target = local.solve().ok_or(FitError::Singular)?.mean;
-        let step: Vec<f64> = target.iter().zip(&at).map(|(target, at)| target - at).collect();
-        let gain = local.half_square(&step);
-        if gain <= TOLERANCE * (1.0 + objective.abs()) {
-            return Ok(statistics);
+    let mut descend = |start: &[f64]| {
+        let mut at = start.to_vec();
+        let (mut statistics, mut objective) = pass(&at)?;
+        if !objective.is_finite() {
+            return Err(FitError::Singular);
         }
-        let mut share = 1.0;
-        (at, statistics, objective) = loop {
-            let candidate: Vec<f64> = at.iter().zip(&step).map(|(at, step)| at + share * step).collect();
-            let (found, value) = pass(&candidate)?;
-            if value <= objective - SUFFICIENT * share * 2.0 * gain {
-                break (candidate, found, value);
+        for _ in 0..STEPS {
+            let mut sums = statistics.clone();
+            sums.merge(closed);
+            let local = Quadratic::new(layout, &sums);
+            let target = local.solve().ok_or(FitError::Singular)?.mean;
+            let step: Vec<f64> = target.iter().zip(&at).map(|(target, at)| target - at).collect();
+            let gain = local.half_square(&step);
+            if gain <= TOLERANCE * (1.0 + objective.abs()) {
+                return Ok(statistics);
             }
-            share *= 0.5;
-            if share < SMALLEST_STEP {
-                return Err(FitError::NotConverged);
-            }
-        };
+            let mut share = 1.0;
+            (at, statistics, objective) = loop {
+                let candidate: Vec<f64> = at.iter().zip(&step).map(|(at, step)| at + share * step).collect();
+                let (found, value) = pass(&candidate)?;
+                if value <= objective - SUFFICIENT * share * 2.0 * gain {
+                    break (candidate, found, value);
+                }
+                share *= 0.5;
+                if share < SMALLEST_STEP {
+                    return Err(FitError::NotConverged);
+                }
+            };
+        }
+        Err(FitError::NotConverged)
+    };
+    let (prior, _) = layout.prior();
+    match descend(start) {
+        // A model that went astray must not keep the next from being found.
+        Err(FitError::NotConverged | FitError::Singular) if start != prior => descend(&prior),
+        found => found,
     }
-    Err(FitError::NotConverged)
 }

@@ -1,5 +1,7 @@
 //! The full run: sources in, identity_map out.
 
+use std::collections::HashMap;
+
 use decisioning_core::identity::{
     AliasDifference, AliasVerdict, IdentifierDifference, Matching, Records, Resolution, SourceNumber, ONLINE,
 };
@@ -11,7 +13,7 @@ use serde_json::json;
 use super::source::Source;
 use super::{online, rules, source};
 use crate::api::now;
-use crate::pg::error::Result;
+use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::memory::scratch;
 use crate::pg::snapshot::latest;
@@ -32,6 +34,7 @@ fn resolve_all() -> std::result::Result<(), ErrorReport> {
 }
 
 fn run() -> Result<()> {
+    require_read_committed()?;
     // One run at a time; people who resolve online go on meanwhile.
     as_owner(|| query::execute("LOCK TABLE decisioning._online IN SHARE UPDATE EXCLUSIVE MODE", &[]))?;
     let (rules, sources) = latest(|| as_owner(|| Ok((rules::load()?, source::load()?))))?;
@@ -65,6 +68,16 @@ fn run() -> Result<()> {
             Ok(())
         })
     })
+}
+
+/// A snapshot from before the lock would overlook people who were added online while the run waited.
+fn require_read_committed() -> Result<()> {
+    let level = query::read_one("SELECT current_setting('transaction_isolation')", &[], |row| row.value::<String>(1))?;
+    if level.is_some_and(|level| level == "repeatable read" || level == "serializable") {
+        return Err(Error::state("resolve_all must run at isolation level read committed")
+            .hint("Call it outside of a transaction, or begin one with BEGIN ISOLATION LEVEL READ COMMITTED."));
+    }
+    Ok(())
 }
 
 fn names(sources: &[Source]) -> Vec<&str> {
@@ -130,21 +143,29 @@ fn write_records(resolution: &Resolution) -> Result<usize> {
             )
         })
     })?;
-    let changed = in_chunks(resolution.changed_records(), |rows| {
+    let write = |statement: &str, rows: &[(&str, &str, &str)]| {
         let sources: Vec<&str> = rows.iter().map(|row| row.0).collect();
         let keys: Vec<&str> = rows.iter().map(|row| row.1).collect();
         let customers: Vec<&str> = rows.iter().map(|row| row.2).collect();
-        scratch(|| {
-            query::execute(
-                "INSERT INTO decisioning._record AS r (source, record_key, customer_id, since)
-                 SELECT u.source, u.record_key, u.customer_id, $4
-                 FROM unnest($1::text[], $2::text[], $3::text[]) AS u (source, record_key, customer_id)
-                 ON CONFLICT (source, record_key) DO UPDATE SET customer_id = excluded.customer_id, since = excluded.since",
-                &[sources.into(), keys.into(), customers.into(), now.into()],
-            )
-        })
+        scratch(|| query::execute(statement, &[sources.into(), keys.into(), customers.into(), now.into()]))
+    };
+    let changed = in_chunks(resolution.changed_records(), |rows| {
+        write(
+            "UPDATE decisioning._record r SET customer_id = u.customer_id, since = $4
+             FROM unnest($1::text[], $2::text[], $3::text[]) AS u (source, record_key, customer_id)
+             WHERE r.source = u.source AND r.record_key = u.record_key",
+            rows,
+        )
     })?;
-    Ok(gone + changed)
+    let new = in_chunks(resolution.new_records(), |rows| {
+        write(
+            "INSERT INTO decisioning._record (source, record_key, customer_id, since)
+             SELECT u.source, u.record_key, u.customer_id, $4
+             FROM unnest($1::text[], $2::text[], $3::text[]) AS u (source, record_key, customer_id)",
+            rows,
+        )
+    })?;
+    Ok(gone + changed + new)
 }
 
 fn write_identifiers(resolution: &Resolution) -> Result<usize> {
@@ -175,27 +196,35 @@ fn write_identifiers(resolution: &Resolution) -> Result<usize> {
             )
         })
     })?;
-    let changed = in_chunks(difference.missing(), |rows| {
+    let write = |statement: &str, rows: &[(String, &str, Option<&str>)]| {
         let kinds: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
         let values: Vec<&str> = rows.iter().map(|row| row.1).collect();
         let customers: Vec<Option<&str>> = rows.iter().map(|row| row.2).collect();
-        scratch(|| {
-            query::execute(
-                "INSERT INTO decisioning._identifier AS i (kind, value, customer_id)
-                 SELECT u.kind, u.value, u.customer_id
-                 FROM unnest($1::text[], $2::text[], $3::text[]) AS u (kind, value, customer_id)
-                 ON CONFLICT (kind, value) DO UPDATE SET customer_id = excluded.customer_id",
-                &[kinds.into(), values.into(), customers.into()],
-            )
-        })
+        scratch(|| query::execute(statement, &[kinds.into(), values.into(), customers.into()]))
+    };
+    let stale = in_chunks(difference.stale(), |rows| {
+        write(
+            "UPDATE decisioning._identifier i SET customer_id = u.customer_id
+             FROM unnest($1::text[], $2::text[], $3::text[]) AS u (kind, value, customer_id)
+             WHERE i.kind = u.kind AND i.value = u.value",
+            rows,
+        )
     })?;
-    Ok(deleted + changed)
+    let missing = in_chunks(difference.missing(), |rows| {
+        write(
+            "INSERT INTO decisioning._identifier (kind, value, customer_id)
+             SELECT u.kind, u.value, u.customer_id
+             FROM unnest($1::text[], $2::text[], $3::text[]) AS u (kind, value, customer_id)",
+            rows,
+        )
+    })?;
+    Ok(deleted + stale + missing)
 }
 
 fn write_aliases(resolution: &Resolution) -> Result<usize> {
     let mut difference = AliasDifference::of(resolution);
     let mut gone: Vec<String> = Vec::new();
-    let mut changed: Vec<(String, &str)> = Vec::new();
+    let mut stale: Vec<(String, &str)> = Vec::new();
     query::stream(
         "SELECT a.alias, a.customer_id FROM decisioning._customer_alias a",
         &[],
@@ -205,7 +234,7 @@ fn write_aliases(resolution: &Resolution) -> Result<usize> {
             for (alias, customer_id) in rows {
                 match difference.compare(&alias, &customer_id) {
                     AliasVerdict::Keep => {}
-                    AliasVerdict::Change(to) => changed.push((alias, to)),
+                    AliasVerdict::Change(to) => stale.push((alias, to)),
                     AliasVerdict::Delete => gone.push(alias),
                 }
             }
@@ -221,19 +250,26 @@ fn write_aliases(resolution: &Resolution) -> Result<usize> {
             )
         })
     })?;
-    let changed = in_chunks(changed.into_iter().chain(difference.missing()), |rows| {
+    let write = |statement: &str, rows: &[(String, &str)]| {
         let aliases: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
         let customers: Vec<&str> = rows.iter().map(|row| row.1).collect();
-        scratch(|| {
-            query::execute(
-                "INSERT INTO decisioning._customer_alias AS a (alias, customer_id)
-                 SELECT u.alias, u.customer_id FROM unnest($1::text[], $2::text[]) AS u (alias, customer_id)
-                 ON CONFLICT (alias) DO UPDATE SET customer_id = excluded.customer_id",
-                &[aliases.into(), customers.into()],
-            )
-        })
+        scratch(|| query::execute(statement, &[aliases.into(), customers.into()]))
+    };
+    let changed = in_chunks(stale.into_iter(), |rows| {
+        write(
+            "UPDATE decisioning._customer_alias a SET customer_id = u.customer_id
+             FROM unnest($1::text[], $2::text[]) AS u (alias, customer_id) WHERE a.alias = u.alias",
+            rows,
+        )
     })?;
-    Ok(deleted + changed)
+    let missing = in_chunks(difference.missing(), |rows| {
+        write(
+            "INSERT INTO decisioning._customer_alias (alias, customer_id)
+             SELECT u.alias, u.customer_id FROM unnest($1::text[], $2::text[]) AS u (alias, customer_id)",
+            rows,
+        )
+    })?;
+    Ok(deleted + changed + missing)
 }
 
 fn write_events(resolution: &Resolution) -> Result<usize> {
@@ -264,33 +300,61 @@ pub fn evidence(identifier: &str, value: &str) -> JsonB {
 }
 
 fn write_conflicts(resolution: &Resolution) -> Result<usize> {
-    let conflicts: Vec<_> = resolution.conflicts().take(MOST_CONFLICTS).collect();
-    let identifiers: Vec<String> = conflicts.iter().map(|conflict| conflict.identifier.to_string()).collect();
-    let values: Vec<&str> = conflicts.iter().map(|conflict| conflict.value).collect();
-    let reasons: Vec<&str> = conflicts.iter().map(|conflict| conflict.reason).collect();
-    let records: Vec<i32> = conflicts.iter().map(|conflict| conflict.records as i32).collect();
-    let customers: Vec<i32> = conflicts.iter().map(|conflict| conflict.persons as i32).collect();
-    if !conflicts.is_empty() {
-        notice!("{} values did not link all of their records: see decisioning.identity_conflicts", conflicts.len());
+    /// Identifier and value; reason, records and customers.
+    type Row = ((String, String), (String, i32, i32));
+    let mut missing: HashMap<_, _> = resolution
+        .conflicts()
+        .take(MOST_CONFLICTS)
+        .map(|found| -> Row {
+            let counts = (found.reason.to_owned(), found.records as i32, found.persons as i32);
+            ((found.identifier.to_string(), found.value.to_owned()), counts)
+        })
+        .collect();
+    if !missing.is_empty() {
+        notice!("{} values did not link all of their records: see decisioning.identity_conflicts", missing.len());
     }
-    scratch(|| {
-        let deleted = query::execute(
-            "DELETE FROM decisioning.identity_conflicts c
-             WHERE NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[]) AS u (identifier, value)
-                               WHERE u.identifier = c.identifier AND u.value = c.value)",
-            &[identifiers.clone().into(), values.clone().into()],
-        )?;
-        let changed = query::execute(
-            "INSERT INTO decisioning.identity_conflicts AS c (identifier, value, reason, records, customers)
-             SELECT u.* FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::integer[])
-                 AS u (identifier, value, reason, records, customers)
-             WHERE NOT EXISTS (SELECT FROM decisioning.identity_conflicts c
-                               WHERE (c.identifier, c.value, c.reason, c.records, c.customers)
-                                   = (u.identifier, u.value, u.reason, u.records, u.customers))
-             ON CONFLICT (identifier, value) DO UPDATE
-             SET reason = excluded.reason, records = excluded.records, customers = excluded.customers",
-            &[identifiers.into(), values.into(), reasons.into(), records.into(), customers.into()],
-        )?;
-        Ok(deleted + changed)
-    })
+    let mut gone: Vec<(String, String)> = Vec::new();
+    query::stream(
+        "SELECT c.identifier, c.value, c.reason, c.records, c.customers FROM decisioning.identity_conflicts c",
+        &[],
+        CHUNK,
+        |row| -> Result<Row> { Ok(((row.value(1)?, row.value(2)?), (row.value(3)?, row.value(4)?, row.value(5)?))) },
+        |rows| {
+            for (value, stored) in rows {
+                if missing.get(&value) == Some(&stored) {
+                    missing.remove(&value);
+                } else {
+                    gone.push(value);
+                }
+            }
+            Ok(())
+        },
+    )?;
+    let deleted = in_chunks(gone.iter(), |rows| {
+        let identifiers: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
+        let values: Vec<&str> = rows.iter().map(|row| row.1.as_str()).collect();
+        scratch(|| {
+            query::execute(
+                "DELETE FROM decisioning.identity_conflicts c USING unnest($1::text[], $2::text[]) AS u (identifier, value)
+                 WHERE c.identifier = u.identifier AND c.value = u.value",
+                &[identifiers.into(), values.into()],
+            )
+        })
+    })?;
+    let inserted = in_chunks(missing.iter(), |rows| {
+        let identifiers: Vec<&str> = rows.iter().map(|row| row.0 .0.as_str()).collect();
+        let values: Vec<&str> = rows.iter().map(|row| row.0 .1.as_str()).collect();
+        let reasons: Vec<&str> = rows.iter().map(|row| row.1 .0.as_str()).collect();
+        let records: Vec<i32> = rows.iter().map(|row| row.1 .1).collect();
+        let customers: Vec<i32> = rows.iter().map(|row| row.1 .2).collect();
+        scratch(|| {
+            query::execute(
+                "INSERT INTO decisioning.identity_conflicts (identifier, value, reason, records, customers)
+                 SELECT u.* FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::integer[])
+                     AS u (identifier, value, reason, records, customers)",
+                &[identifiers.into(), values.into(), reasons.into(), records.into(), customers.into()],
+            )
+        })
+    })?;
+    Ok(deleted + inserted)
 }

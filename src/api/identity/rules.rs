@@ -1,5 +1,7 @@
 //! Match rules and blocked values.
 
+#![allow(clippy::type_complexity)] // rows of a set-returning function, as the macro wants them
+
 use decisioning_core::identity::{Identifier, IdentifierKind, RuleChange, Rules};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -75,7 +77,6 @@ fn add(
 }
 
 #[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)] // the columns, as the macro wants them
 fn _match_rules(
     identifiers: Option<Vec<Option<String>>>,
 ) -> std::result::Result<

@@ -1,0 +1,456 @@
+//! The way to a decision: one path for one customer and for a million.
+//!
+//! canonical id → open decision? → context → group → candidates → choice → reserve → log. Nothing is locked while the
+//! user's relation is read and the choice is made: the assignment row is written only if it is still as it was read,
+//! and customers whom another session decided for in between are read again.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Rule, Salt};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::{PgSqlErrorCode, Uuid};
+use serde_json::{Map, Value};
+
+use super::campaign::{self, Campaign, Status, NO_SEND};
+use super::context::{self, Customer};
+use super::model::{self, Compiled};
+use crate::pg::error::{Error, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::{query, settings};
+
+/// Sessions that keep losing the race for the same customers give up after so many rounds.
+const ROUNDS: usize = 20;
+
+/// A batch larger than this would hold too much in memory at once.
+pub const LARGEST_BATCH: usize = 100_000;
+
+/// What decide answers for one customer.
+#[derive(Clone)]
+pub enum Answer {
+    Outside { customer_id: String },
+    Decided(Rc<Decision>),
+}
+
+#[derive(Clone)]
+pub struct Decision {
+    pub decision_id: Uuid,
+    pub customer_id: String,
+    pub group: Group,
+    /// `None` is no-send.
+    pub action_id: Option<i32>,
+    pub content: Option<String>,
+    pub send_at: Option<TimestampWithTimeZone>,
+    pub propensity: f64,
+    pub reason: String,
+    pub expires_at: Option<TimestampWithTimeZone>,
+    /// False if the decision was open already.
+    pub new: bool,
+}
+
+/// Everything that is the same for all customers of one call.
+struct Round {
+    campaign: Rc<Campaign>,
+    compiled: Rc<Compiled>,
+    salt: Salt,
+    now: i64,
+    period: Period,
+    candidates: Candidates,
+}
+
+/// No-send first, then the approved actions by `action_id`.
+pub struct Candidates {
+    pub ids: Vec<i32>,
+    /// Arm of each candidate, `None` for no-send.
+    pub arms: Vec<Option<usize>>,
+}
+
+impl Candidates {
+    pub fn of(campaign: &Campaign) -> Self {
+        let (mut ids, mut arms) = (vec![0], vec![None]);
+        for (arm, action) in campaign.actions.iter().enumerate().filter(|(_, action)| action.approved()) {
+            ids.push(action.action_id);
+            arms.push(Some(arm));
+        }
+        Candidates { ids, arms }
+    }
+
+    pub fn any_send(&self) -> bool {
+        self.ids.len() > 1
+    }
+}
+
+/// The assignment row as read.
+struct Assignment {
+    group: Group,
+    ordinal: i64,
+    overlap: i32,
+}
+
+impl Assignment {
+    fn first(campaign: &Campaign, bucket: u16) -> Self {
+        Assignment { group: campaign.shares().group(bucket), ordinal: 0, overlap: 0 }
+    }
+}
+
+/// A decision made but not yet reserved.
+struct Proposal {
+    customer_id: String,
+    bucket: u16,
+    group: Group,
+    ordinal: i64,
+    overlap: i32,
+    decision_id: [u8; 16],
+    choice: Choice,
+    reason: &'static str,
+    send_at: i64,
+    encoded: Vec<f32>,
+    context: String,
+}
+
+/// Decides for `customer_ids`; one answer each, in their order.
+pub fn decide_many(
+    campaign: &str,
+    customer_ids: &[String],
+    context: Option<&Map<String, Value>>,
+) -> Result<Vec<Answer>> {
+    if customer_ids.len() > LARGEST_BATCH {
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("a batch may have at most {LARGEST_BATCH} customers"),
+        )
+        .hint("Use CALL decisioning.decide_all(campaign), or several batches."));
+    }
+    let (round, canonical) = as_owner(|| Ok((prepare(campaign)?, canonical_ids(customer_ids)?)))?;
+    let mut answers: HashMap<String, Answer> = HashMap::with_capacity(canonical.len());
+    // Sorted, so that batches lock in the same order and cannot deadlock.
+    let mut open: Vec<String> = canonical.clone();
+    open.sort_unstable();
+    open.dedup();
+
+    for _ in 0..ROUNDS {
+        let mut assignments = as_owner(|| assignments(&round, &open))?;
+        for (customer_id, (_, decision)) in &mut assignments {
+            if let Some(decision) = decision.take() {
+                answers.insert(customer_id.clone(), Answer::Decided(Rc::new(decision)));
+            }
+        }
+        open.retain(|id| !answers.contains_key(id));
+        if open.is_empty() {
+            break;
+        }
+        let model = &round.compiled.model;
+        let now = settings::timestamp(round.now)?;
+        let mut customers =
+            context::read_customers(&round.campaign, model.encoder_version, &model.encoder, &open, now)?;
+        let mut proposals = Vec::with_capacity(customers.len());
+        for (n, id) in open.iter().enumerate() {
+            if n % 1024 == 0 {
+                crate::pg::interrupt::check();
+            }
+            match customers.remove(id).filter(|customer| customer.in_audience) {
+                None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
+                Some(customer) => proposals.push(propose(
+                    &round,
+                    customer,
+                    assignments.get(id).map(|(assignment, _)| assignment),
+                    context,
+                )?),
+            }
+        }
+        for decision in as_owner(|| reserve_and_log(&round, proposals))? {
+            answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
+        }
+        open.retain(|id| !answers.contains_key(id));
+        if open.is_empty() {
+            break;
+        }
+    }
+    if !open.is_empty() {
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            "other sessions keep deciding for the same customers",
+        )
+        .hint("Retry the transaction."));
+    }
+    canonical
+        .iter()
+        .map(|id| answers.get(id).cloned().ok_or_else(|| Error::corrupted(format!("no answer for customer \"{id}\""))))
+        .collect()
+}
+
+/// Runs as the owner.
+fn prepare(name: &str) -> Result<Round> {
+    let (campaign, model_version) = campaign::load(name)?;
+    let hint = match campaign.status {
+        Status::Active => None,
+        Status::Draft => Some("Start it with decisioning.start_campaign."),
+        Status::Paused => Some("Resume it with decisioning.start_campaign."),
+        Status::Ended => Some("An ended campaign does not decide; create a new one."),
+    };
+    if let Some(hint) = hint {
+        let status = format!("{:?}", campaign.status).to_lowercase();
+        return Err(Error::state(format!("campaign \"{name}\" is not active"))
+            .detail(format!("It is {status}."))
+            .hint(hint));
+    }
+    let compiled = model::current(&campaign, model_version)?;
+    let now = settings::now_micros()?;
+    let period = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?;
+    let candidates = Candidates::of(&campaign);
+    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, campaign })
+}
+
+/// Canonical id of each given id: merged and source-qualified ids are resolved. Runs as the owner.
+pub fn canonical_ids(customer_ids: &[String]) -> Result<Vec<String>> {
+    let aliases: HashMap<String, String> = query::read(
+        "SELECT a.alias, a.customer_id FROM decisioning._customer_alias a WHERE a.alias = ANY ($1)",
+        &[customer_ids.to_vec().into()],
+        |row| Ok((row.value(1)?, row.value(2)?)),
+    )?
+    .into_iter()
+    .collect();
+    Ok(customer_ids.iter().map(|id| aliases.get(id).unwrap_or(id).clone()).collect())
+}
+
+pub fn parse_group(text: &str) -> Result<Group> {
+    Group::parse(text).ok_or_else(|| Error::corrupted(format!("unknown treatment group \"{text}\"")))
+}
+
+/// Assignments of the customers, with the decision of the current period where there is one. One statement, so that
+/// both are of one moment; `write`, because a later round must see what others committed meanwhile. Runs as the owner.
+fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String, (Assignment, Option<Decision>)>> {
+    let rows = query::write(
+        "SELECT s.customer_id, s.treatment_group, s.ordinal,
+                (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
+                 WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
+                d.decision_id, d.action_id, d.content::text, d.send_at, d.propensity, d.reason, d.expires_at,
+                d.treatment_group
+         FROM decisioning._assignment s
+         LEFT JOIN decisioning.decisions d
+             ON d.decision_id = s.decision_id AND s.period_ends_at > $3 AND s.decided_at <= $3
+         WHERE s.campaign = $1 AND s.customer_id = ANY ($2)",
+        &[
+            round.campaign.campaign.as_str().into(),
+            customer_ids.to_vec().into(),
+            settings::timestamp(round.now)?.into(),
+            round.campaign.window_seconds().into(),
+        ],
+        |row| {
+            let customer_id = row.value::<String>(1)?;
+            let group = parse_group(&row.value::<String>(2)?)?;
+            let open = match row.get::<Uuid>(5)? {
+                None => None,
+                Some(decision_id) => Some(Decision {
+                    decision_id,
+                    customer_id: customer_id.clone(),
+                    group: parse_group(&row.value::<String>(12)?)?,
+                    action_id: Some(row.value::<i32>(6)?).filter(|id| *id > 0),
+                    content: row.get(7)?,
+                    send_at: row.get(8)?,
+                    propensity: row.value(9)?,
+                    reason: row.value(10)?,
+                    expires_at: row.get(11)?,
+                    new: false,
+                }),
+            };
+            Ok((customer_id, (Assignment { group, ordinal: row.value(3)?, overlap: row.value(4)? }, open)))
+        },
+    )?;
+    Ok(rows.into_iter().collect())
+}
+
+/// The pure part: group, candidates and choice of one customer.
+fn propose(
+    round: &Round,
+    mut customer: Customer,
+    assignment: Option<&Assignment>,
+    context: Option<&Map<String, Value>>,
+) -> Result<Proposal> {
+    let Round { campaign, compiled, salt, now, candidates, .. } = round;
+    let encoder = &compiled.model.encoder;
+    if let Some(context) = context {
+        context::override_features(encoder, &mut customer.observation, context)?;
+    }
+    let mut encoded = vec![0.0; encoder.width()];
+    encoder.encode(&customer.observation, &mut encoded);
+
+    let bucket = salt.bucket(&customer.customer_id);
+    let first = Assignment::first(campaign, bucket);
+    let Assignment { group, ordinal, overlap } = assignment.unwrap_or(&first);
+    let ordinal = ordinal + 1;
+    let rule = rule(*group, &campaign.rules, compiled, candidates, |name| action_id(campaign, name), &encoded);
+    let choice = choose(&rule, &candidates.arms, &mut salt.random(&customer.customer_id, ordinal));
+
+    let slot = candidates.arms[choice.chosen].and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
+    // An unknown zone of a customer falls back to the campaign's.
+    let zone = customer.time_zone.as_deref().unwrap_or(&campaign.time_zone);
+    let send_at = next_slot(*now, zone, slot.map(String::as_str))
+        .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
+    Ok(Proposal {
+        bucket,
+        group: *group,
+        ordinal,
+        overlap: overlap + 1,
+        decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
+        reason: reason(*group, candidates),
+        choice,
+        send_at,
+        context: context::document(encoder, &customer.observation, context),
+        encoded,
+        customer_id: customer.customer_id,
+    })
+}
+
+fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
+    campaign.actions.iter().find(|action| action.action == name).map(|action| action.action_id)
+}
+
+/// How a group chooses among the candidates.
+pub fn rule<'a>(
+    group: Group,
+    rules: &campaign::Rules,
+    compiled: &'a Compiled,
+    candidates: &Candidates,
+    action_id: impl Fn(&str) -> Option<i32>,
+    encoded: &'a [f32],
+) -> Rule<'a> {
+    match group {
+        Group::Holdout => Rule::Fixed(0),
+        // A control action that is not a candidate now leaves the customer alone.
+        Group::Control => {
+            let control = rules.control_action.as_deref().and_then(action_id);
+            Rule::Fixed(control.and_then(|id| candidates.ids.iter().position(|known| *known == id)).unwrap_or(0))
+        }
+        Group::Explore => Rule::Random { no_send: rules.explore_no_send },
+        Group::Optimise => Rule::Learned { policy: &compiled.policy, encoded, floor: rules.propensity_floor },
+    }
+}
+
+fn reason(group: Group, candidates: &Candidates) -> &'static str {
+    match group {
+        _ if !candidates.any_send() => "no_approved_action",
+        Group::Holdout => "holdout",
+        Group::Control => "control",
+        Group::Explore => "explore",
+        Group::Optimise => "optimise",
+    }
+}
+
+/// Writes the assignments that nobody changed since they were read, and logs those decisions. Runs as the owner.
+fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<Decision>> {
+    if proposals.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Round { campaign, compiled, now, period, candidates, .. } = round;
+    let name = campaign.campaign.as_str();
+    let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
+    let reserved: std::collections::HashSet<String> = query::write(
+        "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
+             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions)
+         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3]
+         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[])
+              AS n(customer_id, treatment_group, bucket, ordinal, decision_id)
+         ON CONFLICT (customer_id, campaign) DO UPDATE
+         SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
+             period_ends_at = excluded.period_ends_at,
+             recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
+                                      WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3
+         WHERE s.ordinal = excluded.ordinal - 1
+         RETURNING s.customer_id",
+        &[
+            name.into(),
+            campaign.edition.epoch.into(),
+            now.into(),
+            candidates.any_send().into(),
+            ends.into(),
+            column(&proposals, |p| p.customer_id.clone()).into(),
+            column(&proposals, |p| p.group.as_str().to_owned()).into(),
+            column(&proposals, |p| p.bucket as i16).into(),
+            column(&proposals, |p| p.ordinal).into(),
+            column(&proposals, |p| Uuid::from_bytes(p.decision_id)).into(),
+            campaign.window_seconds().into(),
+        ],
+        |row| row.value::<String>(1),
+    )?
+    .into_iter()
+    .collect();
+    proposals.retain(|proposal| reserved.contains(&proposal.customer_id));
+    if proposals.is_empty() {
+        return Ok(Vec::new());
+    }
+
+    let decisions: Vec<Decision> = proposals.iter().map(|proposal| decision(round, proposal)).collect::<Result<_>>()?;
+    let width = compiled.model.encoder.width();
+    query::execute(
+        "INSERT INTO decisioning.decisions (decision_id, customer_id, campaign, treatment_group, action, action_id,
+             propensity, reason, decided_at, expires_at, send_at, origin, ordinal, overlap, epoch, model_version,
+             encoder_version, candidates, propensities, encoded, context, content)
+         SELECT n.decision_id, n.customer_id, $1, n.treatment_group, n.action, n.action_id, n.propensity, n.reason, $2, $3,
+                n.send_at, 'live', n.ordinal, n.overlap, $4, $5, $6, $7,
+                $8[(n.row - 1) * $9 + 1 : n.row * $9], $10[(n.row - 1) * $11 + 1 : n.row * $11],
+                n.context::jsonb, n.content::jsonb
+         FROM unnest($12::uuid[], $13::text[], $14::text[], $15::text[], $16::int4[], $17::float8[], $18::text[],
+                     $19::timestamptz[], $20::int8[], $21::int4[], $22::text[], $23::text[]) WITH ORDINALITY
+              AS n(decision_id, customer_id, treatment_group, action, action_id, propensity, reason, send_at, ordinal,
+                   overlap, context, content, row)",
+        &[
+            name.into(),
+            now.into(),
+            ends.into(),
+            campaign.edition.epoch.into(),
+            compiled.model.version.into(),
+            compiled.model.encoder_version.into(),
+            candidates.ids.clone().into(),
+            proposals.iter().flat_map(|p| p.choice.propensities.iter().copied()).collect::<Vec<f64>>().into(),
+            (candidates.ids.len() as i64).into(),
+            proposals.iter().flat_map(|p| p.encoded.iter().copied()).collect::<Vec<f32>>().into(),
+            (width as i64).into(),
+            column(&decisions, |d| d.decision_id).into(),
+            column(&decisions, |d| d.customer_id.clone()).into(),
+            column(&decisions, |d| d.group.as_str().to_owned()).into(),
+            column(&decisions, |d| action_name(campaign, d.action_id).to_owned()).into(),
+            column(&decisions, |d| d.action_id.unwrap_or(0)).into(),
+            column(&decisions, |d| d.propensity).into(),
+            column(&decisions, |d| d.reason.clone()).into(),
+            column(&decisions, |d| d.send_at).into(),
+            column(&proposals, |p| p.ordinal).into(),
+            column(&proposals, |p| p.overlap).into(),
+            column(&proposals, |p| p.context.clone()).into(),
+            column(&decisions, |d| d.content.clone()).into(),
+        ],
+    )?;
+    query::execute(
+        "INSERT INTO decisioning._inbox (campaign, closes_at, decision_id)
+         SELECT $1, $2 + $3 * interval '1 second', n.decision_id FROM unnest($4::uuid[]) AS n(decision_id)",
+        &[name.into(), now.into(), campaign.window_seconds().into(), column(&decisions, |d| d.decision_id).into()],
+    )?;
+    Ok(decisions)
+}
+
+fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
+    rows.iter().map(value).collect()
+}
+
+fn decision(round: &Round, proposal: &Proposal) -> Result<Decision> {
+    let chosen = proposal.choice.chosen;
+    let action = round.candidates.arms[chosen].map(|arm| &round.campaign.actions[arm]);
+    Ok(Decision {
+        decision_id: Uuid::from_bytes(proposal.decision_id),
+        customer_id: proposal.customer_id.clone(),
+        group: proposal.group,
+        action_id: action.map(|action| action.action_id),
+        content: action.and_then(|action| action.content.as_ref()).map(Value::to_string),
+        send_at: action.map(|_| settings::timestamp(proposal.send_at)).transpose()?,
+        propensity: proposal.choice.propensities[chosen],
+        reason: proposal.reason.to_owned(),
+        expires_at: Some(settings::timestamp(round.period.end)?),
+        new: true,
+    })
+}
+
+pub fn action_name(campaign: &Campaign, action_id: Option<i32>) -> &str {
+    action_id.and_then(|id| campaign.action(id)).map_or(NO_SEND, |action| &action.action)
+}
