@@ -5,6 +5,8 @@
 
 // Errors are reports with SQLSTATE, DETAIL and HINT; they are rare and leave the hot path at once.
 #![allow(clippy::result_large_err)]
+// pgrx reads the columns of a result off the signature, so row types cannot hide behind an alias.
+#![allow(clippy::type_complexity)]
 
 use pgrx::prelude::*;
 

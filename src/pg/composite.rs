@@ -15,6 +15,5 @@ pub fn form(name: &str, attributes: Vec<Option<pg_sys::Datum>>) -> Result<PgHeap
             .hint("Run ALTER EXTENSION decisioning UPDATE."));
     }
     // SAFETY: one datum per attribute, each made for that attribute's type by the caller.
-    Ok(unsafe { PgHeapTuple::from_datums(descriptor, attributes) }
-        .map_err(|error| Error::corrupted(error.to_string()))?)
+    unsafe { PgHeapTuple::from_datums(descriptor, attributes) }.map_err(|error| Error::corrupted(error.to_string()))
 }
