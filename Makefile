@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) clean-cluster
+.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,6 +33,9 @@ test: setup ## every test
 
 $(LAYERS:%=test-%): test-%: setup
 	@tests/run $*
+
+bench-decide: build ## decide() through pgbench against a bare INSERT of the same row
+	@benches/decide.sh
 
 clean-cluster: ## stop and delete the demo's cluster and what failed tests left
 	@scripts/cluster.sh clean
