@@ -64,17 +64,16 @@ fn decide_one(
     let customer_id = required(customer_id, "customer_id")?;
     let name = required(campaign, "campaign")?;
     let context = context_object(context)?;
-    let answer = decide_many(name, &[customer_id], context.as_ref())?
-        .pop()
-        .ok_or_else(|| Error::corrupted("no decision was made"))?;
-    if let (Answer::Outside { customer_id }, Some(true)) = (&answer, strict) {
+    let (campaign, answers) = decide_many(name, &[customer_id], context.as_ref())?;
+    let answer = answers.first().ok_or_else(|| Error::corrupted("no decision was made"))?;
+    if let (Answer::Outside { customer_id }, Some(true)) = (answer, strict) {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
             format!("customer \"{customer_id}\" is not in the audience of campaign \"{name}\""),
         )
         .hint("Call without strict to get a row without an action instead."));
     }
-    tuple(&as_owner(|| campaign::load(name))?.0, &answer)
+    tuple(&campaign, answer)
 }
 
 pub fn context_object(context: Option<JsonB>) -> Result<Option<Map<String, Value>>> {
@@ -121,8 +120,7 @@ fn decide_batch(
     campaign: Option<&str>,
 ) -> std::result::Result<SetOfIterator<'static, pgrx::composite_type!('static, "decisioning.decision")>, ErrorReport> {
     let name = required(campaign, "campaign")?;
-    let answers = decide_many(name, &batch(customer_ids)?, None)?;
-    let (campaign, _) = as_owner(|| campaign::load(name))?;
+    let (campaign, answers) = decide_many(name, &batch(customer_ids)?, None)?;
     let rows = answers.iter().map(|answer| tuple(&campaign, answer)).collect::<Result<Vec<_>>>()?;
     Ok(SetOfIterator::new(rows))
 }
@@ -140,7 +138,7 @@ fn _decide_chunk(
     ErrorReport,
 > {
     let (mut decided, mut open, mut outside) = (0, 0, 0);
-    for answer in decide_many(required(campaign, "campaign")?, &batch(customer_ids)?, None)? {
+    for answer in decide_many(required(campaign, "campaign")?, &batch(customer_ids)?, None)?.1 {
         match answer {
             Answer::Outside { .. } => outside += 1,
             Answer::Decided(decision) if decision.new => decided += 1,

@@ -108,12 +108,12 @@ struct Proposal {
     context: String,
 }
 
-/// Decides for `customer_ids`; one answer each, in their order.
+/// Decides for `customer_ids`: the campaign decided under, and one answer each, in their order.
 pub fn decide_many(
     campaign: &str,
     customer_ids: &[String],
     context: Option<&Map<String, Value>>,
-) -> Result<Vec<Answer>> {
+) -> Result<(Rc<Campaign>, Vec<Answer>)> {
     if customer_ids.len() > LARGEST_BATCH {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -173,10 +173,11 @@ pub fn decide_many(
         )
         .hint("Retry the transaction."));
     }
-    canonical
+    let answers = canonical
         .iter()
         .map(|id| answers.get(id).cloned().ok_or_else(|| Error::corrupted(format!("no answer for customer \"{id}\""))))
-        .collect()
+        .collect::<Result<_>>()?;
+    Ok((round.campaign, answers))
 }
 
 /// Runs as the owner.
@@ -218,7 +219,9 @@ pub fn parse_group(text: &str) -> Result<Group> {
 }
 
 /// Assignments of the customers, with the decision of the current period where there is one. One statement, so that
-/// both are of one moment; `write`, because a later round must see what others committed meanwhile. Runs as the owner.
+/// both are of one moment; `write`, because a later round must see what others committed meanwhile. Any decision of the
+/// period counts, even one later than now: now is the start of the transaction, and another may have been quicker. Runs
+/// as the owner.
 fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String, (Assignment, Option<Decision>)>> {
     let rows = query::write(
         "SELECT s.customer_id, s.treatment_group, s.ordinal,
@@ -228,13 +231,14 @@ fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String,
                 d.treatment_group
          FROM decisioning._assignment s
          LEFT JOIN decisioning.decisions d
-             ON d.decision_id = s.decision_id AND s.period_ends_at > $3 AND s.decided_at <= $3
+             ON d.decision_id = s.decision_id AND s.period_ends_at > $3 AND s.decided_at < $5
          WHERE s.campaign = $1 AND s.customer_id = ANY ($2)",
         &[
             round.campaign.campaign.as_str().into(),
             customer_ids.to_vec().into(),
             settings::timestamp(round.now)?.into(),
             round.campaign.window_seconds().into(),
+            settings::timestamp(round.period.end)?.into(),
         ],
         |row| {
             let customer_id = row.value::<String>(1)?;

@@ -70,6 +70,7 @@ fn sources(goals: Option<&[String]>, complete: bool) -> Result<Vec<Source>> {
 /// Reads one source as the caller and records what it says as the owner, chunk by chunk; then reverses events that it
 /// had in the same stretch of time and has no longer.
 fn ingest_source(source: &Source) -> Result<Ingested> {
+    as_owner(|| lock(source))?;
     let mut ingested = Ingested { source: source.name.clone(), events: 0, counts: Recorded::default() };
     let mut present: HashSet<u128> = HashSet::new();
     let now_micros = settings::now_micros()?;
@@ -110,6 +111,17 @@ fn ingest_source(source: &Source) -> Result<Ingested> {
     }
     ingested.counts.reversed = as_owner(|| reverse_vanished(source, &present))?;
     Ok(ingested)
+}
+
+/// One reading of a source at a time: what another session recorded meanwhile would look vanished to this one. Runs as
+/// the owner.
+fn lock(source: &Source) -> Result<()> {
+    query::write(
+        "SELECT FROM decisioning.outcome_sources s WHERE s.outcome_source = $1 FOR UPDATE",
+        &[source.name.as_str().into()],
+        |_| Ok(()),
+    )?;
+    Ok(())
 }
 
 /// 128 bits of an event id, so that a long lookback costs 16 bytes an event.

@@ -64,6 +64,16 @@ def test_many_sessions_decide_once_each(db):
     assert db.sql("SELECT count(*) FROM decisioning._inbox WHERE decision_id IS NOT NULL") == [(300,)]
 
 
+def test_an_older_transaction_does_not_decide_again(db):
+    """now() is the start of the transaction: a session that began before another decided still finds its decision."""
+    shop.create(db.connect())
+    older = shop.session(db, now="2026-06-01 09:00+00")
+    newer = shop.session(db, now="2026-06-01 15:00+00")
+    decided = newer.execute(DECIDE, ["c-1"]).fetchone()
+    assert older.execute(DECIDE, ["c-1"]).fetchone() == decided
+    assert db.sql("SELECT count(*) FROM decisioning.decisions") == [(1,)]
+
+
 def test_rollback_does_not_roll_the_dice_again(db):
     shop.create(db.connect())
     connection = shop.session(db, autocommit=False)

@@ -1,5 +1,8 @@
 """Exactly once: twice, late, adjusted, rolled back."""
 
+import threading
+import time
+
 import shop
 
 LATER = "2026-06-03 10:00+00"
@@ -66,7 +69,8 @@ def test_an_outcome_after_closing_equals_one_before(db):
 
 
 def test_outcomes_count_for_every_open_window(db):
-    """One purchase in two overlapping windows counts for both decisions, each with weight one half."""
+    """One purchase in two overlapping windows counts for both decisions: with weight 1 for the first, which overlapped with
+    none when it was made, and 1/2 for the second."""
     connection = db.connect()
     shop.create(connection, customers=10, window="3 days")
     connection.execute("CALL decisioning.decide_all('c')")
@@ -76,6 +80,27 @@ def test_outcomes_count_for_every_open_window(db):
     second.execute("SELECT decisioning.record_outcome('buy', 'e', 'c-1')")
     third = shop.session(db, now="2026-06-08 10:00+00")
     assert third.execute(LEARN).fetchone() == (2, 20, 1, 20, 1)
+    assert db.sql("SELECT responses FROM decisioning._learner") == [(1.5,)]
+
+
+def test_concurrent_ingestion_reverses_nothing(db):
+    """While one session reads the source, an event arrives and another session wants to ingest it: nobody may take the
+    event for vanished because an older reading of the source did not have it."""
+    shop.create(db.connect())
+    db.sql("SELECT decisioning.add_outcome_source('buy', 'public.orders', customer_key => 'customer', occurred_at => 'at', event_id => 'id')")
+    # A slow view holds the first reading open.
+    db.sql("INSERT INTO public.orders VALUES ('o-1', 'c-1', '2026-06-01 09:00+00', 1)")
+    db.sql("ALTER TABLE public.orders RENAME TO all_orders")
+    db.sql("CREATE TABLE public.pace AS SELECT 1.5::float8 AS seconds")
+    db.sql("CREATE VIEW public.orders AS SELECT o.* FROM public.all_orders o, public.pace p WHERE pg_sleep(p.seconds) IS NOT NULL")
+    first = threading.Thread(target=lambda: shop.session(db).execute("SELECT * FROM decisioning.ingest_outcomes()"))
+    first.start()
+    time.sleep(0.7)
+    db.sql("INSERT INTO public.all_orders VALUES ('o-2', 'c-2', '2026-06-01 09:30+00', 1)")
+    db.sql("UPDATE public.pace SET seconds = 0")
+    shop.session(db).execute("SELECT * FROM decisioning.ingest_outcomes()")
+    first.join(20)
+    assert db.sql("SELECT event_id, kind FROM decisioning.outcomes ORDER BY 1") == [("o-1", "event"), ("o-2", "event")]
 
 
 def test_the_model_finds_what_works(db):
