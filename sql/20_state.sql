@@ -169,7 +169,9 @@ CREATE TABLE decisioning._model (
     created_at      timestamptz NOT NULL,
     decisions       bigint      NOT NULL,
     outcomes        bigint      NOT NULL,
+    open_decisions  bigint      NOT NULL,
     layout          jsonb       NOT NULL,
+    scales          jsonb       NOT NULL,
     coefficients    float8[]    NOT NULL,
     standard_errors float8[]    NOT NULL,
     draw_bank       bytea       NOT NULL,
@@ -183,14 +185,21 @@ CREATE TABLE decisioning._learner (
     model_version   bigint      NOT NULL,
     decisions       bigint      NOT NULL,
     outcomes        bigint      NOT NULL,
+    open_decisions  bigint      NOT NULL,
     linearised      bigint      NOT NULL,
     responses       float8      NOT NULL,
     corrections     float8      NOT NULL,
     statistics      bytea       NOT NULL,
+    delays          jsonb       NOT NULL,
+    scales          jsonb       NOT NULL,
     learned_at      timestamptz NOT NULL
 );
 ALTER TABLE decisioning._learner ALTER COLUMN statistics SET STORAGE EXTERNAL;
 COMMENT ON TABLE decisioning._learner IS 'Internal: learning state of each campaign: sufficient statistics, and how many decisions and outcomes they hold.';
+COMMENT ON COLUMN decisioning._learner.open_decisions IS 'Decisions whose window was open at learned_at: counted in the model by what was known of them, but not in the sums.';
+COMMENT ON COLUMN decisioning._learner.statistics IS 'Sums over absorbed decisions, discounted to learned_at.';
+COMMENT ON COLUMN decisioning._learner.delays IS 'Absorbed rewards by channel (the empty name is no-send) and time until they were recorded, in 256ths of the window, discounted to learned_at.';
+COMMENT ON COLUMN decisioning._learner.scales IS 'Prior standard deviation of each block of coefficients, estimated from the data.';
 COMMENT ON COLUMN decisioning._learner.linearised IS 'Number of decisions at the last re-linearisation from the log.';
 COMMENT ON COLUMN decisioning._learner.responses IS 'Weighted number of decisions with a reward.';
 COMMENT ON COLUMN decisioning._learner.corrections IS 'Weighted number of rewards that changed after their decision was absorbed, since the last re-linearisation.';

@@ -13,11 +13,12 @@ CREATE FUNCTION decisioning.create_campaign(
     control_action      text    DEFAULT NULL,
     propensity_floor    float8  DEFAULT 0.02,
     temper              float8  DEFAULT NULL,
+    half_life           interval DEFAULT '30 days',
     description         text    DEFAULT NULL
 ) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'create_campaign_wrapper';
-COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, text) IS
+COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, text) IS
 'Creates a campaign in draft over a table or view with one row per customer. audience is a predicate over it; time_zone is an IANA zone or a column with one. Returns what the audience makes detectable.';
 
 CREATE FUNCTION decisioning.start_campaign(campaign text) RETURNS void

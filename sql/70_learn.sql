@@ -1,11 +1,12 @@
 -- Learn.
 
 CREATE FUNCTION decisioning.learn(campaign text)
-RETURNS TABLE (model_version bigint, new_decisions bigint, new_outcomes bigint, decisions bigint, outcomes bigint)
+RETURNS TABLE (model_version bigint, new_decisions bigint, new_outcomes bigint, decisions bigint, outcomes bigint,
+               open_decisions bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 1
 AS 'MODULE_PATHNAME', 'learn_wrapper';
 COMMENT ON FUNCTION decisioning.learn(text) IS
-'Reads the outcome sources of the campaign, absorbs every decision whose attribution window has closed and every outcome since, and writes a new model version if there was anything. Cost grows with what is new.';
+'Reads the outcome sources of the campaign, absorbs every decision whose attribution window has closed and every outcome since, and writes a new model version if there was anything. Decisions whose window is open count too, by what is known of them so far. Cost grows with what is new or open.';
 
 CREATE FUNCTION decisioning.rebuild_model(campaign text)
 RETURNS TABLE (model_version bigint, decisions bigint, outcomes bigint)

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{absorb, covariance, grid, layout, observe, random, refit, truth, try_fit};
+use common::{absorb, covariance, grid, layout, observe, prior, random, refit, truth, try_fit};
 use decisioning_core::learn::{DrawBank, Layout, Observed, Posterior, Statistics, DRAWS};
 
 /// 95 % quantile of the standard normal: ± this many standard errors hold 90 %.
@@ -25,11 +25,11 @@ fn coverage(batches: usize, rows: usize, seeds: std::ops::Range<u64>) -> Vec<f64
             refit(&layout, &arms, &log)
         } else {
             let mut closed = Statistics::new(layout.len());
-            let mut mean = layout.prior().0;
+            let mut mean = prior(&layout).mean;
             for batch in log.chunks(rows.div_ceil(batches)) {
                 mean = absorb(&layout, &arms, &mut closed, &mean, batch);
             }
-            Posterior::of(&layout, &closed).unwrap()
+            Posterior::of(&prior(&layout), &closed).unwrap()
         };
         let errors = posterior.standard_errors();
         for i in 0..layout.len() {
@@ -62,7 +62,7 @@ fn learned() -> (Layout, Statistics) {
     let mut random = random(11);
     let truth = truth(&layout, &mut random);
     let rows: Vec<Observed> = (0..400).map(|_| observe(&layout, &arms, &truth, &mut random)).collect();
-    let sums = try_fit(&layout, &arms, &Statistics::new(layout.len()), &layout.prior().0, &rows).unwrap();
+    let sums = try_fit(&layout, &arms, &Statistics::new(layout.len()), &prior(&layout).mean, &rows).unwrap().sums;
     (layout, sums)
 }
 
@@ -84,7 +84,7 @@ fn moments(posterior: &Posterior, temper: f64, banks: u64) -> (Vec<f64>, Vec<Vec
 #[test]
 fn draws_have_the_mean_and_covariance_of_the_posterior() {
     let (layout, sums) = learned();
-    let posterior = Posterior::of(&layout, &sums).unwrap();
+    let posterior = Posterior::of(&prior(&layout), &sums).unwrap();
     let exact = covariance(&layout, &sums);
     for temper in [1.0, 0.3] {
         let banks = 400;
@@ -110,7 +110,7 @@ fn draws_have_the_mean_and_covariance_of_the_posterior() {
 #[test]
 fn temper_scales_the_spread_draw_by_draw() {
     let (layout, sums) = learned();
-    let posterior = Posterior::of(&layout, &sums).unwrap();
+    let posterior = Posterior::of(&prior(&layout), &sums).unwrap();
     let (full, half) = (DrawBank::sample(&posterior, 1.0, 4), DrawBank::sample(&posterior, 0.5, 4));
     let none = DrawBank::sample(&posterior, 0.0, 4);
     for i in 0..layout.len() {
@@ -125,7 +125,7 @@ fn temper_scales_the_spread_draw_by_draw() {
 #[test]
 fn a_seed_is_a_bank() {
     let (layout, sums) = learned();
-    let posterior = Posterior::of(&layout, &sums).unwrap();
+    let posterior = Posterior::of(&prior(&layout), &sums).unwrap();
     let bank = DrawBank::sample(&posterior, 0.6, 1);
     assert_eq!((bank.len(), bank.is_empty()), (layout.len(), false));
     assert_eq!(bank, DrawBank::sample(&posterior, 0.6, 1));
@@ -136,7 +136,7 @@ fn a_seed_is_a_bank() {
 #[test]
 fn a_damaged_bank_is_refused() {
     let (layout, sums) = learned();
-    let bytes = DrawBank::sample(&Posterior::of(&layout, &sums).unwrap(), 1.0, 1).to_bytes();
+    let bytes = DrawBank::sample(&Posterior::of(&prior(&layout), &sums).unwrap(), 1.0, 1).to_bytes();
     let len = layout.len();
     assert_eq!(bytes.len(), 4 * len * DRAWS);
     for (cut, len) in [(1, len), (4, len), (4 * DRAWS, len), (0, len + 1), (0, len - 1), (0, 0), (0, usize::MAX)] {

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{absorb, context, grid, layout, log_odds, observe, random, refit, sigmoid, truth, Xoshiro256PlusPlus};
+use common::{
+    absorb, context, grid, layout, log_odds, observe, prior, random, refit, sigmoid, truth, Xoshiro256PlusPlus,
+};
 use decisioning_core::learn::{Arm, Layout, Observed, Posterior, Statistics};
 use rand::RngExt;
 
@@ -50,7 +52,7 @@ impl Stream {
         truth.iter_mut().for_each(|x| *x *= self.strength);
         truth[0] = self.base;
         let mut closed = Statistics::new(layout.len());
-        let mut mean = layout.prior().0;
+        let mut mean = prior(&layout).mean;
         let mut log: Vec<Observed> = Vec::new();
         let mut pending: Vec<Vec<usize>> = vec![Vec::new(); BATCHES + 2];
         let mut linearised = 0;
@@ -153,13 +155,13 @@ fn a_backlog_of_outcomes_needs_a_refit() {
         };
         let first: Vec<Observed> = log.iter().map(seen).collect();
         let mut closed = Statistics::new(layout.len());
-        absorb(&layout, &arms, &mut closed, &layout.prior().0, &first);
+        absorb(&layout, &arms, &mut closed, &prior(&layout).mean, &first);
         let mut row = Vec::new();
         for (then, now) in first.iter().zip(&log) {
             layout.design(&now.encoded, now.arm.map(|arm| &arms[arm as usize]), &mut row);
             closed.correct(&row, now.weight * (now.reward - then.reward));
         }
-        let mean = Posterior::of(&layout, &closed).unwrap().mean;
+        let mean = Posterior::of(&prior(&layout), &closed).unwrap().mean;
         assert!(mean.iter().all(|x| x.is_finite()));
         let mended = absorb(&layout, &arms, &mut Statistics::new(layout.len()), &mean, &log);
         assert!(difference(&layout, &arms, &mended, &exact) < 1e-6, "refitted from {}", mean[0]);
@@ -184,7 +186,8 @@ fn a_corrected_outcome_equals_one_seen_at_once() {
     let mut random = random(3);
     let truth = truth(&layout, &mut random);
     let rows: Vec<Observed> = (0..200).map(|_| observe(&layout, &arms, &truth, &mut random)).collect();
-    let sums = common::try_fit(&layout, &arms, &Statistics::new(layout.len()), &layout.prior().0, &rows).unwrap();
+    let sums =
+        common::try_fit(&layout, &arms, &Statistics::new(layout.len()), &prior(&layout).mean, &rows).unwrap().sums;
     let mut row = Vec::new();
     let mut there = sums.clone();
     for observed in &rows {
@@ -196,6 +199,7 @@ fn a_corrected_outcome_equals_one_seen_at_once() {
         layout.design(&observed.encoded, observed.arm.map(|arm| &arms[arm as usize]), &mut row);
         there.correct(&row, observed.reward);
     }
-    let (a, b) = (Posterior::of(&layout, &there).unwrap().mean, Posterior::of(&layout, &sums).unwrap().mean);
+    let (a, b) =
+        (Posterior::of(&prior(&layout), &there).unwrap().mean, Posterior::of(&prior(&layout), &sums).unwrap().mean);
     assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9));
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{absorb, context, grid, layout, log_odds, random, sigmoid};
+use common::{absorb, context, grid, layout, log_odds, prior, random, sigmoid};
 use decisioning_core::decide::{choose, propensities, Policy, Rule, Salt};
 use decisioning_core::learn::{Arm, DrawBank, Layout, Observed, Posterior, Statistics};
 use rand::RngExt;
@@ -71,9 +71,9 @@ fn play(rounds: i64, seed: u64) -> [f64; 4] {
     let salt = Salt([seed as u8; 16]);
     let mut random = random(seed);
     let mut closed = Statistics::new(layout.len());
-    let mut mean = layout.prior().0;
+    let mut mean = prior(layout).mean;
     let policy = |closed: &Statistics, round: i64| {
-        let posterior = Posterior::of(layout, closed).unwrap();
+        let posterior = Posterior::of(&prior(layout), closed).unwrap();
         let bank = DrawBank::sample(&posterior, TEMPER, salt.bank_seed(round));
         Policy::new(layout.clone(), bank, arms)
     };
@@ -86,7 +86,7 @@ fn play(rounds: i64, seed: u64) -> [f64; 4] {
                 let choice = choose(&rule, &candidates, &mut salt.random(&format!("c-{customer}"), round));
                 let arm = candidates[choice.chosen];
                 let reward = f64::from(u8::from(random.random::<f64>() < world.rate(&encoded, arm)));
-                Observed { encoded, arm: arm.map(|arm| arm as u32), weight: 1.0, reward }
+                Observed { encoded, arm: arm.map(|arm| arm as u32), weight: 1.0, reward, reported: 1.0 }
             })
             .collect();
         mean = absorb(layout, arms, &mut closed, &mean, &rows);

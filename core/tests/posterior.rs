@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{absorb, context, covariance, dimensions, grid, layout, log_odds, random, refit, sigmoid, truth, try_fit};
-use decisioning_core::learn::{fit, Arm, FitError, Layout, Observed, Posterior, Statistics};
+use common::{
+    absorb, context, covariance, dimensions, grid, layout, log_odds, prior, random, refit, sigmoid, truth, try_fit,
+};
+use decisioning_core::learn::{fit, Arm, FitError, Layout, Misfit, Observed, Posterior, Prior, Rows, Statistics};
 use rand::RngExt;
 
 fn assert_close(found: &[f64], reference: &[f64], tolerance: f64) {
@@ -80,19 +82,20 @@ fn mode_and_standard_errors_agree_with_scipy() {
                 arm: (i % 5).checked_sub(1),
                 weight: 1.0 / f64::from(1 + u32::from(i % 7 == 0) + u32::from(i % 21 == 0)),
                 reward: f64::from(u8::from((7919 * i + 104_729) % 997 < bound)),
+                reported: 1.0,
             }
         })
         .collect();
     assert_eq!(rows.iter().map(|row| row.reward).sum::<f64>(), 73.0);
 
-    let sums = try_fit(&layout, &arms, &Statistics::new(12), &layout.prior().0, &rows).unwrap();
-    let posterior = Posterior::of(&layout, &sums).unwrap();
+    let sums = try_fit(&layout, &arms, &Statistics::new(12), &prior(&layout).mean, &rows).unwrap().sums;
+    let posterior = Posterior::of(&prior(&layout), &sums).unwrap();
     assert_close(&posterior.mean, &MODE, 1e-6);
     assert_close(&posterior.standard_errors(), &STANDARD_ERRORS, 1e-6);
 
     // wherever it starts
-    let sums = try_fit(&layout, &arms, &Statistics::new(12), &[2.0; 12], &rows).unwrap();
-    assert_close(&Posterior::of(&layout, &sums).unwrap().mean, &MODE, 1e-6);
+    let sums = try_fit(&layout, &arms, &Statistics::new(12), &[2.0; 12], &rows).unwrap().sums;
+    assert_close(&Posterior::of(&prior(&layout), &sums).unwrap().mean, &MODE, 1e-6);
 }
 
 /// The worked example of docs/learning.md; change both together.
@@ -100,7 +103,7 @@ fn mode_and_standard_errors_agree_with_scipy() {
 fn five_rows_by_hand() {
     let (layout, arms) = layout(1, &[dimensions(&[("channel", "email")]), dimensions(&[("channel", "sms")])]);
     assert_eq!(layout.coefficient_names(), ["base: intercept", "send: intercept", "channel=email", "channel=sms"]);
-    let row = |arm, weight, reward| Observed { encoded: vec![1.0], arm, weight, reward };
+    let row = |arm, weight, reward| Observed { encoded: vec![1.0], arm, weight, reward, reported: 1.0 };
     let rows = [
         row(None, 1.0, 0.0),
         row(None, 1.0, 0.0),
@@ -108,8 +111,8 @@ fn five_rows_by_hand() {
         row(Some(0), 1.0, 0.0),
         row(Some(1), 0.5, 1.0),
     ];
-    let mut sums = try_fit(&layout, &arms, &Statistics::new(4), &layout.prior().0, &rows).unwrap();
-    let posterior = Posterior::of(&layout, &sums).unwrap();
+    let mut sums = try_fit(&layout, &arms, &Statistics::new(4), &prior(&layout).mean, &rows).unwrap().sums;
+    let posterior = Posterior::of(&prior(&layout), &sums).unwrap();
     assert_close(&posterior.mean, &[-1.024676, 0.119634, 0.063606, 0.056029], 1e-6);
     assert_close(&posterior.standard_errors(), &[1.020225, 0.392252, 0.392491, 0.397042], 1e-6);
     let precision = [
@@ -134,7 +137,7 @@ fn five_rows_by_hand() {
     let mut row = Vec::new();
     layout.design(&[1.0], Some(&arms[0]), &mut row);
     sums.correct(&row, 1.0);
-    let corrected = Posterior::of(&layout, &sums).unwrap();
+    let corrected = Posterior::of(&prior(&layout), &sums).unwrap();
     assert_close(&corrected.mean, &[-0.121418, 0.191871, 0.151948, 0.039922], 1e-6);
 }
 
@@ -144,16 +147,16 @@ fn standard_errors_are_those_of_the_inverse() {
     let mut random = random(5);
     let truth = truth(&layout, &mut random);
     let rows: Vec<Observed> = (0..300).map(|_| common::observe(&layout, &arms, &truth, &mut random)).collect();
-    let sums = try_fit(&layout, &arms, &Statistics::new(layout.len()), &layout.prior().0, &rows).unwrap();
+    let sums = try_fit(&layout, &arms, &Statistics::new(layout.len()), &prior(&layout).mean, &rows).unwrap().sums;
     let inverse = covariance(&layout, &sums);
     let deviations: Vec<f64> = (0..layout.len()).map(|i| inverse[i][i].sqrt()).collect();
-    assert_close(&Posterior::of(&layout, &sums).unwrap().standard_errors(), &deviations, 1e-9);
+    assert_close(&Posterior::of(&prior(&layout), &sums).unwrap().standard_errors(), &deviations, 1e-9);
 }
 
 #[test]
 fn no_rows_leave_the_prior() {
     let (layout, arms) = layout(3, &grid(&["email"], &["none", "ten"]));
-    let (mean, precision) = layout.prior();
+    let Prior { mean, precision } = prior(&layout);
     let posterior = refit(&layout, &arms, &[]);
     assert_close(&posterior.mean, &mean, 1e-12);
     let deviations: Vec<f64> = precision.iter().map(|p| p.sqrt().recip()).collect();
@@ -167,7 +170,7 @@ fn separable(rows: usize, scale: f32) -> Vec<Observed> {
             let mut encoded = context(4, &mut random);
             encoded.iter_mut().skip(1).for_each(|x| *x *= scale);
             let reward = f64::from(u8::from(encoded[1] > 0.0));
-            Observed { encoded, arm: (at as u32 % 5).checked_sub(1), weight: 1.0, reward }
+            Observed { encoded, arm: (at as u32 % 5).checked_sub(1), weight: 1.0, reward, reported: 1.0 }
         })
         .collect()
 }
@@ -178,7 +181,7 @@ fn constant(rows: usize, reward: f64) -> Vec<Observed> {
 
 /// Largest entry of the exact objective's gradient, in units of the posterior spread.
 fn gradient(layout: &Layout, arms: &[Arm], rows: &[Observed], posterior: &Posterior) -> f64 {
-    let (mean, precision) = layout.prior();
+    let Prior { mean, precision } = prior(layout);
     let mut gradient: Vec<f64> =
         posterior.mean.iter().zip(&mean).zip(&precision).map(|((b, m), p)| p * (b - m)).collect();
     let mut row = Vec::new();
@@ -195,17 +198,19 @@ fn gradient(layout: &Layout, arms: &[Arm], rows: &[Observed], posterior: &Poster
 fn separable_and_constant_rewards_have_a_mode_and_it_is_found() {
     let (layout, arms) = layout(4, &grid(&["email", "sms"], &["none", "ten"]));
     let empty = Statistics::new(layout.len());
-    let (mean, _) = layout.prior();
+    let prior = prior(&layout);
     for rows in [separable(5000, 1.0), separable(500, 4.0), constant(5000, 0.0), constant(5000, 1.0), constant(1, 1.0)]
     {
-        for start in [mean.clone(), vec![0.0; layout.len()], vec![30.0; layout.len()], vec![-30.0; layout.len()]] {
+        for start in [prior.mean.clone(), vec![0.0; layout.len()], vec![30.0; layout.len()], vec![-30.0; layout.len()]]
+        {
             let mut passes = 0;
-            let sums = fit::<()>(&layout, &arms, &empty, &start, |add| {
+            let batch = Rows::collect(4, &rows).unwrap();
+            let found = fit::<Misfit>(&layout, &prior, &arms, &empty, &start, |add| {
                 passes += 1;
-                rows.iter().for_each(add);
+                add(&batch);
                 Ok(())
             });
-            let posterior = Posterior::of(&layout, &sums.unwrap()).unwrap();
+            let posterior = Posterior::of(&prior, &found.unwrap().sums).unwrap();
             let worst = gradient(&layout, &arms, &rows, &posterior);
             assert!(worst < 1e-3, "{worst}");
             assert!(passes <= 60, "{passes} passes from {:?}", start[0]);
@@ -221,8 +226,8 @@ fn wild_columns_and_starts_give_the_mode_or_an_error() {
         let rows = separable(300, scale);
         for start in [-3.0, 0.0, 30.0, 1e100, 1e300] {
             match try_fit(&layout, &arms, &empty, &vec![start; layout.len()], &rows) {
-                Ok(sums) => {
-                    let posterior = Posterior::of(&layout, &sums).unwrap();
+                Ok(found) => {
+                    let posterior = Posterior::of(&prior(&layout), &found.sums).unwrap();
                     assert!(posterior.mean.iter().all(|x| x.is_finite()));
                     // beyond, rounding hides the mode; the encoder clips at 4
                     let worst = gradient(&layout, &arms, &rows, &posterior);
@@ -239,7 +244,7 @@ fn wild_columns_and_starts_give_the_mode_or_an_error() {
 fn a_stream_of_extremes_stays_within_the_data() {
     let (layout, arms) = layout(4, &grid(&["email", "sms"], &["none", "ten"]));
     let mut closed = Statistics::new(layout.len());
-    let mut mean = layout.prior().0;
+    let mut mean = prior(&layout).mean;
     for round in 0..20 {
         let rows = match round % 4 {
             0 => constant(300, 0.0),
@@ -265,7 +270,13 @@ fn a_thousand_collinear_columns_have_a_finite_posterior() {
             // all copies of one column, some of them scaled; send and channel=email always appear together
             let mut encoded: Vec<f32> = (0..341).map(|column| x * [1.0, -1.0, 4.0][column % 3]).collect();
             encoded[0] = 1.0;
-            Observed { encoded, arm: (at % 2 == 0).then_some(0), weight: 1.0, reward: f64::from(u8::from(x > 1.0)) }
+            Observed {
+                encoded,
+                arm: (at % 2 == 0).then_some(0),
+                weight: 1.0,
+                reward: f64::from(u8::from(x > 1.0)),
+                reported: 1.0,
+            }
         })
         .collect();
     let posterior = refit(&layout, &arms, &rows);
@@ -273,7 +284,7 @@ fn a_thousand_collinear_columns_have_a_finite_posterior() {
     // equal columns have equal effects, and share what one would have
     let (a, b) = (posterior.mean[3], posterior.mean[6]);
     assert!((a - b).abs() < 1e-9, "{a} {b}");
-    let deviations: Vec<f64> = layout.prior().1.iter().map(|p| p.sqrt().recip()).collect();
+    let deviations: Vec<f64> = prior(&layout).precision.iter().map(|p| p.sqrt().recip()).collect();
     for (error, prior) in posterior.standard_errors().iter().zip(deviations) {
         assert!(*error > 0.0 && *error < prior * (1.0 + 1e-9), "{error} of {prior}");
     }
@@ -295,11 +306,12 @@ fn a_start_astray_does_not_matter() {
 fn what_does_not_fit_is_refused() {
     let (layout, arms) = layout(2, &[dimensions(&[("channel", "email")])]);
     let empty = Statistics::new(layout.len());
-    let start = layout.prior().0;
-    let good = Observed { encoded: vec![1.0, 0.5], arm: Some(0), weight: 1.0, reward: 1.0 };
+    let start = prior(&layout).mean;
+    let good = Observed { encoded: vec![1.0, 0.5], arm: Some(0), weight: 1.0, reward: 1.0, reported: 1.0 };
     let refused = |row: Observed| {
         let rows = [good.clone(), row, good.clone()];
-        matches!(try_fit(&layout, &arms, &empty, &start, &rows), Err(FitError::Mismatch))
+        let found = try_fit(&layout, &arms, &empty, &start, &rows);
+        matches!(found, Err(FitError::Mismatch | FitError::Rows(Misfit)))
     };
     assert!(!refused(good.clone()));
     assert!(refused(Observed { arm: Some(1), ..good.clone() }), "an unknown arm is not a no-send");
@@ -311,22 +323,23 @@ fn what_does_not_fit_is_refused() {
     }
     for reward in [f64::NAN, f64::INFINITY, -0.5, 31.5] {
         assert!(refused(Observed { reward, ..good.clone() }), "{reward}");
+        assert!(refused(Observed { reported: reward, ..good.clone() }), "{reward}");
     }
     let rows = std::slice::from_ref(&good);
     assert!(matches!(try_fit(&layout, &arms, &Statistics::new(3), &start, rows), Err(FitError::Mismatch)));
     assert!(matches!(try_fit(&layout, &arms, &empty, &[0.0], rows), Err(FitError::Mismatch)));
-    assert!(Posterior::of(&layout, &Statistics::new(3)).is_none());
+    assert!(Posterior::of(&prior(&layout), &Statistics::new(3)).is_none());
 
     let mut broken = empty.clone();
     broken.precision[0] = f64::NAN;
     assert!(matches!(try_fit(&layout, &arms, &broken, &start, rows), Err(FitError::Singular)));
-    assert!(Posterior::of(&layout, &broken).is_none());
+    assert!(Posterior::of(&prior(&layout), &broken).is_none());
     broken.precision[0] = -1e9;
-    assert!(Posterior::of(&layout, &broken).is_none(), "not positive definite");
+    assert!(Posterior::of(&prior(&layout), &broken).is_none(), "not positive definite");
     let mut broken = empty.clone();
     broken.linear[0] = f64::INFINITY;
-    assert!(Posterior::of(&layout, &broken).is_none());
+    assert!(Posterior::of(&prior(&layout), &broken).is_none());
 
-    let failed = fit(&layout, &arms, &empty, &start, |_| Err("cancelled"));
+    let failed = fit(&layout, &prior(&layout), &arms, &empty, &start, |_| Err("cancelled"));
     assert!(matches!(failed, Err(FitError::Rows("cancelled"))));
 }

@@ -44,6 +44,8 @@ pub struct Campaign {
     #[serde(flatten)]
     pub rules: Rules,
     pub temper: Option<f64>,
+    /// In seconds; `None` never forgets.
+    half_life_seconds: Option<f64>,
     pub coefficient_limit: i32,
     /// By `action_id`.
     pub actions: Vec<Action>,
@@ -121,6 +123,16 @@ impl Campaign {
     /// Longest attribution window of the reward goals, in seconds: a decision closes after it.
     pub fn window_seconds(&self) -> f64 {
         self.reward_goals().map(|goal| goal.attribution_seconds).fold(0.0, f64::max)
+    }
+
+    /// Age at which a decision counts half, in microseconds.
+    pub fn half_life(&self) -> Option<f64> {
+        self.half_life_seconds.map(|seconds| seconds * 1e6)
+    }
+
+    /// What is left of the weight of a decision after `age` microseconds; never more than all.
+    pub fn discount(&self, age: i64) -> f64 {
+        self.half_life().map_or(1.0, |half_life| (-age.max(0) as f64 / half_life).exp2())
     }
 
     /// Factor on the posterior spread when choosing. Simulations with many actions did best at 0.2 to 0.3, tests with

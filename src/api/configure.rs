@@ -25,6 +25,7 @@ fn create_campaign(
     control_action: Option<&str>,
     propensity_floor: Option<f64>,
     temper: Option<f64>,
+    half_life: Option<pgrx::datum::Interval>,
     description: Option<&str>,
 ) -> std::result::Result<String, ErrorReport> {
     let name = required(campaign, "campaign")?;
@@ -83,8 +84,8 @@ fn create_campaign(
         let inserted = query::execute(
             "INSERT INTO decisioning.campaigns (campaign, customers_schema, customers_relation, customer_key, audience,
                  features, time_zone, time_zone_column, holdout_share, control_share, explore_share, control_action,
-                 propensity_floor, temper, description)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                 propensity_floor, temper, half_life, description)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
              ON CONFLICT (campaign) DO NOTHING",
             &[
                 name.into(),
@@ -101,6 +102,7 @@ fn create_campaign(
                 control_action.into(),
                 floor.into(),
                 temper.into(),
+                half_life.into(),
                 description.into(),
             ],
         )?;

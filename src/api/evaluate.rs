@@ -9,7 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::campaign::{self, Campaign, NO_SEND};
-use super::learn::{events_in_window, Reader, OBSERVED};
+use super::log::{events_in_window, Reader};
 use super::model::{self, Compiled};
 use super::now;
 use super::pipeline::Candidates;
@@ -72,13 +72,14 @@ fn evaluate(
     let position: HashMap<i32, usize> = candidates.ids.iter().copied().zip(0..).collect();
     let reader = Reader::new(campaign, &compiled.model.encoder, compiled.model.encoder_version);
     let sql = format!(
-        "SELECT {OBSERVED}, {reward}, d.propensity,
+        "SELECT {columns}, {reward}, d.propensity,
                 NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)
          FROM decisioning.decisions d
          WHERE d.campaign = $1 AND d.treatment_group IN ('imported', 'explore', 'optimise') AND d.propensity < 1
            AND ($2::timestamptz IS NULL OR d.decided_at >= $2) AND ($3::timestamptz IS NULL OR d.decided_at < $3)
            AND d.decided_at + $4 * interval '1 second' <= $5
          ORDER BY d.decision_id",
+        columns = reader.columns(),
         reward = events_in_window("true"),
     );
     let mut learned = PolicyValue::default();

@@ -3,26 +3,38 @@
 //! Every decision and every outcome waits in the inbox from the transaction that wrote it until the transaction that
 //! absorbs it. "Absorbed" therefore means "not in the inbox", for decisions and for outcomes alike, and the reward that
 //! the sums hold for an absorbed decision is the one that absorbed outcomes give it.
+//!
+//! A decision is absorbed when its window has closed. Until then it counts in every model anew, by what is known of it at
+//! the time.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::features::Encoder;
-use decisioning_core::learn::{fit, Arm, FitError, Layout, Observed, Posterior, Statistics};
+use decisioning_core::learn::{
+    fit, linearise, Arm, Delays, FitError, Layout, Posterior, Prior, Reporting, Rows, Scales, Seen, Statistics,
+};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::Uuid;
 
 use super::campaign::{self, Campaign};
-use super::model::{self, Learned, Model};
-use super::{context, now, source};
+use super::log::{customer_ids, events_in_window, reward, Logged, Reader, ABSORBED};
+use super::model::{self, Learned};
+use super::{now, source};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::interrupt;
-use crate::pg::query::{self, Row};
+use crate::pg::query;
+use crate::pg::settings;
 
 /// Decisions absorbed at a time; bounds the memory that one step holds.
 const CHUNK: i64 = 50_000;
+
+/// Open decisions that count in a model, those that close first before others: bounds the memory and the time of a call.
+const OPEN_LIMIT: i64 = 1_000_000;
+
+/// With nothing else new, open decisions are looked at again when this share of their window has passed.
+const OPEN_REFRESH: f64 = 1.0 / 64.0;
 
 /// Refit from the log once it has grown by this factor since the sums were last linearised: the work stays
 /// proportional to the log, and predictions stay near those of a full refit.
@@ -31,6 +43,15 @@ const RELINEARISE: f64 = 1.5;
 /// Refit too when this share of all rewards changed after their decision was absorbed: a correction moves the linear
 /// term only, which is exact for the data but drifts from where the curvature was taken.
 const CORRECTED: f64 = 0.02;
+
+/// A refit reads this many half-lives of the log; what is older would count by less than a thousandth.
+const HALF_LIVES: f64 = 10.0;
+
+/// Most steps of the prior scales towards their fixed point.
+const SCALE_STEPS: usize = 20;
+
+/// Channel under which sends of a campaign without channels are counted; no-send is the empty one.
+const ANY_CHANNEL: &str = "send";
 
 /// Rows between two looks at the user's wish to cancel.
 const TICK: usize = 4096;
@@ -44,102 +65,169 @@ pub fn make_partitions() -> Result<()> {
     Ok(())
 }
 
-/// Every id that a customer is or was known by, as an SQL array: outcomes and decisions keep the id they were recorded
-/// with. An expression and not a function, because SQL functions with subqueries are not inlined.
-fn customer_ids(id: &str) -> String {
-    let canonical =
-        format!("coalesce((SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = {id}), {id})");
-    format!(
-        "ARRAY[{id}, {canonical}]
-         || ARRAY(SELECT b.alias FROM decisioning._customer_alias b WHERE b.customer_id = {canonical})"
-    )
+/// What all steps of one call share.
+struct Session<'a> {
+    campaign: &'a Campaign,
+    reader: Reader<'a>,
+    layout: &'a Layout,
+    arms: Vec<Arm>,
+    /// In microseconds.
+    now: i64,
 }
 
-/// Events of the reward goals in the window of decision `d` that satisfy `condition`, as SQL over alias `d`.
-/// Aliases of the customer count, so that an outcome recorded before or after a merge finds its decision.
-pub fn events_in_window(condition: &str) -> String {
-    format!(
-        "(SELECT coalesce(sum(o.events), 0) > 0
-          FROM decisioning.campaign_goals g
-          JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
-          JOIN decisioning.outcomes o ON o.goal = g.goal AND o.occurred_at >= d.decided_at
-               AND o.occurred_at < d.decided_at + g.attribution_seconds * interval '1 second'
-               AND o.customer_id = ANY ({ids})
-          WHERE g.campaign = d.campaign AND {condition})",
-        ids = customer_ids("d.customer_id"),
-    )
-}
-
-const ABSORBED: &str = "NOT EXISTS (SELECT FROM decisioning._inbox w
-                                    WHERE w.outcome_id = o.outcome_id AND w.campaign = d.campaign)";
-
-/// Columns that [`Reader::observed`] reads.
-pub const OBSERVED: &str = "d.action_id, d.overlap, d.encoder_version, d.encoded, d.context::text";
-
-/// Decodes logged decisions under the encoder of a model.
-pub struct Reader<'a> {
-    encoder: &'a Encoder,
-    encoder_version: i32,
-    arms: HashMap<i32, u32>,
-}
-
-impl<'a> Reader<'a> {
-    pub fn new(campaign: &Campaign, encoder: &'a Encoder, encoder_version: i32) -> Self {
-        let arms = campaign.actions.iter().zip(0..).map(|(action, arm)| (action.action_id, arm)).collect();
-        Reader { encoder, encoder_version, arms }
+impl<'a> Session<'a> {
+    fn new(campaign: &'a Campaign, encoder: &'a Encoder, encoder_version: i32, layout: &'a Layout) -> Result<Self> {
+        let arms = campaign.actions.iter().map(|action| layout.arm(&action.dimensions)).collect();
+        let reader = Reader::new(campaign, encoder, encoder_version);
+        Ok(Session { campaign, reader, layout, arms, now: settings::now_micros()? })
     }
 
-    /// Reads [`OBSERVED`] from column `first` on. A context logged under another encoder is encoded anew.
-    pub fn observed(&self, row: &Row<'_, '_>, first: usize, reward: bool) -> Result<Observed> {
-        let action_id = row.value::<i32>(first)?;
-        let encoded = if row.value::<i32>(first + 2)? == self.encoder_version {
-            row.value::<Vec<f32>>(first + 3)?
-        } else {
-            let observation = context::from_document(self.encoder, &row.value::<String>(first + 4)?)?;
-            let mut encoded = vec![0.0; self.encoder.width()];
-            self.encoder.encode(&observation, &mut encoded);
-            encoded
-        };
-        if encoded.len() != self.encoder.width() {
-            return Err(Error::corrupted("a logged context has another width than its encoder"));
-        }
-        let arm = match action_id {
-            0 => None,
-            id => Some(*self.arms.get(&id).ok_or_else(|| Error::corrupted(format!("action {id} is not configured")))?),
-        };
-        Ok(Observed {
-            encoded,
-            arm,
-            weight: 1.0 / f64::from(row.value::<i32>(first + 1)?.max(1)),
-            reward: f64::from(u8::from(reward)),
+    fn name(&self) -> &str {
+        &self.campaign.campaign
+    }
+
+    fn prior(&self, scales: &Scales) -> Prior {
+        Prior::new(self.layout, scales)
+    }
+
+    /// Share of the attribution window from `start` to `end`, both in microseconds.
+    fn share(&self, start: i64, end: i64) -> f64 {
+        (end - start) as f64 / (self.campaign.window_seconds() * 1e6)
+    }
+
+    /// Name under which delays of an arm are counted.
+    fn channel(&self, arm: Option<u32>) -> &str {
+        arm.map_or("", |arm| {
+            self.campaign.actions[arm as usize].dimensions.get("channel").map_or(ANY_CHANNEL, String::as_str)
         })
     }
+
+    /// Decisions as rows to fit, those of long ago discounted. `reporting` says what silence means for open ones.
+    fn rows(&self, logged: &[Logged], reporting: Option<&Reporting>) -> Result<Rows> {
+        let mut rows = Rows::new(self.layout.columns.len());
+        for (n, Logged { observed, decided_at, .. }) in logged.iter().enumerate() {
+            if n % TICK == 0 {
+                interrupt::check();
+            }
+            let mut observed = observed.clone();
+            observed.weight *= self.campaign.discount(self.now - decided_at);
+            if let Some(reporting) = reporting {
+                observed.reported = reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now));
+            }
+            rows.push(&observed).map_err(|_| misfit(self.campaign))?;
+        }
+        Ok(rows)
+    }
+
+    /// Counts the delays of closed decisions.
+    fn add_delays(&self, logged: &[Logged], learned: &mut Learned) {
+        for Logged { observed, decided_at, recorded_at } in logged {
+            if let Some(recorded_at) = recorded_at {
+                let weight = self.campaign.discount(self.now - decided_at);
+                learned.delays.add(self.channel(observed.arm), self.share(*decided_at, *recorded_at), weight);
+            }
+        }
+    }
+
+    /// The open decisions as rows, under the delays known by now.
+    fn open(&self, learned: &Learned) -> Result<Rows> {
+        let sql = format!(
+            "SELECT {columns}
+             FROM (SELECT w.decision_id FROM decisioning._inbox w
+                   WHERE w.campaign = $1 AND w.closes_at > $2 AND w.decision_id IS NOT NULL
+                   ORDER BY w.closes_at, w.decision_id LIMIT $3) AS open
+             CROSS JOIN LATERAL (
+                 SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = open.decision_id OFFSET 0) AS d
+             {reward}",
+            columns = self.reader.columns_with_reward(),
+            reward = reward(ABSORBED),
+        );
+        let open = query::write(
+            &sql,
+            &[self.name().into(), settings::timestamp(self.now)?.into(), OPEN_LIMIT.into()],
+            |row| self.reader.logged(row, 1),
+        )?;
+        let seen: Vec<Seen<'_>> = open
+            .iter()
+            .filter_map(|Logged { observed, decided_at, recorded_at }| {
+                recorded_at.map(|recorded_at| Seen {
+                    channel: self.channel(observed.arm),
+                    delay: self.share(*decided_at, recorded_at),
+                    age: self.share(*decided_at, self.now),
+                })
+            })
+            .collect();
+        self.rows(&open, Some(&learned.delays.reporting(&seen)))
+    }
+
+    /// The mode of the prior, the sums so far and `batches`.
+    fn fit(&self, learned: &Learned, start: &[f64], batches: &[&Rows]) -> Result<Vec<f64>> {
+        fit(self.layout, &self.prior(&learned.scales), &self.arms, &learned.statistics, start, |visit| {
+            batches.iter().for_each(|rows| {
+                interrupt::check();
+                visit(rows);
+            });
+            Ok(())
+        })
+        .map(|fitted| fitted.mode)
+        .map_err(|error| self.unsolvable(error))
+    }
+
+    /// The prior scales that make `sums` most probable, and the posterior under them.
+    fn estimate_scales(&self, learned: &Learned, sums: &Statistics) -> Result<(Scales, Posterior)> {
+        let found = learned.scales.estimate(self.layout, sums, SCALE_STEPS);
+        found.ok_or_else(|| self.unsolvable(FitError::Singular))
+    }
+
+    fn linearise(&self, at: &[f64], rows: &Rows) -> Result<Statistics> {
+        linearise(self.layout, &self.arms, at, |visit| {
+            visit(rows);
+            Ok(())
+        })
+        .map_err(|error| self.unsolvable(error))
+    }
+
+    fn unsolvable(&self, error: FitError<Error>) -> Error {
+        match error {
+            FitError::Rows(error) => error,
+            FitError::Mismatch => misfit(self.campaign),
+            _ => Error::corrupted(format!("the model of campaign \"{}\" cannot be fitted", self.name()))
+                .detail("The current version stays in use.")
+                .hint("Run decisioning.rebuild_model to refit it from the log."),
+        }
+    }
 }
 
-fn arms(campaign: &Campaign, layout: &Layout) -> Vec<Arm> {
-    campaign.actions.iter().map(|action| layout.arm(&action.dimensions)).collect()
+fn misfit(campaign: &Campaign) -> Error {
+    Error::corrupted(format!("a decision of campaign \"{}\" does not fit its model", campaign.campaign))
+        .detail("The current version stays in use.")
 }
 
-/// Locks the learning state, so that one session learns a campaign at a time. Runs as the owner.
-fn lock(campaign: &Campaign) -> Result<(i64, Learned)> {
+/// Locks the learning state, so that one session learns a campaign at a time; returns it with its model version and
+/// when it was written. Runs as the owner.
+fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
+    let damaged = || {
+        Error::corrupted(format!("learning state of campaign \"{}\" is damaged", campaign.campaign))
+            .hint("Run decisioning.rebuild_model to refit it from the log.")
+    };
     query::write(
-        "SELECT l.model_version, l.decisions, l.outcomes, l.linearised, l.statistics, l.responses, l.corrections
+        "SELECT l.model_version, l.decisions, l.outcomes, l.open_decisions, l.linearised, l.responses, l.corrections,
+                l.statistics, l.delays::text, l.scales::text, l.learned_at
          FROM decisioning._learner l WHERE l.campaign = $1 FOR UPDATE",
         &[campaign.campaign.as_str().into()],
         |row| {
-            let statistics = Statistics::from_bytes(&row.value::<Vec<u8>>(5)?).ok_or_else(|| {
-                Error::corrupted(format!("learning state of campaign \"{}\" is damaged", campaign.campaign))
-                    .hint("Run decisioning.rebuild_model to refit it from the log.")
-            })?;
             let learned = Learned {
-                statistics,
                 decisions: row.value(2)?,
                 outcomes: row.value(3)?,
-                linearised: row.value(4)?,
+                open_decisions: row.value(4)?,
+                linearised: row.value(5)?,
                 responses: row.value(6)?,
                 corrections: row.value(7)?,
+                statistics: Statistics::from_bytes(&row.value::<Vec<u8>>(8)?).ok_or_else(damaged)?,
+                delays: serde_json::from_str(&row.value::<String>(9)?)?,
+                scales: serde_json::from_str(&row.value::<String>(10)?)?,
             };
-            Ok((row.value::<i64>(1)?, learned))
+            Ok((row.value::<i64>(1)?, settings::micros(row.value(11)?).ok_or_else(damaged)?, learned))
         },
     )?
     .into_iter()
@@ -152,7 +240,7 @@ fn lock(campaign: &Campaign) -> Result<(i64, Learned)> {
 
 /// The encoder for the columns as they are now: that of `model`, unless features came or went. Features that stay keep
 /// their standardisation, so what was learned of them holds. Runs as the caller.
-fn adapted_encoder(campaign: &Campaign, model: &Model) -> Result<Option<Encoder>> {
+fn adapted_encoder(campaign: &Campaign, model: &model::Model) -> Result<Option<Encoder>> {
     let relation = campaign.customers();
     let declared = model::declared(campaign, &relation.columns()?);
     let current: Vec<_> = model
@@ -204,7 +292,7 @@ fn learn_campaign(name: &str) -> Result<Step> {
 /// Runs as the owner.
 fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     let name = campaign.campaign.as_str();
-    let (mut version, mut learned) = lock(campaign)?;
+    let (version, learned_at, mut learned) = lock(campaign)?;
     let previous = model::load(name, version)?;
     let (encoder, encoder_version, layout) = match adapted {
         Some(encoder) => {
@@ -214,49 +302,53 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         }
         None => (previous.encoder.clone(), previous.encoder_version, model::lay_out(campaign, &previous.encoder)?),
     };
-    let rearranged = layout != previous.layout;
+    let rearranged = layout != previous.layout || encoder_version != previous.encoder_version;
     let mut mean = previous.mean;
-    if rearranged {
+    if layout != previous.layout {
         let positions = layout.positions_in(&previous.layout);
         learned.statistics = learned.statistics.rearranged(&positions);
-        let (prior, _) = layout.prior();
+        let prior = Prior::new(&layout, &learned.scales).mean;
         mean = positions.iter().zip(prior).map(|(at, prior)| at.map_or(prior, |at| mean[at])).collect();
     }
-    let arms = arms(campaign, &layout);
-    let reader = Reader::new(campaign, &encoder, encoder_version);
+    let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
+    learned.fade(campaign.discount(session.now - learned_at));
 
-    let new_outcomes = absorb_outcomes(campaign, &reader, &layout, &arms, &mut learned)?;
-    let mut new_decisions = 0;
-    loop {
-        let chunk = absorb_decisions(campaign, &reader, &layout, &arms, &mut learned, &mut mean)?;
-        new_decisions += chunk;
-        if chunk < CHUNK {
-            break;
-        }
-        pgrx::notice!("learn: {new_decisions} decisions absorbed so far");
+    let new_outcomes = absorb_outcomes(&session, &mut learned)?;
+    let waiting = Waiting::count(&session)?;
+    let new = waiting.due > 0 || new_outcomes > 0 || rearranged;
+    let refresh = waiting.open > 0 && session.share(learned_at, session.now) >= OPEN_REFRESH;
+    if !new && !refresh && waiting.open == learned.open_decisions {
+        return Ok(Step { model_version: version, new_decisions: 0, new_outcomes, learned });
     }
-    let grown = learned.decisions as f64 >= learned.linearised as f64 * RELINEARISE;
+    learned.open_decisions = waiting.open;
+    let decisions = (learned.decisions + waiting.due) as f64;
+    let grown = waiting.due > 0 && decisions >= learned.linearised as f64 * RELINEARISE;
     let corrected = learned.corrections > learned.responses * CORRECTED;
-    if learned.linearised == 0 && new_decisions <= CHUNK && !corrected {
-        learned.linearised = learned.decisions; // a single chunk is linearised at the mode it was fitted at
-    } else if learned.decisions > 0 && (grown || corrected) {
-        learned = refit(campaign, &reader, &layout, &arms, &mean, learned.outcomes)?;
-    }
-    if new_decisions > 0 || new_outcomes > 0 || rearranged || encoder_version != previous.encoder_version {
-        version = model::store(campaign, encoder_version, &layout, &learned)?;
-    }
-    Ok(Step { model_version: version, new_decisions, new_outcomes, learned })
+    let open = if grown || corrected {
+        learned.decisions += take_all_due(&session)?;
+        refit(&session, &mut learned, &mut mean)?;
+        let open = session.open(&learned)?;
+        mean = session.fit(&learned, &mean, &[&open])?;
+        open
+    } else {
+        let mut due = take_due(&session)?;
+        while due.len() as i64 == CHUNK {
+            absorb_decisions(&session, &mut learned, &mut mean, &due, None)?;
+            pgrx::notice!("learn: {} of {} decisions absorbed", learned.decisions, decisions);
+            due = take_due(&session)?;
+        }
+        session.add_delays(&due, &mut learned);
+        let open = session.open(&learned)?;
+        absorb_decisions(&session, &mut learned, &mut mean, &due, Some(&open))?;
+        open
+    };
+    let version = finish(&session, encoder_version, &mut learned, &mean, &open)?;
+    Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned })
 }
 
 /// Corrects absorbed decisions whose reward changes with the waiting outcomes, then takes those out of the inbox.
-fn absorb_outcomes(
-    campaign: &Campaign,
-    reader: &Reader<'_>,
-    layout: &Layout,
-    arms: &[Arm],
-    learned: &mut Learned,
-) -> Result<i64> {
-    let name = campaign.campaign.as_str();
+fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<i64> {
+    let name = session.name();
     let mut absorbed = 0;
     loop {
         let waiting: Vec<i64> = query::write(
@@ -285,21 +377,26 @@ fn absorb_outcomes(
                        AND d.decided_at > o.occurred_at - o.attribution_seconds * interval '1 second'
                      OFFSET 0) AS f
                  WHERE NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = f.decision_id))
-             SELECT {OBSERVED}, {before}, {after}
+             SELECT {columns}, d.decided_at, {before}, {after}
              FROM touched
              CROSS JOIN LATERAL (
                  SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = touched.decision_id OFFSET 0) AS d",
+            columns = session.reader.columns(),
             ids = customer_ids("o.customer_id"),
             before = events_in_window(ABSORBED),
             after = events_in_window(&format!("(o.outcome_id = ANY ($2) OR {ABSORBED})")),
         );
         let corrections = query::write(&sql, &[name.into(), waiting.clone().into()], |row| {
-            let (before, after) = (row.value::<bool>(6)?, row.value::<bool>(7)?);
-            Ok((reader.observed(row, 1, after)?, f64::from(u8::from(after)) - f64::from(u8::from(before))))
+            let (before, after) = (row.value::<bool>(7)?, row.value::<bool>(8)?);
+            let mut observed = session.reader.observed(row, 1, after)?;
+            let decided_at = settings::micros(row.value(6)?).unwrap_or(session.now);
+            observed.weight *= session.campaign.discount(session.now - decided_at);
+            Ok((observed, f64::from(u8::from(after)) - f64::from(u8::from(before))))
         })?;
         let mut row = Vec::new();
         for (observed, change) in corrections.iter().filter(|(_, change)| *change != 0.0) {
-            layout.design(&observed.encoded, observed.arm.and_then(|arm| arms.get(arm as usize)), &mut row);
+            let arm = observed.arm.and_then(|arm| session.arms.get(arm as usize));
+            session.layout.design(&observed.encoded, arm, &mut row);
             learned.statistics.correct(&row, observed.weight * change);
             learned.responses += observed.weight * change;
             learned.corrections += observed.weight;
@@ -313,105 +410,167 @@ fn absorb_outcomes(
     }
 }
 
-/// Absorbs up to [`CHUNK`] decisions whose window has closed; returns how many.
+/// Decisions that are not absorbed yet.
+struct Waiting {
+    /// Their window has closed.
+    due: i64,
+    open: i64,
+}
+
+impl Waiting {
+    fn count(session: &Session<'_>) -> Result<Self> {
+        let waiting = query::write(
+            "SELECT count(*) FILTER (WHERE w.closes_at <= $2), count(*) FILTER (WHERE w.closes_at > $2)
+             FROM decisioning._inbox w WHERE w.campaign = $1 AND w.decision_id IS NOT NULL",
+            &[session.name().into(), settings::timestamp(session.now)?.into()],
+            |row| Ok(Waiting { due: row.value(1)?, open: row.value(2)? }),
+        )?;
+        waiting.into_iter().next().ok_or_else(|| Error::corrupted("the inbox cannot be counted"))
+    }
+}
+
+/// Takes up to [`CHUNK`] decisions whose window has closed out of the inbox.
+fn take_due(session: &Session<'_>) -> Result<Vec<Logged>> {
+    let sql = format!(
+        "WITH due AS MATERIALIZED (
+             DELETE FROM decisioning._inbox w
+             WHERE w.decision_id = ANY (ARRAY(
+                 SELECT i.decision_id FROM decisioning._inbox i
+                 WHERE i.campaign = $1 AND i.closes_at <= $2 AND i.decision_id IS NOT NULL
+                 ORDER BY i.closes_at, i.decision_id LIMIT $3))
+             RETURNING w.decision_id)
+         SELECT {columns}
+         FROM due
+         CROSS JOIN LATERAL (
+             SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = due.decision_id OFFSET 0) AS d
+         {reward}",
+        columns = session.reader.columns_with_reward(),
+        reward = reward(ABSORBED),
+    );
+    query::write(&sql, &[session.name().into(), settings::timestamp(session.now)?.into(), CHUNK.into()], |row| {
+        session.reader.logged(row, 1)
+    })
+}
+
+/// Takes all decisions whose window has closed out of the inbox; returns how many.
+fn take_all_due(session: &Session<'_>) -> Result<i64> {
+    let taken = query::execute(
+        "DELETE FROM decisioning._inbox w WHERE w.campaign = $1 AND w.closes_at <= $2 AND w.decision_id IS NOT NULL",
+        &[session.name().into(), settings::timestamp(session.now)?.into()],
+    )?;
+    Ok(taken as i64)
+}
+
+/// Adds closed decisions to the sums, linearised where they and the open ones put the mode.
 fn absorb_decisions(
-    campaign: &Campaign,
-    reader: &Reader<'_>,
-    layout: &Layout,
-    arms: &[Arm],
+    session: &Session<'_>,
     learned: &mut Learned,
     mean: &mut Vec<f64>,
-) -> Result<i64> {
-    let name = campaign.campaign.as_str();
-    let sql = format!(
-        "SELECT d.decision_id, {OBSERVED}, {reward}
-         FROM (SELECT w.decision_id FROM decisioning._inbox w
-               WHERE w.campaign = $1 AND w.closes_at <= $2 AND w.decision_id IS NOT NULL
-               ORDER BY w.closes_at, w.decision_id LIMIT $3) AS due
-         JOIN decisioning.decisions d ON d.decision_id = due.decision_id
-         ORDER BY d.decision_id",
-        reward = events_in_window(ABSORBED),
-    );
-    let rows = query::write(&sql, &[name.into(), now()?.into(), CHUNK.into()], |row| {
-        let reward = row.value::<bool>(7)?;
-        Ok((row.value::<Uuid>(1)?, reader.observed(row, 2, reward)?))
-    })?;
-    if rows.is_empty() {
-        return Ok(0);
+    due: &[Logged],
+    open: Option<&Rows>,
+) -> Result<()> {
+    let closed = session.rows(due, None)?;
+    let batches: Vec<&Rows> = [&closed].into_iter().chain(open).collect();
+    *mean = session.fit(learned, mean, &batches)?;
+    learned.statistics.merge(&session.linearise(mean, &closed)?);
+    learned.responses += closed.rewarded();
+    learned.decisions += due.len() as i64;
+    Ok(())
+}
+
+/// Refits the sums to convergence from the log of absorbed decisions, and the prior scales with them. Rows that fit into
+/// maintenance_work_mem are read once, others in every pass, with flat memory.
+fn refit(session: &Session<'_>, learned: &mut Learned, mean: &mut Vec<f64>) -> Result<()> {
+    let mut log = Log::new(session);
+    let nothing = Statistics::new(session.layout.len());
+    let mut fit_log = |learned: &mut Learned, start: &[f64]| {
+        let prior = session.prior(&learned.scales);
+        fit(session.layout, &prior, &session.arms, &nothing, start, |visit| log.visit(learned, visit))
+            .map_err(|error| session.unsolvable(error))
+    };
+    let first = fit_log(learned, mean)?;
+    learned.scales = session.estimate_scales(learned, &first.sums)?.0;
+    let second = fit_log(learned, &first.mode)?;
+    learned.statistics = second.sums;
+    learned.linearised = learned.decisions;
+    learned.corrections = 0.0;
+    *mean = second.mode;
+    Ok(())
+}
+
+/// The log of absorbed decisions, to be read several times.
+struct Log<'a> {
+    session: &'a Session<'a>,
+    sql: String,
+    /// What has been read; `None` once it is more than fits into `budget` rows.
+    kept: Option<Vec<Rows>>,
+    complete: bool,
+    budget: usize,
+}
+
+impl<'a> Log<'a> {
+    fn new(session: &'a Session<'a>) -> Self {
+        let sql = format!(
+            "SELECT {columns} FROM decisioning.decisions d {reward}
+             WHERE d.campaign = $1 AND d.decided_at > $2
+               AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)",
+            columns = session.reader.columns_with_reward(),
+            reward = reward(ABSORBED),
+        );
+        let budget = settings::maintenance_memory() / (4 * session.layout.columns.len() + 32);
+        Log { session, sql, kept: Some(Vec::new()), complete: false, budget }
     }
-    let (ids, observed): (Vec<Uuid>, Vec<Observed>) = rows.into_iter().unzip();
-    let sums = fit(layout, arms, &learned.statistics, mean, |visit| {
-        for (n, observed) in observed.iter().enumerate() {
-            if n % TICK == 0 {
+
+    /// Hands over all rows; whenever it reads them, `learned` gets their delays and responses.
+    fn visit(&mut self, learned: &mut Learned, visit: &mut dyn FnMut(&Rows)) -> Result<()> {
+        if let (Some(kept), true) = (&self.kept, self.complete) {
+            for rows in kept {
                 interrupt::check();
+                visit(rows);
             }
-            visit(observed);
+            return Ok(());
         }
-        Ok(())
-    })
-    .map_err(|error| unsolvable(campaign, error))?;
-    learned.statistics.merge(&sums);
-    learned.responses += observed.iter().map(|observed| observed.weight * observed.reward).sum::<f64>();
-    let posterior =
-        Posterior::of(layout, &learned.statistics).ok_or_else(|| unsolvable(campaign, FitError::<Error>::Singular))?;
-    *mean = posterior.mean;
-    let deleted =
-        query::execute("DELETE FROM decisioning._inbox w WHERE w.decision_id = ANY ($1)", &[ids.into()])? as i64;
-    learned.decisions += deleted;
-    Ok(deleted)
-}
-
-fn unsolvable(campaign: &Campaign, error: FitError<Error>) -> Error {
-    match error {
-        FitError::Rows(error) => error,
-        FitError::Mismatch => {
-            Error::corrupted(format!("a decision of campaign \"{}\" does not fit its model", campaign.campaign))
-                .detail("The current version stays in use.")
-        }
-        _ => Error::corrupted(format!("the model of campaign \"{}\" cannot be fitted", campaign.campaign))
-            .detail("The current version stays in use.")
-            .hint("Run decisioning.rebuild_model to refit it from the log."),
-    }
-}
-
-/// Learning state of all absorbed decisions, refitted to convergence from the log in several passes with flat memory.
-fn refit(
-    campaign: &Campaign,
-    reader: &Reader<'_>,
-    layout: &Layout,
-    arms: &[Arm],
-    start: &[f64],
-    outcomes: i64,
-) -> Result<Learned> {
-    let sql = format!(
-        "SELECT {OBSERVED}, {reward} FROM decisioning.decisions d
-         WHERE d.campaign = $1 AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)
-         ORDER BY d.decision_id",
-        reward = events_in_window(ABSORBED),
-    );
-    let (mut decisions, mut responses) = (0, 0.0);
-    let statistics = fit(layout, arms, &Statistics::new(layout.len()), start, |visit| {
-        (decisions, responses) = (0, 0.0);
+        let session = self.session;
+        learned.delays = Delays::default();
+        learned.responses = 0.0;
+        let horizon = session.campaign.half_life().map_or(i64::MAX, |half_life| (half_life * HALF_LIVES) as i64);
+        let since = settings::timestamp(session.now.saturating_sub(horizon).max(0))?;
         query::stream(
-            &sql,
-            &[campaign.campaign.as_str().into()],
+            &self.sql,
+            &[session.name().into(), since.into()],
             CHUNK as usize,
-            |row| reader.observed(row, 1, row.value::<bool>(6)?),
-            |observed| {
-                decisions += observed.len() as i64;
-                for (n, observed) in observed.iter().enumerate() {
-                    if n % TICK == 0 {
-                        interrupt::check();
-                    }
-                    responses += observed.weight * observed.reward;
-                    visit(observed);
+            |row| session.reader.logged(row, 1),
+            |logged| {
+                session.add_delays(&logged, learned);
+                let rows = session.rows(&logged, None)?;
+                learned.responses += rows.rewarded();
+                visit(&rows);
+                let size = self.kept.iter().flatten().map(Rows::len).sum::<usize>();
+                match &mut self.kept {
+                    Some(kept) if size + rows.len() <= self.budget => kept.push(rows),
+                    _ => self.kept = None,
                 }
                 Ok(())
             },
-        )
-    })
-    .map_err(|error| unsolvable(campaign, error))?;
-    Ok(Learned { statistics, decisions, outcomes, linearised: decisions, responses, corrections: 0.0 })
+        )?;
+        self.complete = true;
+        Ok(())
+    }
+}
+
+/// Estimates the prior scales, and stores the next model version. `open` counts in it, but not in the sums.
+fn finish(
+    session: &Session<'_>,
+    encoder_version: i32,
+    learned: &mut Learned,
+    mode: &[f64],
+    open: &Rows,
+) -> Result<i64> {
+    let mut sums = learned.statistics.clone();
+    sums.merge(&session.linearise(mode, open)?);
+    let (scales, posterior) = session.estimate_scales(learned, &sums)?;
+    learned.scales = scales;
+    model::store(session.campaign, encoder_version, session.layout, learned, &posterior)
 }
 
 #[pg_extern(sql = false)]
@@ -426,6 +585,7 @@ fn learn(
             name!(new_outcomes, i64),
             name!(decisions, i64),
             name!(outcomes, i64),
+            name!(open_decisions, i64),
         ),
     >,
     ErrorReport,
@@ -437,6 +597,7 @@ fn learn(
         step.new_outcomes,
         step.learned.decisions,
         step.learned.outcomes,
+        step.learned.open_decisions,
     )))
 }
 
@@ -451,21 +612,24 @@ fn rebuild_model(
     let (campaign, _) = as_owner(|| campaign::load(name))?;
     let encoder = model::profile(&campaign)?;
     let row = as_owner(|| {
-        let outcomes = lock_for_rebuild(&campaign)?;
+        let mut learned = lock_for_rebuild(&campaign)?;
         let layout = model::lay_out(&campaign, &encoder)?;
         let encoder_version = model::store_encoder(name, &encoder)?;
-        let reader = Reader::new(&campaign, &encoder, encoder_version);
-        let (start, _) = layout.prior();
-        let learned = refit(&campaign, &reader, &layout, &arms(&campaign, &layout), &start, outcomes)?;
-        let version = model::store(&campaign, encoder_version, &layout, &learned)?;
-        Ok((version, learned.decisions, outcomes))
+        let session = Session::new(&campaign, &encoder, encoder_version, &layout)?;
+        learned.open_decisions = Waiting::count(&session)?.open;
+        let mut mean = session.prior(&learned.scales).mean;
+        refit(&session, &mut learned, &mut mean)?;
+        let open = session.open(&learned)?;
+        mean = session.fit(&learned, &mean, &[&open])?;
+        let version = finish(&session, encoder_version, &mut learned, &mean, &open)?;
+        Ok((version, learned.decisions, learned.outcomes))
     })?;
     Ok(TableIterator::once(row))
 }
 
-/// Like [`lock`], but does not need the sums, which may be what is damaged.
-fn lock_for_rebuild(campaign: &Campaign) -> Result<i64> {
-    query::write(
+/// Like [`lock`], but takes nothing from the learning state, which may be what is damaged, but the count of outcomes.
+fn lock_for_rebuild(campaign: &Campaign) -> Result<Learned> {
+    let outcomes = query::write(
         "SELECT l.outcomes FROM decisioning._learner l WHERE l.campaign = $1 FOR UPDATE",
         &[campaign.campaign.as_str().into()],
         |row| row.value::<i64>(1),
@@ -475,7 +639,14 @@ fn lock_for_rebuild(campaign: &Campaign) -> Result<i64> {
     .ok_or_else(|| {
         Error::state(format!("campaign \"{}\" has no model yet", campaign.campaign))
             .hint("Start it with decisioning.start_campaign.")
-    })
+    })?;
+    let decisions = query::write(
+        "SELECT count(*) FROM decisioning.decisions d
+         WHERE d.campaign = $1 AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)",
+        &[campaign.campaign.as_str().into()],
+        |row| row.value::<i64>(1),
+    )?;
+    Ok(Learned { decisions: decisions.into_iter().next().unwrap_or(0), outcomes, ..Learned::default() })
 }
 
 #[pg_extern(sql = false)]

@@ -12,6 +12,7 @@ mod goal;
 mod identity;
 mod import;
 mod learn;
+mod log;
 mod measure;
 mod model;
 mod outcome;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use decisioning_core::decide::Policy;
 use decisioning_core::features::{Declared, Encoder, FeatureKind, Profile};
-use decisioning_core::learn::{Arm, DrawBank, Layout, Posterior, Statistics};
+use decisioning_core::learn::{Arm, Delays, DrawBank, Layout, Posterior, Scales, Statistics};
 
 use super::campaign::{Campaign, Edition};
 use super::context;
@@ -160,11 +160,18 @@ pub fn lay_out(campaign: &Campaign, encoder: &Encoder) -> Result<Layout> {
     })
 }
 
-/// Sums of a campaign and what they hold.
+/// What a campaign has learned, and from how much.
+#[derive(Default)]
 pub struct Learned {
+    /// Sums over absorbed decisions, discounted to the time of learning.
     pub statistics: Statistics,
+    /// Delays of absorbed rewards, discounted likewise.
+    pub delays: Delays,
+    pub scales: Scales,
     pub decisions: i64,
     pub outcomes: i64,
+    /// Decisions whose window is open, counted in the model but not in the sums.
+    pub open_decisions: i64,
     /// Decisions at the last re-linearisation.
     pub linearised: i64,
     /// Weighted number of decisions with a reward.
@@ -174,34 +181,35 @@ pub struct Learned {
 }
 
 impl Learned {
-    fn nothing(coefficients: usize) -> Self {
-        let statistics = Statistics::new(coefficients);
-        Learned { statistics, decisions: 0, outcomes: 0, linearised: 0, responses: 0.0, corrections: 0.0 }
+    /// Discounts everything by `factor`.
+    pub fn fade(&mut self, factor: f64) {
+        self.statistics.scale(factor);
+        self.delays.scale(factor);
+        self.responses *= factor;
+        self.corrections *= factor;
     }
 }
 
 /// Writes the next model version and the learning state. Runs as the owner.
-///
-/// # Errors
-/// The posterior cannot be solved; nothing is written and the current version stays.
-pub fn store(campaign: &Campaign, encoder_version: i32, layout: &Layout, learned: &Learned) -> Result<i64> {
-    let posterior = Posterior::of(layout, &learned.statistics).ok_or_else(|| {
-        Error::corrupted(format!("the model of campaign \"{}\" cannot be solved", campaign.campaign))
-            .detail("Its precision matrix is not positive definite; the current version stays in use.")
-            .hint("Run decisioning.rebuild_model to refit it from the log.")
-    })?;
+pub fn store(
+    campaign: &Campaign,
+    encoder_version: i32,
+    layout: &Layout,
+    learned: &Learned,
+    posterior: &Posterior,
+) -> Result<i64> {
     let version = query::read_one(
         "SELECT coalesce(max(model_version), 0) + 1 FROM decisioning._model WHERE campaign = $1",
         &[campaign.campaign.as_str().into()],
         |row| row.value::<i64>(1),
     )?
     .unwrap_or(1);
-    let bank = DrawBank::sample(&posterior, campaign.temper(), campaign.salt()?.bank_seed(version));
+    let bank = DrawBank::sample(posterior, campaign.temper(), campaign.salt()?.bank_seed(version));
     let now = super::now()?;
     query::execute(
         "INSERT INTO decisioning._model (campaign, model_version, encoder_version, created_at, decisions, outcomes,
-             layout, coefficients, standard_errors, draw_bank)
-         VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10)",
+             open_decisions, layout, scales, coefficients, standard_errors, draw_bank)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10, $11, $12)",
         &[
             campaign.campaign.as_str().into(),
             version.into(),
@@ -209,28 +217,34 @@ pub fn store(campaign: &Campaign, encoder_version: i32, layout: &Layout, learned
             now.into(),
             learned.decisions.into(),
             learned.outcomes.into(),
+            learned.open_decisions.into(),
             serde_json::to_string(layout)?.into(),
+            serde_json::to_string(&learned.scales)?.into(),
             posterior.mean.clone().into(),
             posterior.standard_errors().into(),
             bank.to_bytes().into(),
         ],
     )?;
     query::execute(
-        "INSERT INTO decisioning._learner (campaign, model_version, decisions, outcomes, linearised, responses,
-             corrections, statistics, learned_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "INSERT INTO decisioning._learner (campaign, model_version, decisions, outcomes, open_decisions, linearised,
+             responses, corrections, statistics, delays, scales, learned_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb, $12)
          ON CONFLICT (campaign) DO UPDATE SET model_version = excluded.model_version, decisions = excluded.decisions,
-             outcomes = excluded.outcomes, linearised = excluded.linearised, responses = excluded.responses,
-             corrections = excluded.corrections, statistics = excluded.statistics, learned_at = excluded.learned_at",
+             outcomes = excluded.outcomes, open_decisions = excluded.open_decisions, linearised = excluded.linearised,
+             responses = excluded.responses, corrections = excluded.corrections, statistics = excluded.statistics,
+             delays = excluded.delays, scales = excluded.scales, learned_at = excluded.learned_at",
         &[
             campaign.campaign.as_str().into(),
             version.into(),
             learned.decisions.into(),
             learned.outcomes.into(),
+            learned.open_decisions.into(),
             learned.linearised.into(),
             learned.responses.into(),
             learned.corrections.into(),
             learned.statistics.to_bytes().into(),
+            serde_json::to_string(&learned.delays)?.into(),
+            serde_json::to_string(&learned.scales)?.into(),
             now.into(),
         ],
     )?;
@@ -252,7 +266,12 @@ pub fn initialise(campaign: &Campaign) -> Result<()> {
                 left_out.join(", ")
             );
         }
-        store(campaign, encoder_version, &layout, &Learned::nothing(layout.len()))?;
+        let learned = Learned { statistics: Statistics::new(layout.len()), ..Learned::default() };
+        let (_, posterior) = learned
+            .scales
+            .estimate(&layout, &learned.statistics, 0)
+            .ok_or_else(|| Error::corrupted("the prior cannot be solved"))?;
+        store(campaign, encoder_version, &layout, &learned, &posterior)?;
         Ok(())
     })
 }

@@ -48,6 +48,13 @@ pub fn now_micros() -> Result<i64> {
     }
 }
 
+/// maintenance_work_mem, in bytes.
+pub fn maintenance_memory() -> usize {
+    // SAFETY: a plain integer of the backend, read where only the backend's thread runs.
+    let kilobytes = unsafe { pg_sys::maintenance_work_mem };
+    usize::try_from(kilobytes).unwrap_or(0) * 1024
+}
+
 /// 2000-01-01, where Postgres starts to count, in microseconds since 1970-01-01.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 

@@ -4,18 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::prior::{self, Block};
+
 /// Level of each dimension of one action.
 pub type Dimensions = BTreeMap<String, String>;
-
-/// Standard deviations of the Gaussian prior, on the log-odds scale.
-const PRIOR_INTERCEPT: f64 = 3.0;
-const PRIOR_BASE: f64 = 0.5;
-const PRIOR_MAIN: f64 = 0.4;
-const PRIOR_INTERACTION: f64 = 0.2;
-const PRIOR_PAIR: f64 = 0.15;
-
-/// Prior mean of the base intercept: responses to marketing are rare.
-const PRIOR_BASE_LOG_ODDS: f64 = -3.0;
 
 /// The blocks of the coefficient vector, in order: base, send, one per level, one scalar per pair of levels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -187,6 +179,23 @@ impl Layout {
         }
     }
 
+    /// The coefficients of an arm (`None` is no-send), ascending, each with the column that it multiplies; pairs multiply
+    /// a constant 1, which stands behind the last column.
+    pub(super) fn entries(&self, arm: Option<&Arm>) -> Vec<(u32, u32)> {
+        let mut entries = Vec::new();
+        let mut block = |columns: &[u32], offset: usize| {
+            entries.extend(columns.iter().zip(offset as u32..).map(|(column, at)| (at, *column)));
+        };
+        block(&self.base, 0);
+        if let Some(arm) = arm {
+            block(&self.send, self.send_offset());
+            arm.levels.iter().for_each(|level| block(&self.interacting, self.level_offset(*level as usize)));
+            let constant = self.columns.len() as u32;
+            entries.extend(arm.pairs.iter().map(|pair| (self.pair_offset() as u32 + pair, constant)));
+        }
+        entries
+    }
+
     /// A name for every coefficient, the same across versions as long as it means the same.
     pub fn coefficient_names(&self) -> Vec<String> {
         let column = |at: &u32| &self.columns[*at as usize];
@@ -206,21 +215,31 @@ impl Layout {
         names
     }
 
-    /// Prior mean and precision of every coefficient.
-    pub fn prior(&self) -> (Vec<f64>, Vec<f64>) {
-        let mut mean = vec![0.0; self.len()];
-        mean[0] = PRIOR_BASE_LOG_ODDS;
-        let mut deviation = Vec::with_capacity(self.len());
-        let mut block = |columns: &[u32], intercept: f64, slope: f64| {
-            deviation.extend(columns.iter().map(|column| if *column == 0 { intercept } else { slope }));
+    /// Coefficients by what their size has in common: base effects; what sending, a level or a dimension's levels change
+    /// for everybody; for whom sending or a dimension's levels matter; pairs. The base intercept belongs to none.
+    pub fn blocks(&self) -> Vec<Block> {
+        let slopes = |columns: &[u32], offset: usize| -> Vec<usize> {
+            (0..columns.len()).filter(|at| columns[*at] != 0).map(|at| offset + at).collect()
         };
-        block(&self.base, PRIOR_INTERCEPT, PRIOR_BASE);
-        block(&self.send, PRIOR_MAIN, PRIOR_INTERACTION);
-        for _ in &self.levels {
-            block(&self.interacting, PRIOR_MAIN, PRIOR_INTERACTION);
+        let intercept = |columns: &[u32], offset: usize| columns.iter().position(|at| *at == 0).map(|at| offset + at);
+        let block = |name: &str, initial, coefficients| Block { name: name.to_owned(), initial, coefficients };
+        let mut main: Vec<usize> = intercept(&self.send, self.send_offset()).into_iter().collect();
+        let mut by_dimension: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (level, (dimension, _)) in self.levels.iter().enumerate() {
+            let offset = self.level_offset(level);
+            main.extend(intercept(&self.interacting, offset));
+            by_dimension.entry(dimension).or_default().extend(slopes(&self.interacting, offset));
         }
-        deviation.extend(self.pairs.iter().map(|_| PRIOR_PAIR));
-        (mean, deviation.into_iter().map(|sd| 1.0 / (sd * sd)).collect())
+        let mut blocks = vec![
+            block("base", prior::BASE, slopes(&self.base, 0)),
+            block("main effects", prior::MAIN, main),
+            block("send", prior::INTERACTION, slopes(&self.send, self.send_offset())),
+        ];
+        blocks.extend(by_dimension.into_iter().map(|(dimension, coefficients)| {
+            block(&format!("dimension {dimension}"), prior::INTERACTION, coefficients)
+        }));
+        blocks.push(block("pairs", prior::PAIR, (self.pair_offset()..self.len()).collect()));
+        blocks
     }
 
     /// For every coefficient of `self`, where it stands in `earlier`, if there.
@@ -259,8 +278,9 @@ mod tests {
         let names = layout.coefficient_names();
         assert_eq!(names.len(), layout.len());
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
-        let (mean, precision) = layout.prior();
-        assert_eq!((mean.len(), precision.len()), (names.len(), names.len()));
+        let mut blocks: Vec<usize> = layout.blocks().into_iter().flat_map(|block| block.coefficients).collect();
+        blocks.sort_unstable();
+        assert_eq!(blocks, (1..layout.len()).collect::<Vec<_>>(), "every coefficient but the first is in one block");
         assert!(layout.left_out(&[1.0; 4]).is_empty());
     }
 

@@ -7,11 +7,17 @@
 //! so that what is learned of "SMS" or "10 % off" serves every action that contains it.
 
 mod bank;
+mod delay;
 mod layout;
 mod posterior;
+mod prior;
+mod rows;
 mod statistics;
 
 pub use bank::{DrawBank, DRAWS};
+pub use delay::{Delays, Reporting, Seen};
 pub use layout::{Arm, Dimensions, Layout, LayoutError};
-pub use posterior::{fit, FitError, Observed, Posterior};
+pub use posterior::{fit, linearise, Fit, FitError, Posterior};
+pub use prior::{Block, Prior, Scales};
+pub use rows::{Misfit, Observed, Rows};
 pub use statistics::Statistics;

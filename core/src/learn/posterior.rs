@@ -1,9 +1,12 @@
 //! From sums to a posterior: damped Newton on a quadratic plus an exact logistic likelihood.
 
+use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::{Llt, Solve};
-use faer::{Mat, Side};
+use faer::{Accum, Mat, Par, Side};
 
 use super::layout::{Arm, Layout};
+use super::prior::Prior;
+use super::rows::{Group, Rows};
 use super::statistics::Statistics;
 
 /// Newton steps at most; from a cold start on separable data about a dozen are taken.
@@ -18,26 +21,14 @@ const SUFFICIENT: f64 = 1e-4;
 /// Halvings end here; a convex objective that still does not fall cannot be told from rounding.
 const SMALLEST_STEP: f64 = 1e-9;
 
-/// A decision whose window has closed.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    pub encoded: Vec<f32>,
-    /// Index of the arm; `None` is no-send.
-    pub arm: Option<u32>,
-    /// 1 / overlap; not negative.
-    pub weight: f64,
-    /// 1 if a counting event fell into the window, else 0.
-    pub reward: f64,
-}
-
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FitError<E> {
     /// The precision matrix is not positive definite even with jitter, or a number is not finite.
     #[error("the normal equations cannot be solved")]
     Singular,
-    /// A row has an arm that was not given, another number of columns than the layout, a number that is not finite, a
-    /// negative weight or a reward outside 0..=1; or the sums or the start have another length than the layout.
+    /// A row has an arm that was not given or another number of columns than the layout; or the sums, the prior or the
+    /// start have another length than the layout.
     #[error("the rows or sums do not fit the layout of the model")]
     Mismatch,
     /// The mode was not reached; nothing should be kept of this fit.
@@ -57,9 +48,9 @@ pub struct Posterior {
 
 impl Posterior {
     /// The posterior given the sums so far: (P + Λ) mean = P m + b. `None` if that cannot be solved or the sums have
-    /// another length than the layout.
-    pub fn of(layout: &Layout, statistics: &Statistics) -> Option<Self> {
-        (statistics.len() == layout.len()).then(|| Quadratic::new(layout, statistics).solve()).flatten()
+    /// another length than the prior.
+    pub fn of(prior: &Prior, statistics: &Statistics) -> Option<Self> {
+        (statistics.len() == prior.mean.len()).then(|| Quadratic::new(prior, statistics).solve()).flatten()
     }
 
     /// Posterior standard deviation of every coefficient.
@@ -73,7 +64,7 @@ impl Posterior {
         faer::linalg::triangular_solve::solve_upper_triangular_in_place(
             self.factor.L().transpose(),
             normals.as_mut(),
-            faer::Par::Seq,
+            Par::Seq,
         );
     }
 }
@@ -85,9 +76,8 @@ struct Quadratic {
 }
 
 impl Quadratic {
-    fn new(layout: &Layout, statistics: &Statistics) -> Self {
-        let (mean, prior) = layout.prior();
-        let len = layout.len();
+    fn new(prior: &Prior, statistics: &Statistics) -> Self {
+        let len = prior.mean.len();
         let mut precision = Mat::zeros(len, len);
         let mut linear = statistics.linear.clone();
         for i in 0..len {
@@ -95,8 +85,8 @@ impl Quadratic {
             for j in 0..=i {
                 precision[(i, j)] = statistics.precision[start + j];
             }
-            precision[(i, i)] += prior[i];
-            linear[i] += prior[i] * mean[i];
+            precision[(i, i)] += prior.precision[i];
+            linear[i] += prior.precision[i] * prior.mean[i];
         }
         Quadratic { precision, linear }
     }
@@ -144,77 +134,167 @@ fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
     })
 }
 
-/// One pass over the rows at a fixed coefficient vector.
+/// Rows of a block of the design matrix that are multiplied at a time: it stays in the cache.
+const BLOCK: usize = 256;
+
+/// One pass over rows at a fixed coefficient vector.
 struct Pass<'a> {
     layout: &'a Layout,
     arms: &'a [Arm],
     at: &'a [f64],
     statistics: Statistics,
     log_likelihood: f64,
-    row: Vec<(u32, f64)>,
     /// False once a row did not fit.
     fits: bool,
 }
 
-impl Pass<'_> {
-    fn add(&mut self, observed: &Observed) {
-        let arm = observed.arm.map(|arm| self.arms.get(arm as usize));
-        // An unknown arm must not pass for a no-send.
-        self.fits &= arm != Some(None)
-            && observed.encoded.len() == self.layout.columns.len()
-            && observed.encoded.iter().all(|x| x.is_finite())
-            && (0.0..=f64::MAX).contains(&observed.weight)
-            && (0.0..=1.0).contains(&observed.reward);
-        if !self.fits {
-            return;
-        }
-        let arm = arm.flatten();
-        self.layout.design(&observed.encoded, arm, &mut self.row);
-        let eta: f64 = self.row.iter().map(|(i, x)| self.at[*i as usize] * x).sum();
-        let p = 1.0 / (1.0 + (-eta).exp());
-        let w = p * (1.0 - p);
-        let weight = observed.weight;
-        self.log_likelihood += weight * (observed.reward * eta - log_one_plus_exp(eta));
-        self.statistics.add(&self.row, weight * w, weight * (observed.reward - p + w * eta));
+impl<'a> Pass<'a> {
+    fn new(layout: &'a Layout, arms: &'a [Arm], at: &'a [f64]) -> Self {
+        Pass { layout, arms, at, statistics: Statistics::new(layout.len()), log_likelihood: 0.0, fits: true }
     }
+
+    fn add(&mut self, rows: &Rows) {
+        for (arm, group) in &rows.groups {
+            let arm = arm.map(|arm| self.arms.get(arm as usize));
+            // An unknown arm must not pass for a no-send.
+            self.fits &= arm != Some(None) && rows.width() == self.layout.columns.len();
+            if !self.fits {
+                return;
+            }
+            self.add_group(arm.flatten(), group);
+        }
+    }
+
+    /// Adds decisions of one arm. Each column has the same coefficients in all of them, so the sums over rows are
+    /// taken in the few columns of the context, and spread over the many coefficients once.
+    fn add_group(&mut self, arm: Option<&Arm>, group: &Group) {
+        let entries = self.layout.entries(arm);
+        let constant = self.layout.columns.len();
+        let mut effects = vec![0.0; constant + 1];
+        entries.iter().for_each(|(coefficient, column)| effects[*column as usize] += self.at[*coefficient as usize]);
+        let (intercept, effects) = (effects[constant], &effects[..constant]);
+
+        let mut curvature = Mat::<f64>::zeros(constant + 1, constant + 1);
+        let mut scores = vec![0.0; constant + 1];
+        for (encoded, responses) in group.encoded.chunks(BLOCK * constant).zip(group.responses.chunks(BLOCK)) {
+            let mut scaled = Mat::<f64>::zeros(responses.len(), constant + 1);
+            for (n, (x, response)) in encoded.chunks_exact(constant).zip(responses).enumerate() {
+                let eta = intercept + x.iter().zip(effects).map(|(x, effect)| f64::from(*x) * effect).sum::<f64>();
+                let local = Local::new(eta, response.reward, response.reported);
+                let root = (response.weight * local.curvature).sqrt();
+                let score = response.weight * (local.score + local.curvature * eta);
+                self.log_likelihood += response.weight * local.log_likelihood;
+                for (column, x) in x.iter().enumerate().filter(|(_, x)| **x != 0.0) {
+                    scaled[(n, column)] = root * f64::from(*x);
+                    scores[column] += score * f64::from(*x);
+                }
+                scaled[(n, constant)] = root;
+                scores[constant] += score;
+            }
+            triangular::matmul(
+                curvature.as_mut(),
+                BlockStructure::TriangularLower,
+                Accum::Add,
+                scaled.transpose(),
+                BlockStructure::Rectangular,
+                scaled.as_ref(),
+                BlockStructure::Rectangular,
+                1.0,
+                Par::Seq,
+            );
+        }
+        self.statistics.spread(&entries, &curvature, &scores);
+    }
+}
+
+/// Log-likelihood of one response around log-odds η, with its derivatives.
+struct Local {
+    log_likelihood: f64,
+    score: f64,
+    /// −d² log-likelihood / dη², at least 0.
+    curvature: f64,
+}
+
+impl Local {
+    /// A seen reward has likelihood F p. A silent decision has 1 − F p: its score is that of a decision whose reward is
+    /// q = p (1 − F) / (1 − F p), what may still be expected of it. (For p above one half the log-likelihood of a silent
+    /// decision is not concave; its curvature then counts as none.)
+    fn new(eta: f64, reward: f64, reported: f64) -> Self {
+        let p = sigmoid(eta);
+        let mut local =
+            Local { log_likelihood: reward * eta - log_one_plus_exp(eta), score: reward - p, curvature: p * (1.0 - p) };
+        if reported < 1.0 {
+            let open = eta + (-reported).ln_1p();
+            let (silent, q) = (1.0 - reward, sigmoid(open));
+            local.log_likelihood += silent * log_one_plus_exp(open);
+            local.score += silent * q;
+            local.curvature = (local.curvature - silent * q * (1.0 - q)).max(0.0);
+        }
+        local
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
 }
 
 fn log_one_plus_exp(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// Finds the posterior mode of prior + `closed` (linearised before) + the exact likelihood of new rows, and returns
-/// the sums of the new rows linearised at that mode. The posterior of `closed` and these sums is one more Newton step
-/// away, so its mean is as exact as rounding allows.
+/// Sums of `rows`, linearised at `at`.
 ///
-/// `rows` hands every new row to its argument, once per call, the same each time; it is called once per Newton step
-/// and once per halving. Steps are halved until the objective falls enough (Nocedal and Wright, Numerical
-/// Optimization, §3.1), so it cannot diverge or cycle. If `start` leads nowhere, it starts again from the prior mean.
+/// # Errors
+/// [`FitError`], or what `rows` returned.
+pub fn linearise<E>(
+    layout: &Layout,
+    arms: &[Arm],
+    at: &[f64],
+    rows: impl FnOnce(&mut dyn FnMut(&Rows)) -> Result<(), E>,
+) -> Result<Statistics, FitError<E>> {
+    if at.len() != layout.len() {
+        return Err(FitError::Mismatch);
+    }
+    let mut pass = Pass::new(layout, arms, at);
+    rows(&mut |rows| pass.add(rows)).map_err(FitError::Rows)?;
+    if pass.fits {
+        Ok(pass.statistics)
+    } else {
+        Err(FitError::Mismatch)
+    }
+}
+
+/// The mode, and the sums of the new rows linearised there.
+#[derive(Debug)]
+pub struct Fit {
+    pub mode: Vec<f64>,
+    pub sums: Statistics,
+}
+
+/// Finds the posterior mode of prior + `closed` (linearised before) + the exact likelihood of new rows. The posterior of
+/// `closed` and the sums returned is one more Newton step away, so its mean is as exact as rounding allows.
+///
+/// `rows` hands all new rows to its argument, batch by batch, the same each time; it is called once per Newton step and
+/// once per halving. Steps are halved until the objective falls enough (Nocedal and Wright, Numerical Optimization,
+/// §3.1), so it cannot diverge or cycle. If `start` leads nowhere, it starts again from the prior mean.
 ///
 /// # Errors
 /// [`FitError`], or what `rows` returned.
 pub fn fit<E>(
     layout: &Layout,
+    prior: &Prior,
     arms: &[Arm],
     closed: &Statistics,
     start: &[f64],
-    mut rows: impl FnMut(&mut dyn FnMut(&Observed)) -> Result<(), E>,
-) -> Result<Statistics, FitError<E>> {
-    if closed.len() != layout.len() || start.len() != layout.len() {
+    mut rows: impl FnMut(&mut dyn FnMut(&Rows)) -> Result<(), E>,
+) -> Result<Fit, FitError<E>> {
+    if [closed.len(), start.len(), prior.mean.len()] != [layout.len(); 3] {
         return Err(FitError::Mismatch);
     }
-    let quadratic = Quadratic::new(layout, closed);
+    let quadratic = Quadratic::new(prior, closed);
     let mut pass = |at: &[f64]| -> Result<(Statistics, f64), FitError<E>> {
-        let mut pass = Pass {
-            layout,
-            arms,
-            at,
-            statistics: Statistics::new(layout.len()),
-            log_likelihood: 0.0,
-            row: Vec::new(),
-            fits: true,
-        };
-        rows(&mut |observed| pass.add(observed)).map_err(FitError::Rows)?;
+        let mut pass = Pass::new(layout, arms, at);
+        rows(&mut |rows| pass.add(rows)).map_err(FitError::Rows)?;
         if !pass.fits {
             return Err(FitError::Mismatch);
         }
@@ -224,22 +304,22 @@ pub fn fit<E>(
 
     let mut descend = |start: &[f64]| {
         let mut at = start.to_vec();
-        let (mut statistics, mut objective) = pass(&at)?;
+        let (mut sums, mut objective) = pass(&at)?;
         if !objective.is_finite() {
             return Err(FitError::Singular);
         }
         for _ in 0..STEPS {
-            let mut sums = statistics.clone();
-            sums.merge(closed);
-            let local = Quadratic::new(layout, &sums);
+            let mut all = sums.clone();
+            all.merge(closed);
+            let local = Quadratic::new(prior, &all);
             let target = local.solve().ok_or(FitError::Singular)?.mean;
             let step: Vec<f64> = target.iter().zip(&at).map(|(target, at)| target - at).collect();
             let gain = local.half_square(&step);
             if gain <= TOLERANCE * (1.0 + objective.abs()) {
-                return Ok(statistics);
+                return Ok(Fit { mode: at, sums });
             }
             let mut share = 1.0;
-            (at, statistics, objective) = loop {
+            (at, sums, objective) = loop {
                 let candidate: Vec<f64> = at.iter().zip(&step).map(|(at, step)| at + share * step).collect();
                 let (found, value) = pass(&candidate)?;
                 if value <= objective - SUFFICIENT * share * 2.0 * gain {
@@ -253,10 +333,9 @@ pub fn fit<E>(
         }
         Err(FitError::NotConverged)
     };
-    let (prior, _) = layout.prior();
     match descend(start) {
         // A model that went astray must not keep the next from being found.
-        Err(FitError::NotConverged | FitError::Singular) if start != prior => descend(&prior),
+        Err(FitError::NotConverged | FitError::Singular) if start != prior.mean => descend(&prior.mean),
         found => found,
     }
 }

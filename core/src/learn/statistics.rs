@@ -1,8 +1,10 @@
 //! Sufficient statistics of a linearised logistic likelihood.
 
+use faer::Mat;
+
 /// Sums over decisions: precision Λ = Σ ω w xxᵀ and linear term b = Σ ω ((y − p) + w η) x, linearised where each was
 /// added. They add up, so they can be merged, corrected and carried to another layout.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Statistics {
     /// Lower triangle of Λ, row by row.
     pub precision: Vec<f64>,
@@ -26,18 +28,24 @@ impl Statistics {
         self.linear.is_empty()
     }
 
-    /// Adds `scale · xxᵀ` to the precision and `score · x` to the linear term; `row` has ascending coefficients.
-    pub fn add(&mut self, row: &[(u32, f64)], scale: f64, score: f64) {
-        for (at, (i, x)) in row.iter().enumerate() {
-            let i = *i as usize;
-            self.linear[i] += score * x;
+    /// Adds sums over decisions of one arm, taken by column: `curvature` holds Σ ω w xxᵀ in its lower triangle and
+    /// `scores` Σ ω ((y − p) + w η) x; `entries` lists coefficients, ascending, with the column that each multiplies.
+    pub(super) fn spread(&mut self, entries: &[(u32, u32)], curvature: &Mat<f64>, scores: &[f64]) {
+        for (at, (i, column)) in entries.iter().enumerate() {
+            let (i, column) = (*i as usize, *column as usize);
+            self.linear[i] += scores[column];
             let start = i * (i + 1) / 2;
-            let scaled = scale * x;
             let lower = &mut self.precision[start..=start + i];
-            for (j, y) in &row[..=at] {
-                lower[*j as usize] += scaled * y;
+            for (j, other) in &entries[..=at] {
+                let other = *other as usize;
+                lower[*j as usize] += curvature[(column.max(other), column.min(other))];
             }
         }
+    }
+
+    /// Multiplies all sums: what they hold fades.
+    pub fn scale(&mut self, factor: f64) {
+        self.precision.iter_mut().chain(&mut self.linear).for_each(|x| *x *= factor);
     }
 
     /// Corrects the outcome of a decision already added: `change` is ω (y_new − y_old).
@@ -101,14 +109,33 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Adds one row: `scale · xxᵀ` to the precision and `score · x` to the linear term.
+    fn add(s: &mut Statistics, row: &[f64], scale: f64, score: f64) {
+        let entries: Vec<(u32, u32)> = (0..row.len() as u32).map(|at| (at, at)).collect();
+        let scores: Vec<f64> = row.iter().map(|x| score * x).collect();
+        s.spread(&entries, &Mat::from_fn(row.len(), row.len(), |i, j| scale * row[i] * row[j]), &scores);
+    }
+
     #[test]
-    fn five_rows_by_hand() {
+    fn one_row_by_hand() {
         let mut s = Statistics::new(3);
-        s.add(&[(0, 1.0), (2, 2.0)], 0.25, 0.5);
+        add(&mut s, &[1.0, 0.0, 2.0], 0.25, 0.5);
         assert_eq!(s.linear, [0.5, 0.0, 1.0]);
         assert_eq!(s.precision, [0.25, 0.0, 0.0, 0.5, 0.0, 1.0]);
         s.correct(&[(0, 1.0), (2, 2.0)], -0.5);
         assert_eq!(s.linear, [0.0, 0.0, 0.0]);
+        s.scale(0.5);
+        assert_eq!(s.precision, [0.125, 0.0, 0.0, 0.25, 0.0, 0.5]);
+    }
+
+    #[test]
+    fn coefficients_of_one_column_share_its_sums() {
+        let mut s = Statistics::new(4);
+        // coefficients 0 and 2 multiply column 1, coefficient 3 column 0
+        let curvature = Mat::from_fn(2, 2, |i, j| [[1.0, f64::NAN], [2.0, 3.0]][i][j]);
+        s.spread(&[(0, 1), (2, 1), (3, 0)], &curvature, &[5.0, 7.0]);
+        assert_eq!(s.linear, [7.0, 0.0, 7.0, 5.0]);
+        assert_eq!(s.precision, [3.0, 0.0, 0.0, 3.0, 0.0, 3.0, 2.0, 0.0, 2.0, 1.0]);
     }
 
     #[test]
@@ -131,8 +158,7 @@ mod tests {
     fn sums(rows: &[(Vec<f64>, f64, f64)]) -> Statistics {
         let mut s = Statistics::new(4);
         for (x, scale, score) in rows {
-            let row: Vec<(u32, f64)> = x.iter().enumerate().map(|(i, x)| (i as u32, *x)).collect();
-            s.add(&row, *scale, *score);
+            add(&mut s, x, *scale, *score);
         }
         s
     }

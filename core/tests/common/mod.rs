@@ -1,9 +1,9 @@
 //! Worlds to learn in.
 #![allow(dead_code)] // every test file uses its part
 
-use std::convert::Infallible;
-
-use decisioning_core::learn::{fit, Arm, Dimensions, FitError, Layout, Observed, Posterior, Statistics};
+use decisioning_core::learn::{
+    fit, Arm, Dimensions, Fit, FitError, Layout, Misfit, Observed, Posterior, Prior, Rows, Scales, Statistics,
+};
 use rand::{RngExt, SeedableRng};
 use rand_distr::StandardNormal;
 pub use rand_xoshiro::Xoshiro256PlusPlus;
@@ -49,9 +49,14 @@ pub fn context(columns: usize, random: &mut Xoshiro256PlusPlus) -> Vec<f32> {
     (0..columns).map(|at| if at == 0 { 1.0 } else { normal(random) as f32 }).collect()
 }
 
+/// The prior before any data.
+pub fn prior(layout: &Layout) -> Prior {
+    Prior::new(layout, &Scales::default())
+}
+
 /// A draw from the prior.
 pub fn truth(layout: &Layout, random: &mut Xoshiro256PlusPlus) -> Vec<f64> {
-    let (mean, precision) = layout.prior();
+    let Prior { mean, precision } = prior(layout);
     mean.iter().zip(precision).map(|(mean, precision)| mean + normal(random) / precision.sqrt()).collect()
 }
 
@@ -61,7 +66,7 @@ pub fn observe(layout: &Layout, arms: &[Arm], truth: &[f64], random: &mut Xoshir
     let arm = random.random_range(0..=arms.len()).checked_sub(1);
     let p = sigmoid(log_odds(layout, truth, &encoded, arm.map(|arm| &arms[arm])));
     let reward = f64::from(u8::from(random.random::<f64>() < p));
-    Observed { encoded, arm: arm.map(|arm| arm as u32), weight: 1.0, reward }
+    Observed { encoded, arm: arm.map(|arm| arm as u32), weight: 1.0, reward, reported: 1.0 }
 }
 
 pub fn try_fit(
@@ -70,29 +75,30 @@ pub fn try_fit(
     closed: &Statistics,
     start: &[f64],
     rows: &[Observed],
-) -> Result<Statistics, FitError<Infallible>> {
-    fit(layout, arms, closed, start, |add| {
-        rows.iter().for_each(add);
+) -> Result<Fit, FitError<Misfit>> {
+    fit(layout, &prior(layout), arms, closed, start, |add| {
+        add(&Rows::collect(layout.columns.len(), rows)?);
         Ok(())
     })
 }
 
 /// What a rebuild does: the mode of all rows, from nothing.
 pub fn refit(layout: &Layout, arms: &[Arm], rows: &[Observed]) -> Posterior {
-    let sums = try_fit(layout, arms, &Statistics::new(layout.len()), &layout.prior().0, rows).unwrap();
-    Posterior::of(layout, &sums).unwrap()
+    let prior = prior(layout);
+    let sums = try_fit(layout, arms, &Statistics::new(layout.len()), &prior.mean, rows).unwrap().sums;
+    Posterior::of(&prior, &sums).unwrap()
 }
 
 /// What `learn` does: absorbs new rows into the sums, and returns the new mean.
 pub fn absorb(layout: &Layout, arms: &[Arm], closed: &mut Statistics, start: &[f64], rows: &[Observed]) -> Vec<f64> {
-    let sums = try_fit(layout, arms, closed, start, rows).unwrap();
+    let sums = try_fit(layout, arms, closed, start, rows).unwrap().sums;
     closed.merge(&sums);
-    Posterior::of(layout, closed).unwrap().mean
+    Posterior::of(&prior(layout), closed).unwrap().mean
 }
 
 /// Prior precision + Λ, inverted by Gauss–Jordan: independent of the solver under test.
 pub fn covariance(layout: &Layout, statistics: &Statistics) -> Vec<Vec<f64>> {
-    let (_, prior) = layout.prior();
+    let prior = prior(layout).precision;
     let len = layout.len();
     let mut matrix: Vec<Vec<f64>> = (0..len)
         .map(|i| {

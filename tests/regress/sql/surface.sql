@@ -1,5 +1,6 @@
 -- The surface: what a DBA sees after CREATE EXTENSION.
 CREATE EXTENSION decisioning;
+\pset format unaligned
 SELECT p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS routine,
        CASE p.prokind WHEN 'p' THEN 'procedure' ELSE p.provolatile::text || p.proparallel::text END AS kind
 FROM pg_proc p WHERE p.pronamespace = 'decisioning'::regnamespace AND p.proname NOT LIKE '\_%' ORDER BY 1;

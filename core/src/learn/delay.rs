@@ -1,0 +1,213 @@
+//! When outcomes are seen: the distribution of the time from a decision to its first seen outcome.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Equal parts of the attribution window; time counts in them. Outcomes that come in daily lumps should not fall into
+/// one bin with the time at which a learner looks for them, so bins are short.
+const BINS: usize = 256;
+
+/// Outcomes that the uniform curve counts for in the pooled curve, and the pooled curve in that of a channel.
+const POOLED_PRIOR: f64 = 5.0;
+const CHANNEL_PRIOR: f64 = 20.0;
+
+/// First seen outcomes of closed decisions, by channel (the empty name is no-send) and age.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Delays(BTreeMap<String, Vec<f64>>);
+
+/// The first seen outcome of a decision whose window is still open. Times are shares of the window.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub channel: &'a str,
+    /// Age of the decision when its outcome was seen.
+    pub delay: f64,
+    /// Its age now: a longer delay could not have been seen yet.
+    pub age: f64,
+}
+
+/// F by channel: the probability that an outcome of the window has been seen by an age.
+#[derive(Clone, Debug)]
+pub struct Reporting {
+    pooled: Vec<f64>,
+    channels: BTreeMap<String, Vec<f64>>,
+}
+
+impl Delays {
+    /// Adds the first seen outcome of a closed decision; a `delay` beyond the window counts as its end.
+    pub fn add(&mut self, channel: &str, delay: f64, weight: f64) {
+        let counts = self.0.entry(channel.to_owned()).or_default();
+        counts.resize(BINS, 0.0);
+        counts[bin(delay)] += weight;
+    }
+
+    /// Multiplies all counts: what they hold fades.
+    pub fn scale(&mut self, factor: f64) {
+        self.0.values_mut().flatten().for_each(|count| *count *= factor);
+    }
+
+    /// Adds the counts of `other`.
+    pub fn merge(&mut self, other: &Delays) {
+        for (channel, counts) in &other.0 {
+            let sums = self.0.entry(channel.clone()).or_default();
+            sums.resize(BINS, 0.0);
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+    }
+
+    /// Estimates F from closed decisions and from `seen` ones that are still open.
+    ///
+    /// An open decision shows a delay only if it is shorter than its age, so delays are right-truncated. The reverse
+    /// hazard, r(t) = P(delay in bin t | delay ≤ t), is not affected: it is taken over decisions old enough to have
+    /// shown bin t, and F(t − 1) = F(t) (1 − r(t)) with F = 1 at the end of the window (Lagakos, Barraj and De Gruttola,
+    /// "Nonparametric analysis of truncated survival data, with application to AIDS", 1988). The pooled hazard is shrunk
+    /// to that of a uniform delay, the hazard of a channel to the pooled one.
+    pub fn reporting(&self, seen: &[Seen<'_>]) -> Reporting {
+        let mut tables: BTreeMap<&str, Table> = BTreeMap::new();
+        for (channel, counts) in &self.0 {
+            let table = tables.entry(channel).or_default();
+            counts.iter().enumerate().for_each(|(bin, count)| table.add(bin, BINS, *count));
+        }
+        for seen in seen {
+            let shown = (seen.age * BINS as f64).floor().clamp(0.0, BINS as f64) as usize;
+            tables.entry(seen.channel).or_default().add(bin(seen.delay), shown, 1.0);
+        }
+        let mut pooled = Table::default();
+        tables.values().for_each(|table| pooled.merge(table));
+        let uniform: Vec<f64> = (0..BINS).map(|bin| 1.0 / (bin + 1) as f64).collect();
+        let hazard = pooled.hazard(&uniform, POOLED_PRIOR);
+        let channels = tables
+            .into_iter()
+            .map(|(channel, table)| (channel.to_owned(), curve(&table.hazard(&hazard, CHANNEL_PRIOR))))
+            .collect();
+        Reporting { pooled: curve(&hazard), channels }
+    }
+}
+
+impl Reporting {
+    /// F at `age`, a share of the window: 0 at 0 and 1 from 1 on.
+    pub fn at(&self, channel: &str, age: f64) -> f64 {
+        let curve = self.channels.get(channel).unwrap_or(&self.pooled);
+        let at = age.clamp(0.0, 1.0) * BINS as f64;
+        let (below, share) = (at.floor(), at.fract());
+        let low = curve[below as usize];
+        let high = curve[(below as usize + 1).min(BINS)];
+        (low + share * (high - low)).clamp(0.0, 1.0)
+    }
+}
+
+fn bin(delay: f64) -> usize {
+    ((delay * BINS as f64).max(0.0) as usize).min(BINS - 1)
+}
+
+/// F at the edges of all bins.
+fn curve(hazard: &[f64]) -> Vec<f64> {
+    let mut curve = vec![1.0; BINS + 1];
+    for bin in (0..BINS).rev() {
+        curve[bin] = curve[bin + 1] * (1.0 - hazard[bin]);
+    }
+    curve[0] = 0.0;
+    curve
+}
+
+/// For every bin: delays in it, and delays up to it, of decisions old enough to show it.
+struct Table {
+    events: Vec<f64>,
+    at_risk: Vec<f64>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Table { events: vec![0.0; BINS], at_risk: vec![0.0; BINS] }
+    }
+}
+
+impl Table {
+    /// Adds delays in `bin` of decisions whose first `shown` bins have passed.
+    fn add(&mut self, bin: usize, shown: usize, count: f64) {
+        if bin < shown && count > 0.0 {
+            self.events[bin] += count;
+            self.at_risk[bin..shown].iter_mut().for_each(|at_risk| *at_risk += count);
+        }
+    }
+
+    fn merge(&mut self, other: &Table) {
+        self.events.iter_mut().zip(&other.events).for_each(|(a, b)| *a += b);
+        self.at_risk.iter_mut().zip(&other.at_risk).for_each(|(a, b)| *a += b);
+    }
+
+    /// Reverse hazard of every bin, shrunk to `prior` as by `strength` outcomes more.
+    fn hazard(&self, prior: &[f64], strength: f64) -> Vec<f64> {
+        let counts = self.events.iter().zip(&self.at_risk);
+        counts.zip(prior).map(|((events, at_risk), prior)| (events + strength * prior) / (at_risk + strength)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
+    #[test]
+    fn without_outcomes_delays_are_uniform() {
+        let reporting = Delays::default().reporting(&[]);
+        for age in [0.0, 0.1, 0.5, 0.77, 1.0] {
+            assert!((reporting.at("email", age) - age).abs() < 1e-9, "{age}");
+        }
+        assert_eq!((reporting.at("", -1.0), reporting.at("", 7.0)), (0.0, 1.0));
+    }
+
+    #[test]
+    fn closed_decisions_give_their_own_distribution() {
+        let mut delays = Delays::default();
+        // a quarter at once, a half after a third of the window, the rest at its end
+        for (delay, count) in [(0.01, 2500.0), (0.34, 5000.0), (0.99, 1000.0), (4.0, 1500.0)] {
+            delays.add("sms", delay, count);
+        }
+        let reporting = delays.reporting(&[]);
+        for (age, reported) in [(0.05, 0.25), (0.33, 0.25), (0.36, 0.75), (0.98, 0.75), (1.0, 1.0)] {
+            let found = reporting.at("sms", age);
+            assert!((found - reported).abs() < 0.005, "{age}: {found}");
+        }
+        // a channel without outcomes takes the pooled curve
+        assert!((reporting.at("post", 0.5) - 0.75).abs() < 0.005);
+        delays.scale(1e-6);
+        assert!((delays.reporting(&[]).at("sms", 0.2) - 0.2).abs() < 0.01, "what fades gives way to the prior");
+    }
+
+    /// In a campaign that grows, short delays are over-represented among what was seen; the estimate must not be misled.
+    #[test]
+    fn truncation_does_not_bias() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(5);
+        let truth = |delay: f64| 1.0 - (1.0 - delay).powi(2);
+        let mut seen = Vec::new();
+        while seen.len() < 20_000 {
+            let age = random.random::<f64>().powi(3); // most are young
+            let delay = 1.0 - (1.0 - random.random::<f64>()).sqrt();
+            if delay < age {
+                seen.push(Seen { channel: "email", delay, age });
+            }
+        }
+        let naive = |age: f64| seen.iter().filter(|seen| seen.delay < age).count() as f64 / seen.len() as f64;
+        let reporting = Delays::default().reporting(&seen);
+        for age in [0.1, 0.25, 0.5, 0.75] {
+            let found = reporting.at("email", age);
+            assert!((found - truth(age)).abs() < 0.04, "{age}: {found}, not {}", truth(age));
+            assert!((naive(age) - truth(age)).abs() > 0.045, "the test has no power at {age}: {}", naive(age));
+        }
+    }
+
+    #[test]
+    fn few_outcomes_of_a_channel_are_shrunk_to_all() {
+        let mut delays = Delays::default();
+        delays.add("email", 0.5, 1000.0);
+        delays.add("sms", 0.1, 2.0);
+        let reporting = delays.reporting(&[]);
+        let found = reporting.at("sms", 0.3);
+        assert!((0.05..0.25).contains(&found), "{found}");
+        delays.add("sms", 0.1, 1000.0);
+        assert!(delays.reporting(&[]).at("sms", 0.3) > 0.9);
+    }
+}

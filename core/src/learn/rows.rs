@@ -1,0 +1,103 @@
+//! Observed decisions, laid out for sums over them.
+
+use std::collections::BTreeMap;
+
+/// A decision and what is known of its reward.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Encoded context.
+    pub encoded: Vec<f32>,
+    /// Index of the arm; `None` is no-send.
+    pub arm: Option<u32>,
+    /// 1 / overlap, discounted by age; not negative.
+    pub weight: f64,
+    /// 1 if a counting event was seen in the window, else 0.
+    pub reward: f64,
+    /// F, the probability that an event of the window would have been seen by now: 1 once the window has closed.
+    pub reported: f64,
+}
+
+/// A batch of decisions, those of one arm together: they share their coefficients, so that sums over them need no more
+/// than one small dense block per arm.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    width: usize,
+    len: usize,
+    pub(super) groups: BTreeMap<Option<u32>, Group>,
+}
+
+/// Decisions of one arm; `encoded` holds one row of the batch's width after another.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    pub encoded: Vec<f32>,
+    pub responses: Vec<Response>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Response {
+    pub weight: f64,
+    pub reward: f64,
+    pub reported: f64,
+}
+
+/// A decision has another number of columns than the batch, a number that is not finite, a negative weight, or a reward
+/// or reported share outside 0..=1.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a decision does not fit the model")]
+pub struct Misfit;
+
+impl Rows {
+    /// An empty batch of contexts with `width` columns.
+    pub fn new(width: usize) -> Self {
+        Rows { width, len: 0, groups: BTreeMap::new() }
+    }
+
+    /// A batch of all of `observed`.
+    ///
+    /// # Errors
+    /// [`Misfit`].
+    pub fn collect<'a>(width: usize, observed: impl IntoIterator<Item = &'a Observed>) -> Result<Self, Misfit> {
+        let mut rows = Rows::new(width);
+        observed.into_iter().try_for_each(|observed| rows.push(observed))?;
+        Ok(rows)
+    }
+
+    /// Adds a decision.
+    ///
+    /// # Errors
+    /// [`Misfit`]; the batch stays as it was.
+    pub fn push(&mut self, observed: &Observed) -> Result<(), Misfit> {
+        let Observed { ref encoded, arm, weight, reward, reported } = *observed;
+        let fits = encoded.len() == self.width
+            && encoded.iter().all(|x| x.is_finite())
+            && (0.0..=f64::MAX).contains(&weight)
+            && (0.0..=1.0).contains(&reward)
+            && (0.0..=1.0).contains(&reported);
+        if !fits {
+            return Err(Misfit);
+        }
+        let group = self.groups.entry(arm).or_default();
+        group.encoded.extend_from_slice(encoded);
+        group.responses.push(Response { weight, reward, reported });
+        self.len += 1;
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Number of columns of a context.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Σ weight · reward.
+    pub fn rewarded(&self) -> f64 {
+        self.groups.values().flat_map(|group| &group.responses).map(|row| row.weight * row.reward).sum()
+    }
+}
