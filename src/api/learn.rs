@@ -18,7 +18,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::campaign::{self, Campaign};
-use super::log::{customer_ids, events_in_window, reward, Logged, Reader, ABSORBED};
+use super::log::{customer_ids, events_in_window, Logged, Reader, ABSORBED};
 use super::model::{self, Learned};
 use super::{now, source};
 use crate::pg::error::{required, Error, Result};
@@ -132,20 +132,17 @@ impl<'a> Session<'a> {
     /// The open decisions as rows, under the delays known by now.
     fn open(&self, learned: &Learned) -> Result<Rows> {
         let sql = format!(
-            "SELECT {columns}
-             FROM (SELECT w.decision_id FROM decisioning._inbox w
-                   WHERE w.campaign = $1 AND w.closes_at > $2 AND w.decision_id IS NOT NULL
-                   ORDER BY w.closes_at, w.decision_id LIMIT $3) AS open
-             CROSS JOIN LATERAL (
-                 SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = open.decision_id OFFSET 0) AS d
-             {reward}",
-            columns = self.reader.columns_with_reward(),
-            reward = reward(ABSORBED),
+            "WITH open AS MATERIALIZED (
+                 SELECT w.decision_id FROM decisioning._inbox w
+                 WHERE w.campaign = $1 AND w.closes_at > $2 AND w.decision_id IS NOT NULL
+                 ORDER BY w.closes_at, w.decision_id LIMIT $3)
+             {}",
+            self.reader.statement_of("open")
         );
-        let open = query::write(
+        let open = query::write_large(
             &sql,
             &[self.name().into(), settings::timestamp(self.now)?.into(), OPEN_LIMIT.into()],
-            |row| self.reader.logged(row, 1),
+            |row| self.reader.logged(row),
         )?;
         let seen: Vec<Seen<'_>> = open
             .iter()
@@ -439,16 +436,11 @@ fn take_due(session: &Session<'_>) -> Result<Vec<Logged>> {
                  WHERE i.campaign = $1 AND i.closes_at <= $2 AND i.decision_id IS NOT NULL
                  ORDER BY i.closes_at, i.decision_id LIMIT $3))
              RETURNING w.decision_id)
-         SELECT {columns}
-         FROM due
-         CROSS JOIN LATERAL (
-             SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = due.decision_id OFFSET 0) AS d
-         {reward}",
-        columns = session.reader.columns_with_reward(),
-        reward = reward(ABSORBED),
+         {}",
+        session.reader.statement_of("due")
     );
-    query::write(&sql, &[session.name().into(), settings::timestamp(session.now)?.into(), CHUNK.into()], |row| {
-        session.reader.logged(row, 1)
+    query::write_large(&sql, &[session.name().into(), settings::timestamp(session.now)?.into(), CHUNK.into()], |row| {
+        session.reader.logged(row)
     })
 }
 
@@ -510,12 +502,10 @@ struct Log<'a> {
 
 impl<'a> Log<'a> {
     fn new(session: &'a Session<'a>) -> Self {
-        let sql = format!(
-            "SELECT {columns} FROM decisioning.decisions d {reward}
-             WHERE d.campaign = $1 AND d.decided_at > $2
-               AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)",
-            columns = session.reader.columns_with_reward(),
-            reward = reward(ABSORBED),
+        let sql = session.reader.statement(
+            "decisioning.decisions d",
+            "d.campaign = $1 AND d.decided_at > $2
+             AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)",
         );
         let budget = settings::maintenance_memory() / (4 * session.layout.columns.len() + 32);
         Log { session, sql, kept: Some(Vec::new()), complete: false, budget }
@@ -539,7 +529,7 @@ impl<'a> Log<'a> {
             &self.sql,
             &[session.name().into(), since.into()],
             CHUNK as usize,
-            |row| session.reader.logged(row, 1),
+            |row| session.reader.logged(row),
             |logged| {
                 session.add_delays(&logged, learned);
                 let rows = session.rows(&logged, None)?;

@@ -22,33 +22,19 @@ pub fn customer_ids(id: &str) -> String {
     )
 }
 
-/// Rows of outcomes `o` of the reward goals in the window of decision `d` that satisfy `condition`, as SQL.
-/// Aliases of the customer count, so that an outcome recorded before or after a merge finds its decision.
-fn outcomes_in_window(condition: &str) -> String {
-    format!(
-        "decisioning.campaign_goals g
-         JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
-         JOIN decisioning.outcomes o ON o.goal = g.goal AND o.occurred_at >= d.decided_at
-              AND o.occurred_at < d.decided_at + g.attribution_seconds * interval '1 second'
-              AND o.customer_id = ANY ({ids})
-         WHERE g.campaign = d.campaign AND {condition}",
-        ids = customer_ids("d.customer_id"),
-    )
-}
-
-/// Whether there is an event in the window of decision `d`, as an SQL expression over outcomes `o` that satisfy
-/// `condition`.
+/// Whether there is an event of the reward goals in the window of decision `d`, as an SQL expression over outcomes `o`
+/// that satisfy `condition`. Aliases of the customer count, so that an outcome recorded before or after a merge finds its
+/// decision.
 pub fn events_in_window(condition: &str) -> String {
-    format!("(SELECT coalesce(sum(o.events), 0) > 0 FROM {})", outcomes_in_window(condition))
-}
-
-/// A lateral join that gives decision `d` its reward: `reward.given`, and when the first event was recorded.
-pub fn reward(condition: &str) -> String {
     format!(
-        "CROSS JOIN LATERAL (
-             SELECT coalesce(sum(o.events), 0) > 0 AS given, min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
-             FROM {}) AS reward",
-        outcomes_in_window(condition)
+        "(SELECT coalesce(sum(o.events), 0) > 0
+          FROM decisioning.campaign_goals g
+          JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
+          JOIN decisioning.outcomes o ON o.goal = g.goal AND o.occurred_at >= d.decided_at
+               AND o.occurred_at < d.decided_at + g.attribution_seconds * interval '1 second'
+               AND o.customer_id = ANY ({ids})
+          WHERE g.campaign = d.campaign AND {condition})",
+        ids = customer_ids("d.customer_id"),
     )
 }
 
@@ -88,9 +74,46 @@ impl<'a> Reader<'a> {
         )
     }
 
-    /// Those, and the columns of [`reward`] that [`logged`](Self::logged) reads as well.
-    pub fn columns_with_reward(&self) -> String {
-        format!("{}, d.decided_at, reward.given, reward.recorded_at", self.columns())
+    /// A statement that reads decisions `d` of campaign $1 with their rewards by absorbed outcomes, for
+    /// [`logged`](Self::logged). `from` and `condition` say which. Few decisions have a reward, so that it is set-wise:
+    /// rewards first, all at once, and not an index lookup per decision.
+    pub fn statement(&self, from: &str, condition: &str) -> String {
+        format!("WITH {}", self.rewards_and_decisions(from, condition))
+    }
+
+    /// The same for the decisions whose `decision_id` a common table expression lists, as what follows its definition.
+    pub fn statement_of(&self, listed: &str) -> String {
+        // The ids are ordered by time, so that their range lies together in the log.
+        let bound =
+            |order: &str| format!("(SELECT b.decision_id FROM {listed} b ORDER BY b.decision_id {order} LIMIT 1)");
+        let from = format!("{listed} l JOIN decisioning.decisions d ON d.decision_id = l.decision_id");
+        let condition = format!("d.decision_id BETWEEN {} AND {}", bound("ASC"), bound("DESC"));
+        format!(", {}", self.rewards_and_decisions(&from, &condition))
+    }
+
+    fn rewards_and_decisions(&self, from: &str, condition: &str) -> String {
+        format!(
+            "rewards AS MATERIALIZED (
+                 SELECT d.decision_id, sum(o.events) > 0 AS given,
+                        min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
+                 FROM {from}
+                 LEFT JOIN decisioning._customer_alias b ON b.alias = d.customer_id
+                 JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS canonical_id, o.outcome_id, o.events, o.occurred_at,
+                              o.recorded_at, o.occurred_at - g.attribution_seconds * interval '1 second' AS opened_at
+                       FROM decisioning.campaign_goals g
+                       JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
+                       JOIN decisioning.outcomes o ON o.goal = g.goal
+                       LEFT JOIN decisioning._customer_alias a ON a.alias = o.customer_id
+                       WHERE g.campaign = $1) AS o
+                     ON o.canonical_id = coalesce(b.customer_id, d.customer_id)
+                     AND o.occurred_at >= d.decided_at AND o.opened_at < d.decided_at
+                 WHERE {condition} AND {ABSORBED}
+                 GROUP BY d.decision_id)
+             SELECT {columns}, d.decided_at, coalesce(reward.given, false), reward.recorded_at
+             FROM {from} LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
+             WHERE {condition}",
+            columns = self.columns(),
+        )
     }
 
     /// Reads [`columns`](Self::columns) from column `first` on. A context logged under another encoder is encoded anew.
@@ -120,12 +143,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads [`columns_with_reward`](Self::columns_with_reward) from column `first` on.
-    pub fn logged(&self, row: &Row<'_, '_>, first: usize) -> Result<Logged> {
-        let observed = self.observed(row, first, row.value(first + 6)?)?;
-        let decided_at = settings::micros(row.value(first + 5)?)
-            .ok_or_else(|| Error::corrupted("a logged decision has no finite time"))?;
-        let recorded_at = row.get(first + 7)?.and_then(settings::micros).filter(|_| observed.reward > 0.0);
+    /// Reads a row of [`statement`](Self::statement).
+    pub fn logged(&self, row: &Row<'_, '_>) -> Result<Logged> {
+        let observed = self.observed(row, 1, row.value(7)?)?;
+        let decided_at =
+            settings::micros(row.value(6)?).ok_or_else(|| Error::corrupted("a logged decision has no finite time"))?;
+        let recorded_at = row.get(8)?.and_then(settings::micros).filter(|_| observed.reward > 0.0);
         Ok(Logged { observed, decided_at, recorded_at })
     }
 }

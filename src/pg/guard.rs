@@ -21,23 +21,24 @@ pub fn as_owner<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     f()
 }
 
-struct OwnerGuard {
-    user: pg_sys::Oid,
-    context: i32,
-    settings_level: i32,
+/// Plans the statements of `f` for large sets: joins by hash or merge and not row by row, however few rows the planner
+/// believes in. Tables that have just been filled look small to it, and a nested loop over them would never end.
+pub fn for_large_sets<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _settings = Settings::set(&[(c"enable_nestloop", c"off")]);
+    f()
 }
 
-impl OwnerGuard {
-    fn enter() -> Result<Self> {
-        let owner = owner()?;
-        // SAFETY: plain reads and writes of backend state on the backend's only thread; the out-pointers are
-        // valid for the call; the setting's name and value are NUL-terminated.
+/// Settings until it is dropped.
+struct Settings {
+    level: i32,
+}
+
+impl Settings {
+    fn set(settings: &[(&CStr, &CStr)]) -> Self {
+        // SAFETY: changes backend state on the backend's only thread; names and values are NUL-terminated.
         unsafe {
-            let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-            pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
-            let settings_level = pg_sys::NewGUCNestLevel();
-            for (name, value) in SETTINGS {
+            let level = pg_sys::NewGUCNestLevel();
+            for (name, value) in settings {
                 pg_sys::set_config_option(
                     name.as_ptr(),
                     value.as_ptr(),
@@ -49,20 +50,46 @@ impl OwnerGuard {
                     false,
                 );
             }
-            Ok(OwnerGuard { user, context, settings_level })
+            Settings { level }
         }
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the level is that of the matching call in `set`; nesting is that of Rust scopes. After an ERROR
+            // abort processing restores the settings.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.level) }
+        }
+    }
+}
+
+struct OwnerGuard {
+    user: pg_sys::Oid,
+    context: i32,
+    _settings: Settings,
+}
+
+impl OwnerGuard {
+    fn enter() -> Result<Self> {
+        let owner = owner()?;
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: plain reads and writes of backend state on the backend's only thread; the out-pointers are valid for
+        // the call.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        }
+        Ok(OwnerGuard { user, context, _settings: Settings::set(&SETTINGS) })
     }
 }
 
 impl Drop for OwnerGuard {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            return; // an ERROR: abort processing restores both
-        }
-        // SAFETY: values came from the matching calls in `enter`; nesting is that of Rust scopes.
-        unsafe {
-            pg_sys::AtEOXact_GUC(false, self.settings_level);
-            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        if !std::thread::panicking() {
+            // SAFETY: values came from the matching call in `enter`. After an ERROR abort processing restores both.
+            unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
         }
     }
 }

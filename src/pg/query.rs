@@ -13,6 +13,7 @@ use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData};
 use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, Spi};
 
 use super::error::{Error, Result};
+use super::guard::for_large_sets;
 use super::interrupt;
 
 /// Statement texts are few; those over user relations change with their columns, so the map is bounded.
@@ -97,6 +98,23 @@ pub fn write<T>(
     })
 }
 
+/// Like [`write`], for large sets: planned anew, since a kept plan may be from when the tables were small.
+pub fn write_large<T>(
+    sql: &str,
+    arguments: &[Argument<'_>],
+    mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    for_large_sets(|| {
+        Spi::connect_mut(|client| {
+            let mut rows = Vec::new();
+            for tuple in client.update(sql, None, arguments)? {
+                rows.push(decode(&Row(&tuple))?);
+            }
+            Ok(rows)
+        })
+    })
+}
+
 /// Runs a statement for its effect; returns the number of rows it processed.
 pub fn execute(sql: &str, arguments: &[Argument<'_>]) -> Result<usize> {
     Spi::connect_mut(|client| {
@@ -114,8 +132,9 @@ pub fn stream<T>(
     mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
     mut consume: impl FnMut(Vec<T>) -> Result<()>,
 ) -> Result<()> {
-    let name =
-        Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })?;
+    let name = for_large_sets(|| {
+        Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })
+    })?;
     loop {
         interrupt::check();
         let batch = Spi::connect(|client| -> Result<Vec<T>> {
