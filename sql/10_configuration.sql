@@ -38,7 +38,7 @@ CREATE TABLE decisioning.campaigns (
     explore_no_send     float8      NOT NULL DEFAULT 0.50 CHECK (explore_no_send BETWEEN 0 AND 1),
     control_action      text,
     propensity_floor    float8      NOT NULL DEFAULT 0.02 CHECK (propensity_floor BETWEEN 0 AND 0.10),
-    temper              float8      CHECK (temper > 0 AND temper <= 1),
+    temper              float8      NOT NULL DEFAULT 0.2 CHECK (temper > 0 AND temper <= 1),
     half_life           interval    DEFAULT '30 days' CHECK (half_life >= '1 hour' AND half_life <= '100 years'),
     half_life_seconds   float8      GENERATED ALWAYS AS (pg_catalog.date_part('epoch', half_life)) STORED,
     coefficient_limit   integer     NOT NULL DEFAULT 1024 CHECK (coefficient_limit BETWEEN 16 AND 4096),
@@ -66,7 +66,7 @@ COMMENT ON COLUMN decisioning.campaigns.explore_share IS 'Share of new customers
 COMMENT ON COLUMN decisioning.campaigns.explore_no_send IS 'Probability of no-send in the explore group; the rest is spread evenly over the actions.';
 COMMENT ON COLUMN decisioning.campaigns.control_action IS 'The business-as-usual action of the control group.';
 COMMENT ON COLUMN decisioning.campaigns.propensity_floor IS 'Probability, in total, that the optimise group is spread evenly over the remaining candidates.';
-COMMENT ON COLUMN decisioning.campaigns.temper IS 'Factor on the posterior spread when choosing; NULL chooses 0.6 up to eight actions and 0.3 above.';
+COMMENT ON COLUMN decisioning.campaigns.temper IS 'Factor on the posterior spread when choosing; little-known levels of a dimension get a larger one.';
 COMMENT ON COLUMN decisioning.campaigns.half_life IS 'Age at which a decision counts half in the model, so that it follows a changing world; NULL never forgets.';
 COMMENT ON COLUMN decisioning.campaigns.half_life_seconds IS 'The half-life in seconds (a day is 24 hours, a month 30 days).';
 COMMENT ON COLUMN decisioning.campaigns.coefficient_limit IS 'Most coefficients the model may have; interactions of the rarest features are dropped to stay under it.';

@@ -12,7 +12,7 @@ CREATE FUNCTION decisioning.create_campaign(
     explore_share       float8  DEFAULT 0.05,
     control_action      text    DEFAULT NULL,
     propensity_floor    float8  DEFAULT 0.02,
-    temper              float8  DEFAULT NULL,
+    temper              float8  DEFAULT 0.2,
     half_life           interval DEFAULT '30 days',
     description         text    DEFAULT NULL
 ) RETURNS text

@@ -69,7 +69,7 @@ fn learned() -> (Layout, Statistics) {
 /// Mean and covariance over the draws of many banks.
 fn moments(posterior: &Posterior, temper: f64, banks: u64) -> (Vec<f64>, Vec<Vec<f64>>) {
     let len = posterior.mean.len();
-    let banks: Vec<DrawBank> = (0..banks).map(|seed| DrawBank::sample(posterior, temper, seed)).collect();
+    let banks: Vec<DrawBank> = (0..banks).map(|seed| DrawBank::sample(posterior, &vec![temper; len], seed)).collect();
     let draws: Vec<Vec<f64>> = banks
         .iter()
         .flat_map(|bank| (0..DRAWS).map(|draw| (0..len).map(|i| f64::from(bank.of(i)[draw])).collect()))
@@ -111,8 +111,7 @@ fn draws_have_the_mean_and_covariance_of_the_posterior() {
 fn temper_scales_the_spread_draw_by_draw() {
     let (layout, sums) = learned();
     let posterior = Posterior::of(&prior(&layout), &sums).unwrap();
-    let (full, half) = (DrawBank::sample(&posterior, 1.0, 4), DrawBank::sample(&posterior, 0.5, 4));
-    let none = DrawBank::sample(&posterior, 0.0, 4);
+    let [full, half, none] = [1.0, 0.5, 0.0].map(|temper| DrawBank::sample(&posterior, &vec![temper; layout.len()], 4));
     for i in 0..layout.len() {
         let mean = posterior.mean[i] as f32;
         assert_eq!(none.of(i), &[mean; DRAWS]);
@@ -126,17 +125,18 @@ fn temper_scales_the_spread_draw_by_draw() {
 fn a_seed_is_a_bank() {
     let (layout, sums) = learned();
     let posterior = Posterior::of(&prior(&layout), &sums).unwrap();
-    let bank = DrawBank::sample(&posterior, 0.6, 1);
+    let bank = DrawBank::sample(&posterior, &vec![0.6; layout.len()], 1);
     assert_eq!((bank.len(), bank.is_empty()), (layout.len(), false));
-    assert_eq!(bank, DrawBank::sample(&posterior, 0.6, 1));
-    assert_ne!(bank, DrawBank::sample(&posterior, 0.6, 2));
+    assert_eq!(bank, DrawBank::sample(&posterior, &vec![0.6; layout.len()], 1));
+    assert_ne!(bank, DrawBank::sample(&posterior, &vec![0.6; layout.len()], 2));
     assert_eq!(DrawBank::from_bytes(&bank.to_bytes(), bank.len()), Some(bank));
 }
 
 #[test]
 fn a_damaged_bank_is_refused() {
     let (layout, sums) = learned();
-    let bytes = DrawBank::sample(&Posterior::of(&prior(&layout), &sums).unwrap(), 1.0, 1).to_bytes();
+    let bytes =
+        DrawBank::sample(&Posterior::of(&prior(&layout), &sums).unwrap(), &vec![1.0; layout.len()], 1).to_bytes();
     let len = layout.len();
     assert_eq!(bytes.len(), 4 * len * DRAWS);
     for (cut, len) in [(1, len), (4, len), (4 * DRAWS, len), (0, len + 1), (0, len - 1), (0, 0), (0, usize::MAX)] {

@@ -2,13 +2,16 @@
 
 mod common;
 
-use common::{absorb, context, grid, layout, log_odds, prior, random, sigmoid};
+use common::{absorb, context, dimensions, grid, layout, log_odds, prior, random, sigmoid, Xoshiro256PlusPlus};
 use decisioning_core::decide::{choose, propensities, Policy, Rule, Salt};
-use decisioning_core::learn::{Arm, DrawBank, Layout, Observed, Posterior, Statistics};
+use decisioning_core::learn::{
+    fit, linearise, Arm, Delays, DrawBank, Layout, Misfit, Observed, Posterior, Prior, Reporting, Rows, Scales, Seen,
+    Statistics,
+};
 use rand::RngExt;
 
 const FLOOR: f64 = 0.02;
-const TEMPER: f64 = 0.6;
+const TEMPER: f64 = 0.3;
 
 /// Six actions (two channels, three offers) and three features. The first feature says which offer works and that it
 /// annoys the others, the second which channel; for some it is best not to write at all.
@@ -74,7 +77,11 @@ fn play(rounds: i64, seed: u64) -> [f64; 4] {
     let mut mean = prior(layout).mean;
     let policy = |closed: &Statistics, round: i64| {
         let posterior = Posterior::of(&prior(layout), closed).unwrap();
-        let bank = DrawBank::sample(&posterior, TEMPER, salt.bank_seed(round));
+        let bank = DrawBank::sample(
+            &posterior,
+            &layout.tempers(TEMPER, &posterior.conditional_errors()),
+            salt.bank_seed(round),
+        );
         Policy::new(layout.clone(), bank, arms)
     };
     for round in 0..rounds {
@@ -112,4 +119,168 @@ fn learning_beats_the_best_fixed_action() {
         let captured = (learned - fixed) / (oracle - fixed);
         assert!(captured > 0.5, "seed {seed}: uniform {uniform}, fixed {fixed}, learned {learned}, oracle {oracle}");
     }
+}
+
+/// A campaign of one message per send, day by day: outcomes come up to five days late, silence counts as what it is, and
+/// after some weeks a message joins that is as good as the best.
+struct Delayed {
+    layout: Layout,
+    arms: Vec<Arm>,
+    random: Xoshiro256PlusPlus,
+    log: Vec<Past>,
+    delays: Delays,
+    closed: Statistics,
+    mean: Vec<f64>,
+    scales: Scales,
+}
+
+/// A decision, and the day on which its outcome comes, if ever.
+struct Past {
+    arm: Option<u32>,
+    day: usize,
+    answer: Option<usize>,
+}
+
+const DAYS_OPEN: usize = 6;
+const PER_DAY: usize = 500;
+/// Response to no-send and to messages `a` to `d`.
+const RATES: [f64; 5] = [0.02, 0.025, 0.03, 0.06, 0.06];
+
+impl Delayed {
+    fn new(seed: u64) -> Self {
+        let (layout, arms) = layout(1, &["a", "b", "c", "d"].map(|message| dimensions(&[("message", message)])));
+        Delayed {
+            random: random(seed),
+            log: Vec::new(),
+            delays: Delays::default(),
+            closed: Statistics::new(layout.len()),
+            mean: prior(&layout).mean,
+            scales: Scales::default(),
+            layout,
+            arms,
+        }
+    }
+
+    fn seen(past: &Past, day: usize) -> bool {
+        past.answer.is_some_and(|answer| answer <= day)
+    }
+
+    fn rows<'a>(&self, of: impl Iterator<Item = &'a Past>, day: usize, reporting: Option<&Reporting>) -> Rows {
+        let mut rows = Rows::new(1);
+        for past in of {
+            let age = (day + 1 - past.day) as f64 / DAYS_OPEN as f64;
+            let observed = Observed {
+                encoded: vec![1.0],
+                arm: past.arm,
+                weight: 1.0,
+                reward: f64::from(u8::from(Self::seen(past, day))),
+                reported: reporting.map_or(1.0, |reporting| reporting.at("send", age)),
+            };
+            rows.push(&observed).unwrap();
+        }
+        rows
+    }
+
+    /// Learns in the evening of `day`, and returns the posterior.
+    fn learn(&mut self, day: usize) -> Posterior {
+        let closing: Vec<&Past> = self.log.iter().filter(|past| past.day + DAYS_OPEN == day + 1).collect();
+        for past in closing.iter().filter(|past| Self::seen(past, day)) {
+            let delay = (past.answer.unwrap() - past.day) as f64 + 0.5;
+            self.delays.add("send", delay / DAYS_OPEN as f64, 1.0);
+        }
+        let open: Vec<&Past> = self.log.iter().filter(|past| past.day + DAYS_OPEN > day + 1).collect();
+        let seen: Vec<Seen<'_>> = open
+            .iter()
+            .filter(|past| Self::seen(past, day))
+            .map(|past| Seen {
+                channel: "send",
+                delay: ((past.answer.unwrap() - past.day) as f64 + 0.5) / DAYS_OPEN as f64,
+                age: (day + 1 - past.day) as f64 / DAYS_OPEN as f64,
+            })
+            .collect();
+        let reporting = self.delays.reporting(&seen);
+        let (due, open) =
+            (self.rows(closing.iter().copied(), day, None), self.rows(open.iter().copied(), day, Some(&reporting)));
+        let prior = Prior::new(&self.layout, &self.scales);
+        let visit = |add: &mut dyn FnMut(&Rows)| -> Result<(), Misfit> {
+            add(&due);
+            add(&open);
+            Ok(())
+        };
+        let mode = fit(&self.layout, &prior, &self.arms, &self.closed, &self.mean, visit).unwrap().mode;
+        let linear = |rows: &Rows| {
+            linearise::<Misfit>(&self.layout, &self.arms, &mode, |add| {
+                add(rows);
+                Ok(())
+            })
+            .unwrap()
+        };
+        self.closed.merge(&linear(&due));
+        let mut sums = self.closed.clone();
+        sums.merge(&linear(&open));
+        let (scales, posterior) = self.scales.estimate(&self.layout, &sums, 20).unwrap();
+        self.scales = scales;
+        self.mean = posterior.mean.clone();
+        posterior
+    }
+
+    /// Plays one day among the first `messages`; returns how often each was sent.
+    fn day(&mut self, day: usize, messages: usize, posterior: &Posterior) -> Vec<usize> {
+        let salt = Salt([3; 16]);
+        let policy = Policy::new(
+            self.layout.clone(),
+            DrawBank::sample(
+                posterior,
+                &self.layout.tempers(TEMPER, &posterior.conditional_errors()),
+                salt.bank_seed(day as i64),
+            ),
+            &self.arms,
+        );
+        let candidates: Vec<Option<usize>> = std::iter::once(None).chain((0..messages).map(Some)).collect();
+        let mut sent = vec![0; self.arms.len()];
+        for customer in 0..PER_DAY {
+            let rule = Rule::Learned { policy: &policy, encoded: &[1.0], floor: FLOOR };
+            let choice = choose(&rule, &candidates, &mut salt.random(&format!("{customer}"), day as i64));
+            let arm = candidates[choice.chosen];
+            let rate = RATES[arm.map_or(0, |arm| arm + 1)];
+            let answers = self.random.random::<f64>() < rate;
+            // at once as often as on any of the next five days
+            let delay = self.random.random_range(0..DAYS_OPEN);
+            self.log.push(Past { arm: arm.map(|arm| arm as u32), day, answer: answers.then_some(day + delay) });
+            if let Some(arm) = arm {
+                sent[arm] += 1;
+            }
+        }
+        sent
+    }
+}
+
+/// Four weeks with three messages, then one as good as the best joins. Returns, for every day after that, its share of
+/// what goes to the two best.
+fn newcomer(seed: u64) -> Vec<f64> {
+    let mut world = Delayed::new(seed);
+    let mut posterior = Posterior::of(&prior(&world.layout), &world.closed).unwrap();
+    let mut shares = Vec::new();
+    for day in 0..63 {
+        let messages = if day < 28 { 3 } else { 4 };
+        let sent = world.day(day, messages, &posterior);
+        if day >= 28 {
+            shares.push(sent[3] as f64 / (sent[2] + sent[3]) as f64);
+        }
+        posterior = world.learn(day);
+    }
+    shares
+}
+
+#[test]
+fn a_new_message_as_good_as_the_best_gets_its_share_despite_delays() {
+    let runs: Vec<Vec<f64>> = (0..12).map(newcomer).collect();
+    let mean = |days: std::ops::Range<usize>| {
+        let all: Vec<f64> = runs.iter().flat_map(|shares| shares[days.clone()].iter().copied()).collect();
+        all.iter().sum::<f64>() / all.len() as f64
+    };
+    let weeks: Vec<f64> = (0..5).map(|week| mean(week * 7..week * 7 + 7)).collect();
+    // Half is its share. It has a quarter at once, and nearly all of it after 14 000 decisions.
+    assert!(weeks[0] > 0.2, "{weeks:?}");
+    assert!((0.4..0.6).contains(&weeks[4]), "{weeks:?}");
 }

@@ -43,7 +43,7 @@ pub struct Campaign {
     pub time_zone_column: Option<String>,
     #[serde(flatten)]
     pub rules: Rules,
-    pub temper: Option<f64>,
+    pub temper: f64,
     /// In seconds; `None` never forgets.
     half_life_seconds: Option<f64>,
     pub coefficient_limit: i32,
@@ -133,12 +133,6 @@ impl Campaign {
     /// What is left of the weight of a decision after `age` microseconds; never more than all.
     pub fn discount(&self, age: i64) -> f64 {
         self.half_life().map_or(1.0, |half_life| (-age.max(0) as f64 / half_life).exp2())
-    }
-
-    /// Factor on the posterior spread when choosing. Simulations with many actions did best at 0.2 to 0.3, tests with
-    /// a handful near 0.6.
-    pub fn temper(&self) -> f64 {
-        self.temper.unwrap_or(if self.actions.len() <= 8 { 0.6 } else { 0.3 })
     }
 
     pub fn action(&self, action_id: i32) -> Option<&Action> {

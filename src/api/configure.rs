@@ -47,6 +47,7 @@ fn create_campaign(
             .into());
     }
     let floor = share(propensity_floor, "propensity_floor", 0.1)?;
+    let temper = share(temper, "temper", 1.0)?;
 
     let columns = relation.columns()?;
     if relation.column(&columns, key)?.kind == ColumnKind::Other {

@@ -204,7 +204,9 @@ pub fn store(
         |row| row.value::<i64>(1),
     )?
     .unwrap_or(1);
-    let bank = DrawBank::sample(posterior, campaign.temper(), campaign.salt()?.bank_seed(version));
+    let standard_errors = posterior.standard_errors();
+    let tempers = layout.tempers(campaign.temper, &posterior.conditional_errors());
+    let bank = DrawBank::sample(posterior, &tempers, campaign.salt()?.bank_seed(version));
     let now = super::now()?;
     query::execute(
         "INSERT INTO decisioning._model (campaign, model_version, encoder_version, created_at, decisions, outcomes,
@@ -221,7 +223,7 @@ pub fn store(
             serde_json::to_string(layout)?.into(),
             serde_json::to_string(&learned.scales)?.into(),
             posterior.mean.clone().into(),
-            posterior.standard_errors().into(),
+            standard_errors.into(),
             bank.to_bytes().into(),
         ],
     )?;

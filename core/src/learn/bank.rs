@@ -15,8 +15,8 @@ pub const DRAWS: usize = 64;
 pub struct DrawBank(Vec<f32>);
 
 impl DrawBank {
-    /// Draws mean + temper · L⁻ᵀ z from the posterior, by a seed.
-    pub fn sample(posterior: &Posterior, temper: f64, seed: u64) -> Self {
+    /// Draws mean + temper · L⁻ᵀ z from the posterior, by a seed; `tempers` has one factor per coefficient.
+    pub fn sample(posterior: &Posterior, tempers: &[f64], seed: u64) -> Self {
         let len = posterior.mean.len();
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut draws = Mat::<f64>::zeros(len, DRAWS);
@@ -28,7 +28,7 @@ impl DrawBank {
         posterior.correlate(&mut draws);
         let bank = (0..len)
             .flat_map(|i| (0..DRAWS).map(move |draw| (i, draw)))
-            .map(|(i, draw)| (posterior.mean[i] + temper * draws[(i, draw)]) as f32)
+            .map(|(i, draw)| (posterior.mean[i] + tempers[i] * draws[(i, draw)]) as f32)
             .collect();
         DrawBank(bank)
     }

@@ -59,6 +59,13 @@ impl Posterior {
         (0..self.mean.len()).map(|i| inverse[(i, i)].max(0.0).sqrt()).collect()
     }
 
+    /// Standard deviation of every coefficient if all others were known.
+    pub fn conditional_errors(&self) -> Vec<f64> {
+        let factor = self.factor.L();
+        let precision = |i: usize| (0..=i).map(|j| factor[(i, j)] * factor[(i, j)]).sum::<f64>();
+        (0..self.mean.len()).map(|i| precision(i).powf(-0.5)).collect()
+    }
+
     /// Solves Lᵀ X = Z in place, so that independent standard normals get the posterior covariance.
     pub(super) fn correlate(&self, normals: &mut Mat<f64>) {
         faer::linalg::triangular_solve::solve_upper_triangular_in_place(
