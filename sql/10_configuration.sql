@@ -41,6 +41,8 @@ CREATE TABLE decisioning.campaigns (
     temper              float8      NOT NULL DEFAULT 0.2 CHECK (temper > 0 AND temper <= 1),
     half_life           interval    DEFAULT '30 days' CHECK (half_life >= '1 hour' AND half_life <= '100 years'),
     half_life_seconds   float8      GENERATED ALWAYS AS (pg_catalog.date_part('epoch', half_life)) STORED,
+    minimum_uplift      float8      NOT NULL DEFAULT 0 CHECK (minimum_uplift >= 0 AND minimum_uplift < 'Infinity'),
+    currency            text        CHECK (currency ~ '^[A-Z]{3}$'),
     coefficient_limit   integer     NOT NULL DEFAULT 1024 CHECK (coefficient_limit BETWEEN 16 AND 4096),
     description         text,
     salt                uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
@@ -69,6 +71,8 @@ COMMENT ON COLUMN decisioning.campaigns.propensity_floor IS 'Probability, in tot
 COMMENT ON COLUMN decisioning.campaigns.temper IS 'Factor on the posterior spread when choosing; little-known levels of a dimension get a larger one.';
 COMMENT ON COLUMN decisioning.campaigns.half_life IS 'Age at which a decision counts half in the model, so that it follows a changing world; NULL never forgets.';
 COMMENT ON COLUMN decisioning.campaigns.half_life_seconds IS 'The half-life in seconds (a day is 24 hours, a month 30 days).';
+COMMENT ON COLUMN decisioning.campaigns.minimum_uplift IS 'A send must be worth this much more than no_send, net of its costs, in units of the goals'' value. Customers below it still get a random action with the probability of the floor, so that the model keeps learning about them.';
+COMMENT ON COLUMN decisioning.campaigns.currency IS 'ISO 4217 code of values and costs, for people and reports.';
 COMMENT ON COLUMN decisioning.campaigns.coefficient_limit IS 'Most coefficients the model may have; interactions of the rarest features are dropped to stay under it.';
 COMMENT ON COLUMN decisioning.campaigns.salt IS 'Key of the hash that assigns groups and seeds choices.';
 COMMENT ON COLUMN decisioning.campaigns.epoch IS 'Current epoch of the campaign.';
@@ -84,6 +88,9 @@ CREATE TABLE decisioning.actions (
     slot        text        GENERATED ALWAYS AS (dimensions ->> 'slot') STORED,
     content     jsonb,
     customer_reason text,
+    cost_send       float8      NOT NULL DEFAULT 0 CHECK (cost_send >= 0 AND cost_send < 'Infinity'),
+    cost_on_goal    float8      NOT NULL DEFAULT 0 CHECK (cost_on_goal >= 0 AND cost_on_goal < 'Infinity'),
+    cost_on_goal_share float8   NOT NULL DEFAULT 0 CHECK (cost_on_goal_share BETWEEN 0 AND 1),
     status      text        NOT NULL DEFAULT 'draft' CHECK (status IN ('draft', 'approved', 'paused')),
     approved_by text,
     approved_at timestamptz,
@@ -98,6 +105,9 @@ COMMENT ON COLUMN decisioning.actions.action_id IS 'Number of the action in the 
 COMMENT ON COLUMN decisioning.actions.dimensions IS 'Level of each dimension (message, offer, channel, slot or any other name). Immutable: a different combination is a different action.';
 COMMENT ON COLUMN decisioning.actions.content IS 'What is sent; the decision returns it as it is. Changing it withdraws the approval.';
 COMMENT ON COLUMN decisioning.actions.customer_reason IS 'A sentence one may show the customer: why am I getting this?';
+COMMENT ON COLUMN decisioning.actions.cost_send IS 'Cost of one send, in units of the goals'' value; an action is chosen by what it is worth net of costs.';
+COMMENT ON COLUMN decisioning.actions.cost_on_goal IS 'Cost of one response, such as the amount of a voucher that is redeemed.';
+COMMENT ON COLUMN decisioning.actions.cost_on_goal_share IS 'Share of the worth of a response that the action costs, such as a discount.';
 COMMENT ON COLUMN decisioning.actions.status IS 'draft, approved or paused; only approved actions are chosen.';
 COMMENT ON COLUMN decisioning.actions.approved_content_hash IS 'MD5 of dimensions, content and customer_reason at approval.';
 
@@ -121,7 +131,7 @@ CREATE TABLE decisioning.campaign_goals (
     PRIMARY KEY (campaign, goal)
 );
 COMMENT ON TABLE  decisioning.campaign_goals IS 'Goals that a campaign works for.';
-COMMENT ON COLUMN decisioning.campaign_goals.value IS 'Worth of one event; NULL takes the value of the event itself.';
+COMMENT ON COLUMN decisioning.campaign_goals.value IS 'Worth of one event, as a margin. NULL takes the value of the event itself for goals of kind value, counts 1 for a conversion, and leaves harm out of the choice; harm is worth less than nothing.';
 COMMENT ON COLUMN decisioning.campaign_goals.attribution_seconds IS 'The window in seconds (a day is 24 hours, a month 30 days), so that it does not depend on the session''s time zone.';
 COMMENT ON COLUMN decisioning.campaign_goals.attribution_window IS 'Events in [decided_at, decided_at + window) count for a decision.';
 

@@ -171,14 +171,26 @@ CREATE TABLE decisioning._model (
     outcomes        bigint      NOT NULL,
     open_decisions  bigint      NOT NULL,
     layout          jsonb       NOT NULL,
+    PRIMARY KEY (campaign, model_version)
+);
+COMMENT ON TABLE decisioning._model IS 'Internal: model versions; a version lives as long as a decision refers to it.';
+
+CREATE TABLE decisioning._model_part (
+    campaign        text        NOT NULL,
+    model_version   bigint      NOT NULL,
+    part            text        NOT NULL,
+    unit            jsonb,
     scales          jsonb       NOT NULL,
     coefficients    float8[]    NOT NULL,
     standard_errors float8[]    NOT NULL,
     draw_bank       bytea       NOT NULL,
-    PRIMARY KEY (campaign, model_version)
+    PRIMARY KEY (campaign, model_version, part)
 );
-ALTER TABLE decisioning._model ALTER COLUMN draw_bank SET STORAGE EXTERNAL;
-COMMENT ON TABLE decisioning._model IS 'Internal: model versions; a version lives as long as a decision refers to it.';
+ALTER TABLE decisioning._model_part ALTER COLUMN draw_bank SET STORAGE EXTERNAL;
+COMMENT ON TABLE decisioning._model_part IS 'Internal: what a model version predicts: response (log-odds of a goal), worth (of a response, where it varies) and harm: goal (log-odds of each kind of harm). All parts share the layout.';
+COMMENT ON COLUMN decisioning._model_part.unit IS 'How worth is counted: as (worth - centre) / scale, of worth within low and high.';
+COMMENT ON COLUMN decisioning._model_part.scales IS 'Prior standard deviation of each block of coefficients, estimated from the data.';
+COMMENT ON COLUMN decisioning._model_part.draw_bank IS '64 draws of the coefficients, little-endian float4, those of one coefficient together.';
 
 CREATE TABLE decisioning._learner (
     campaign        text        PRIMARY KEY,
@@ -189,20 +201,28 @@ CREATE TABLE decisioning._learner (
     linearised      bigint      NOT NULL,
     responses       float8      NOT NULL,
     corrections     float8      NOT NULL,
-    statistics      bytea       NOT NULL,
-    delays          jsonb       NOT NULL,
-    scales          jsonb       NOT NULL,
     learned_at      timestamptz NOT NULL
 );
-ALTER TABLE decisioning._learner ALTER COLUMN statistics SET STORAGE EXTERNAL;
 COMMENT ON TABLE decisioning._learner IS 'Internal: learning state of each campaign: sufficient statistics, and how many decisions and outcomes they hold.';
 COMMENT ON COLUMN decisioning._learner.open_decisions IS 'Decisions whose window was open at learned_at: counted in the model by what was known of them, but not in the sums.';
-COMMENT ON COLUMN decisioning._learner.statistics IS 'Sums over absorbed decisions, discounted to learned_at.';
-COMMENT ON COLUMN decisioning._learner.delays IS 'Absorbed rewards by channel (the empty name is no-send) and time until they were recorded, in 256ths of the window, discounted to learned_at.';
-COMMENT ON COLUMN decisioning._learner.scales IS 'Prior standard deviation of each block of coefficients, estimated from the data.';
 COMMENT ON COLUMN decisioning._learner.linearised IS 'Number of decisions at the last re-linearisation from the log.';
 COMMENT ON COLUMN decisioning._learner.responses IS 'Weighted number of decisions with a reward.';
 COMMENT ON COLUMN decisioning._learner.corrections IS 'Weighted number of rewards that changed after their decision was absorbed, since the last re-linearisation.';
+
+CREATE TABLE decisioning._learner_part (
+    campaign        text        NOT NULL,
+    part            text        NOT NULL,
+    unit            jsonb,
+    statistics      bytea       NOT NULL,
+    delays          jsonb       NOT NULL,
+    scales          jsonb       NOT NULL,
+    PRIMARY KEY (campaign, part)
+);
+ALTER TABLE decisioning._learner_part ALTER COLUMN statistics SET STORAGE EXTERNAL;
+COMMENT ON TABLE decisioning._learner_part IS 'Internal: sufficient statistics of each part of the model.';
+COMMENT ON COLUMN decisioning._learner_part.statistics IS 'Sums over absorbed decisions, discounted to learned_at.';
+COMMENT ON COLUMN decisioning._learner_part.delays IS 'Absorbed events by channel (the empty name is no-send) and time until they were recorded, in 256ths of the window, discounted to learned_at.';
+COMMENT ON COLUMN decisioning._learner_part.scales IS 'Prior standard deviation of each block of coefficients, estimated from the data.';
 
 -- Composite that decide and its relatives return.
 CREATE TYPE decisioning.decision AS (

@@ -14,11 +14,13 @@ CREATE FUNCTION decisioning.create_campaign(
     propensity_floor    float8  DEFAULT 0.02,
     temper              float8  DEFAULT 0.2,
     half_life           interval DEFAULT '30 days',
+    minimum_uplift      float8  DEFAULT 0,
+    currency            text    DEFAULT NULL,
     description         text    DEFAULT NULL
 ) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'create_campaign_wrapper';
-COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, text) IS
+COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, float8, text, text) IS
 'Creates a campaign in draft over a table or view with one row per customer. audience is a predicate over it; time_zone is an IANA zone or a column with one. Returns what the audience makes detectable.';
 
 CREATE FUNCTION decisioning.start_campaign(campaign text) RETURNS void
@@ -45,12 +47,15 @@ CREATE FUNCTION decisioning.add_action(
     slot            text    DEFAULT NULL,
     dimensions      jsonb   DEFAULT NULL,
     content         jsonb   DEFAULT NULL,
-    customer_reason text    DEFAULT NULL
+    customer_reason text    DEFAULT NULL,
+    cost_send       float8  DEFAULT 0,
+    cost_on_goal    float8  DEFAULT 0,
+    cost_on_goal_share float8 DEFAULT 0
 ) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'add_action_wrapper';
-COMMENT ON FUNCTION decisioning.add_action(text, text, text, text, text, text, jsonb, jsonb, text) IS
-'Adds one action as a draft. message, offer, channel and slot are dimensions like those in the dimensions document. Returns its name.';
+COMMENT ON FUNCTION decisioning.add_action(text, text, text, text, text, text, jsonb, jsonb, text, float8, float8, float8) IS
+'Adds one action as a draft. message, offer, channel and slot are dimensions like those in the dimensions document; costs are in units of the goals'' value. Returns its name.';
 
 CREATE FUNCTION decisioning.add_action_grid(
     campaign    text,

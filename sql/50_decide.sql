@@ -64,11 +64,12 @@ COMMENT ON PROCEDURE decisioning.decide_all(text, integer) IS
 'Decides for the whole audience in chunks, committing each. Cancel it at any time and call it again: customers with an open decision keep it. Call it outside of a transaction block.';
 
 CREATE FUNCTION decisioning.preview(customer_id text, campaign text, context jsonb DEFAULT NULL)
-RETURNS TABLE (action text, candidate boolean, removed_by text, probability float8, uplift float8, propensity float8, treatment_group text)
+RETURNS TABLE (action text, candidate boolean, removed_by text, probability float8, uplift float8,
+               net_uplift float8, propensity float8, treatment_group text)
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 50
 AS 'MODULE_PATHNAME', 'preview_wrapper';
 COMMENT ON FUNCTION decisioning.preview(text, text, jsonb) IS
-'Shows every action for one customer as decide would see it now: estimated probability of the goal, uplift over no-send, propensity in the customer''s group, or what removed it. Writes nothing.';
+'Shows every action for one customer as decide would see it now: estimated probability of the goal, uplift over no_send, the same as worth net of costs, propensity in the customer''s group, or what removed it. Writes nothing.';
 
 CREATE FUNCTION decisioning.explain(decision_id uuid)
 RETURNS TABLE (step integer, subject text, explanation text, number float8)

@@ -34,14 +34,23 @@ AS 'MODULE_PATHNAME', 'maintain_wrapper';
 COMMENT ON FUNCTION decisioning.maintain() IS 'Does all due housekeeping: makes partitions ahead and learns for every campaign that is active or paused. Call it from cron.';
 
 CREATE VIEW decisioning.models AS
-SELECT m.campaign, m.model_version, m.created_at, m.encoder_version, m.decisions, m.outcomes,
-       cardinality(m.coefficients) AS coefficients,
-       m.model_version = l.model_version AS current
+SELECT m.campaign, m.model_version, m.created_at, m.encoder_version, m.decisions, m.outcomes, m.open_decisions,
+       p.parts, p.coefficients, p.prior_scales, p.worth_unit, m.model_version = l.model_version AS current
 FROM decisioning._model m
+CROSS JOIN LATERAL (
+    SELECT array_agg(p.part ORDER BY p.part <> 'response', p.part) AS parts,
+           sum(cardinality(p.coefficients))::bigint AS coefficients,
+           jsonb_object_agg(p.part, p.scales) AS prior_scales,
+           (array_agg(p.unit) FILTER (WHERE p.unit IS NOT NULL))[1] AS worth_unit
+    FROM decisioning._model_part p WHERE p.campaign = m.campaign AND p.model_version = m.model_version) AS p
 LEFT JOIN decisioning._learner l ON l.campaign = m.campaign;
 COMMENT ON VIEW decisioning.models IS 'Model versions: when each was learned, and how many decisions and outcomes it has seen.';
 COMMENT ON COLUMN decisioning.models.decisions IS 'Decisions absorbed, imports included.';
 COMMENT ON COLUMN decisioning.models.outcomes IS 'Outcome rows absorbed.';
+COMMENT ON COLUMN decisioning.models.open_decisions IS 'Decisions whose window was open, counted by what was known of them.';
+COMMENT ON COLUMN decisioning.models.parts IS 'What it predicts. response: whether a goal is reached; worth: what a response is worth, where that varies; harm: goal: whether that harm is done.';
+COMMENT ON COLUMN decisioning.models.prior_scales IS 'By part, the prior standard deviation of each block of coefficients, estimated from the data: how much its effects vary.';
+COMMENT ON COLUMN decisioning.models.worth_unit IS 'How worth is counted: as (worth - centre) / scale, of worth within low and high. NULL if the model has none.';
 
 CREATE FUNCTION decisioning._coefficient_names(layout jsonb) RETURNS text[]
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -49,11 +58,16 @@ AS 'MODULE_PATHNAME', '_coefficient_names_wrapper';
 COMMENT ON FUNCTION decisioning._coefficient_names(jsonb) IS 'Internal: a name for every coefficient of a model layout.';
 
 CREATE VIEW decisioning.coefficients AS
-SELECT m.campaign, m.model_version, c.coefficient, c.estimate, c.standard_error,
-       format('%s: %s ± %s log-odds', c.coefficient,
-           to_char(c.estimate, 'SFM990.00'), to_char(c.standard_error, 'FM990.00')) AS in_words
+SELECT m.campaign, m.model_version, p.part, c.coefficient, u.factor * c.estimate AS estimate,
+       u.factor * c.standard_error AS standard_error,
+       format('%s: %s ± %s %s', c.coefficient, to_char(u.factor * c.estimate, 'SFM999999990.00'),
+           to_char(u.factor * c.standard_error, 'FM999999990.00'),
+           CASE WHEN p.unit IS NULL THEN 'log-odds' ELSE 'worth' END) AS in_words
 FROM decisioning._learner l
 JOIN decisioning._model m ON m.campaign = l.campaign AND m.model_version = l.model_version
-CROSS JOIN LATERAL unnest(decisioning._coefficient_names(m.layout), m.coefficients, m.standard_errors)
+JOIN decisioning._model_part p ON p.campaign = m.campaign AND p.model_version = m.model_version
+CROSS JOIN LATERAL (SELECT coalesce((p.unit ->> 'scale')::float8, 1) AS factor) AS u
+CROSS JOIN LATERAL unnest(decisioning._coefficient_names(m.layout), p.coefficients, p.standard_errors)
     AS c(coefficient, estimate, standard_error);
-COMMENT ON VIEW decisioning.coefficients IS 'What the current model of each campaign has learned: log-odds per unit of the encoded feature, with posterior standard deviation.';
+COMMENT ON VIEW decisioning.coefficients IS 'What the current model of each campaign has learned, per unit of the encoded feature, with posterior standard deviation: log-odds for response and harm, units of value for worth.';
+COMMENT ON COLUMN decisioning.coefficients.part IS 'response, worth or harm: goal, as in decisioning.models.';

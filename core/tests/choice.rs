@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{context, dimensions, grid, layout, normal, random, Xoshiro256PlusPlus};
-use decisioning_core::decide::{choose, propensities, Policy, Rule, Salt};
+use common::{context, dimensions, grid, layout, normal, random, sigmoid, Xoshiro256PlusPlus};
+use decisioning_core::decide::{choose, propensities, Cost, Policy, Rule, Salt, Terms, Unit};
 use decisioning_core::learn::{Arm, DrawBank, Layout, DRAWS};
 use decisioning_core::measure::chi_square;
 use proptest::prelude::*;
@@ -63,10 +63,51 @@ proptest! {
         let policy = Policy::new(layout.clone(), bank.clone(), &arms);
         let encoded = context(columns, &mut random);
         let candidates = candidates(arms.len(), &mut random);
-        for (draw, best) in policy.best(&encoded, &candidates).into_iter().enumerate() {
+        for (draw, best) in policy.best(&encoded, &candidates, &Terms::free(arms.len())).into_iter().enumerate() {
             let scores = scores(&layout, &arms, &bank, &encoded, &candidates, draw);
             let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             prop_assert!(scores[best as usize] > highest - 1e-4, "{scores:?} {best}");
+        }
+    }
+
+    /// With a modelled worth, two kinds of harm, costs and a minimum uplift, against a naive sum in f64.
+    #[test]
+    fn best_is_worth_most_net_of_costs(seed: u64) {
+        let mut random = random(seed);
+        let (layout, arms) = layout(3, &actions());
+        let mut draw_bank = || bank(&layout, || normal(&mut random) as f32);
+        let [response, worth, first, second] = [draw_bank(), draw_bank(), draw_bank(), draw_bank()];
+        let unit = Unit { centre: 30.0, scale: 10.0, low: 5.0, high: 90.0 };
+        let policy = Policy::new(layout.clone(), response.clone(), &arms)
+            .with_worth(worth.clone(), unit, &arms)
+            .with_harm(first.clone(), &arms)
+            .with_harm(second.clone(), &arms);
+        let costs: Vec<Cost> = (0..arms.len())
+            .map(|_| Cost { send: random.random(), on_goal: random.random(), on_goal_share: random.random() })
+            .collect();
+        let terms = Terms { value: f64::NAN, harms: vec![-4.0, -1.0], costs, minimum_uplift: 0.5 };
+        let encoded = context(3, &mut random);
+        let candidates = candidates(arms.len(), &mut random);
+        let mut row = Vec::new();
+        let mut predictor = |bank: &DrawBank, candidate: Option<usize>, draw: usize| {
+            layout.design(&encoded, candidate.map(|arm| &arms[arm]), &mut row);
+            row.iter().map(|(i, x)| x * f64::from(bank.of(*i as usize)[draw])).sum::<f64>()
+        };
+        for (draw, best) in policy.best(&encoded, &candidates, &terms).into_iter().enumerate() {
+            let net: Vec<f64> = candidates
+                .iter()
+                .map(|candidate| {
+                    let cost = candidate.map_or_else(Cost::default, |arm| terms.costs[arm]);
+                    let worth = (30.0 + 10.0 * predictor(&worth, *candidate, draw)).clamp(5.0, 90.0);
+                    let margin = worth * (1.0 - cost.on_goal_share) - cost.on_goal;
+                    sigmoid(predictor(&response, *candidate, draw)) * margin - cost.send
+                        - 4.0 * sigmoid(predictor(&first, *candidate, draw))
+                        - sigmoid(predictor(&second, *candidate, draw))
+                        + if candidate.is_none() { 0.5 } else { 0.0 }
+                })
+                .collect();
+            let highest = net.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            prop_assert!(net[best as usize] > highest - 1e-3, "{net:?} {best}");
         }
     }
 
@@ -79,7 +120,7 @@ proptest! {
         let policy = Policy::new(layout.clone(), bank.clone(), &arms);
         let encoded = [1.0, random.random_range(-1..=1_i8).into(), random.random_range(-1..=1_i8).into()];
         let candidates = candidates(arms.len(), &mut random);
-        for (draw, best) in policy.best(&encoded, &candidates).into_iter().enumerate() {
+        for (draw, best) in policy.best(&encoded, &candidates, &Terms::free(arms.len())).into_iter().enumerate() {
             let scores = scores(&layout, &arms, &bank, &encoded, &candidates, draw);
             let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             prop_assert_eq!(best as usize, scores.iter().position(|score| *score == highest).unwrap());
@@ -96,11 +137,11 @@ proptest! {
         let candidates = candidates(arms.len(), &mut random);
         let n = candidates.len() as f64;
 
-        let learned = propensities(&Rule::Learned { policy: &policy, encoded: &encoded, floor }, &candidates);
+        let learned = propensities(&Rule::Learned { policy: &policy, terms: &Terms::free(arms.len()), encoded: &encoded, floor }, &candidates);
         prop_assert_eq!(learned.len(), candidates.len());
         prop_assert!((learned.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         prop_assert!(learned.iter().all(|p| *p >= floor / n - 1e-15));
-        let best = policy.best(&encoded, &candidates);
+        let best = policy.best(&encoded, &candidates, &Terms::free(arms.len()));
         for (at, p) in learned.iter().enumerate() {
             let wins = best.iter().filter(|best| **best as usize == at).count() as f64;
             prop_assert!((p - ((1.0 - floor) * wins / DRAWS as f64 + floor / n)).abs() < 1e-12);
@@ -135,7 +176,7 @@ proptest! {
         let candidates = candidates(arms.len(), &mut random);
         let fixed = random.random_range(0..candidates.len());
         for rule in [
-            Rule::Learned { policy: &policy, encoded: &encoded, floor },
+            Rule::Learned { policy: &policy, terms: &Terms::free(arms.len()), encoded: &encoded, floor },
             Rule::Random { no_send: 0.5 },
             Rule::Random { no_send: 0.0 },
             Rule::Random { no_send: 1.0 },
@@ -158,7 +199,8 @@ proptest! {
         let policy = Policy::new(layout, bank, &arms);
         let encoded = context(3, &mut random);
         let candidates = candidates(arms.len(), &mut random);
-        let winners = |candidates: &[Option<usize>]| policy.best(&encoded, candidates).map(|at| candidates[at as usize]);
+        let terms = Terms::free(arms.len());
+        let winners = |candidates: &[Option<usize>]| policy.best(&encoded, candidates, &terms).map(|at| candidates[at as usize]);
         let before = winners(&candidates);
         for at in 0..candidates.len() {
             if candidates.len() > 1 && !before.contains(&candidates[at]) {
@@ -200,7 +242,10 @@ fn frequencies_match_propensities() {
     // as guardrails take one candidate after the other, no-send among them
     while !candidates.is_empty() {
         for floor in [0.0, 0.02, 0.1] {
-            assert_frequencies(&Rule::Learned { policy: &policy, encoded: &encoded, floor }, &candidates);
+            assert_frequencies(
+                &Rule::Learned { policy: &policy, terms: &Terms::free(arms.len()), encoded: &encoded, floor },
+                &candidates,
+            );
         }
         for no_send in [0.0, 0.5, 1.0] {
             assert_frequencies(&Rule::Random { no_send }, &candidates);
@@ -214,7 +259,7 @@ fn frequencies_match_propensities() {
 fn no_send_alone_is_chosen_for_certain() {
     let (layout, arms) = layout(2, &actions());
     let policy = Policy::new(layout.clone(), bank(&layout, || 1.0), &arms);
-    let learned = Rule::Learned { policy: &policy, encoded: &[1.0, 0.5], floor: 0.02 };
+    let learned = Rule::Learned { policy: &policy, terms: &Terms::free(arms.len()), encoded: &[1.0, 0.5], floor: 0.02 };
     for rule in [learned, Rule::Random { no_send: 0.5 }, Rule::Random { no_send: 0.0 }, Rule::Fixed(0)] {
         let choice = choose(&rule, &[None], &mut random(1));
         assert_eq!(choice.chosen, 0);
@@ -236,7 +281,7 @@ fn random_without_a_no_send_is_even_over_the_sends() {
 fn a_harmful_action_is_left_to_the_floor() {
     let (layout, arms) = layout(1, &[dimensions(&[("channel", "email")])]);
     let policy = Policy::new(layout.clone(), bank(&layout, || -0.1), &arms);
-    let rule = Rule::Learned { policy: &policy, encoded: &[1.0], floor: 0.02 };
+    let rule = Rule::Learned { policy: &policy, terms: &Terms::free(arms.len()), encoded: &[1.0], floor: 0.02 };
     let found = propensities(&rule, &[None, Some(0)]);
     assert!((found[0] - 0.99).abs() < 1e-12 && (found[1] - 0.01).abs() < 1e-12, "{found:?}");
 }

@@ -3,10 +3,10 @@
 mod common;
 
 use common::{absorb, context, dimensions, grid, layout, log_odds, prior, random, sigmoid, Xoshiro256PlusPlus};
-use decisioning_core::decide::{choose, propensities, Policy, Rule, Salt};
+use decisioning_core::decide::{choose, propensities, Policy, Rule, Salt, Terms};
 use decisioning_core::learn::{
-    fit, linearise, Arm, Delays, DrawBank, Layout, Misfit, Observed, Posterior, Prior, Reporting, Rows, Scales, Seen,
-    Statistics,
+    fit, linearise, Arm, Delays, DrawBank, Layout, Link, Misfit, Observed, Posterior, Prior, Reporting, Rows, Scales,
+    Seen, Statistics,
 };
 use rand::RngExt;
 
@@ -75,6 +75,7 @@ fn play(rounds: i64, seed: u64) -> [f64; 4] {
     let mut random = random(seed);
     let mut closed = Statistics::new(layout.len());
     let mut mean = prior(layout).mean;
+    let terms = Terms::free(arms.len());
     let policy = |closed: &Statistics, round: i64| {
         let posterior = Posterior::of(&prior(layout), closed).unwrap();
         let bank = DrawBank::sample(
@@ -89,7 +90,7 @@ fn play(rounds: i64, seed: u64) -> [f64; 4] {
         let rows: Vec<Observed> = (0..500)
             .map(|customer| {
                 let encoded = context(4, &mut random);
-                let rule = Rule::Learned { policy: &current, encoded: &encoded, floor: FLOOR };
+                let rule = Rule::Learned { policy: &current, terms: &terms, encoded: &encoded, floor: FLOOR };
                 let choice = choose(&rule, &candidates, &mut salt.random(&format!("c-{customer}"), round));
                 let arm = candidates[choice.chosen];
                 let reward = f64::from(u8::from(random.random::<f64>() < world.rate(&encoded, arm)));
@@ -101,8 +102,9 @@ fn play(rounds: i64, seed: u64) -> [f64; 4] {
     let last = policy(&closed, rounds);
     let n = candidates.len();
     let only = |at: usize| (0..n).map(|i| f64::from(u8::from(i == at))).collect::<Vec<_>>();
-    let learned =
-        world.value(|encoded| propensities(&Rule::Learned { policy: &last, encoded, floor: FLOOR }, &candidates));
+    let learned = world.value(|encoded| {
+        propensities(&Rule::Learned { policy: &last, terms: &terms, encoded, floor: FLOOR }, &candidates)
+    });
     let fixed = (0..n).map(|at| world.value(|_| only(at))).fold(0.0, f64::max);
     let oracle = world.value(|encoded| {
         let rates: Vec<f64> = candidates.iter().map(|arm| world.rate(encoded, *arm)).collect();
@@ -166,7 +168,7 @@ impl Delayed {
     }
 
     fn rows<'a>(&self, of: impl Iterator<Item = &'a Past>, day: usize, reporting: Option<&Reporting>) -> Rows {
-        let mut rows = Rows::new(1);
+        let mut rows = Rows::new(Link::Logistic, 1);
         for past in of {
             let age = (day + 1 - past.day) as f64 / DAYS_OPEN as f64;
             let observed = Observed {
@@ -201,7 +203,7 @@ impl Delayed {
         let reporting = self.delays.reporting(&seen);
         let (due, open) =
             (self.rows(closing.iter().copied(), day, None), self.rows(open.iter().copied(), day, Some(&reporting)));
-        let prior = Prior::new(&self.layout, &self.scales);
+        let prior = Prior::new(Link::Logistic, &self.layout, &self.scales);
         let visit = |add: &mut dyn FnMut(&Rows)| -> Result<(), Misfit> {
             add(&due);
             add(&open);
@@ -218,7 +220,7 @@ impl Delayed {
         self.closed.merge(&linear(&due));
         let mut sums = self.closed.clone();
         sums.merge(&linear(&open));
-        let (scales, posterior) = self.scales.estimate(&self.layout, &sums, 20).unwrap();
+        let (scales, posterior) = self.scales.estimate(Link::Logistic, &self.layout, &sums, 20).unwrap();
         self.scales = scales;
         self.mean = posterior.mean.clone();
         posterior
@@ -237,9 +239,10 @@ impl Delayed {
             &self.arms,
         );
         let candidates: Vec<Option<usize>> = std::iter::once(None).chain((0..messages).map(Some)).collect();
+        let terms = Terms::free(self.arms.len());
         let mut sent = vec![0; self.arms.len()];
         for customer in 0..PER_DAY {
-            let rule = Rule::Learned { policy: &policy, encoded: &[1.0], floor: FLOOR };
+            let rule = Rule::Learned { policy: &policy, terms: &terms, encoded: &[1.0], floor: FLOOR };
             let choice = choose(&rule, &candidates, &mut salt.random(&format!("{customer}"), day as i64));
             let arm = candidates[choice.chosen];
             let rate = RATES[arm.map_or(0, |arm| arm + 1)];

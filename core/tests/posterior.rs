@@ -5,7 +5,9 @@ mod common;
 use common::{
     absorb, context, covariance, dimensions, grid, layout, log_odds, prior, random, refit, sigmoid, truth, try_fit,
 };
-use decisioning_core::learn::{fit, Arm, FitError, Layout, Misfit, Observed, Posterior, Prior, Rows, Statistics};
+use decisioning_core::learn::{
+    fit, linearise, Arm, FitError, Layout, Link, Misfit, Observed, Posterior, Prior, Rows, Scales, Statistics,
+};
 use rand::RngExt;
 
 fn assert_close(found: &[f64], reference: &[f64], tolerance: f64) {
@@ -204,7 +206,7 @@ fn separable_and_constant_rewards_have_a_mode_and_it_is_found() {
         for start in [prior.mean.clone(), vec![0.0; layout.len()], vec![30.0; layout.len()], vec![-30.0; layout.len()]]
         {
             let mut passes = 0;
-            let batch = Rows::collect(4, &rows).unwrap();
+            let batch = Rows::collect(Link::Logistic, 4, &rows).unwrap();
             let found = fit::<Misfit>(&layout, &prior, &arms, &empty, &start, |add| {
                 passes += 1;
                 add(&batch);
@@ -342,4 +344,35 @@ fn what_does_not_fit_is_refused() {
 
     let failed = fit(&layout, &prior(&layout), &arms, &empty, &start, |_| Err("cancelled"));
     assert!(matches!(failed, Err(FitError::Rows("cancelled"))));
+}
+
+/// Two rows of one send with amounts: the mode is that of a ridge regression, here solved by hand. With m = 0, prior
+/// variances 9, 0.16, 0.16 for base, send and level, and rows of predictor b + s + l, the sum u = b + s + l has the prior
+/// variance 9.32, so u = 9.32 (1.5 + 0.5 · −0.5) / (1 + 9.32 (1 + 0.5)) under weights 1 and ½.
+#[test]
+fn amounts_by_hand() {
+    let (layout, arms) = layout(1, &[dimensions(&[("channel", "email")])]);
+    let row = |reward, weight| Observed { encoded: vec![1.0], arm: Some(0), weight, reward, reported: 1.0 };
+    let rows = Rows::collect(Link::Gaussian, 1, &[row(1.5, 1.0), row(-0.5, 0.5)]).unwrap();
+    let prior = Prior::new(Link::Gaussian, &layout, &Scales::default());
+    let fitted = fit::<Misfit>(&layout, &prior, &arms, &Statistics::new(layout.len()), &prior.mean, |add| {
+        add(&rows);
+        Ok(())
+    })
+    .unwrap();
+    let sum = 9.32 * 1.25 / (1.0 + 9.32 * 1.5);
+    let share = [9.0, 0.16, 0.16].map(|variance| sum * variance / 9.32);
+    for (found, expected) in fitted.mode.iter().zip(share) {
+        assert!((found - expected).abs() < 1e-12, "{:?} {share:?}", fitted.mode);
+    }
+    // an amount taken back leaves nothing
+    let mut sums = fitted.sums.clone();
+    let mut back = linearise::<Misfit>(&layout, &arms, &prior.mean, |add| {
+        add(&rows);
+        Ok(())
+    })
+    .unwrap();
+    back.scale(-1.0);
+    sums.merge(&back);
+    assert!(sums.linear.iter().chain(&sums.precision).all(|x| x.abs() < 1e-12), "{sums:?}");
 }

@@ -8,7 +8,7 @@ use pgrx::JsonB;
 use serde_json::Value;
 
 use super::campaign;
-use super::configure::check_editable;
+use super::configure::{amount, check_editable, share};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, caller_name};
 use crate::pg::query;
@@ -28,6 +28,9 @@ fn add_action(
     dimensions: Option<JsonB>,
     content: Option<JsonB>,
     customer_reason: Option<&str>,
+    cost_send: Option<f64>,
+    cost_on_goal: Option<f64>,
+    cost_on_goal_share: Option<f64>,
 ) -> std::result::Result<String, ErrorReport> {
     let campaign = required(campaign, "campaign")?;
     let action = required(action, "action")?;
@@ -46,17 +49,24 @@ fn add_action(
             .hint("Give it at least one of message, offer, channel, slot or dimensions.")
             .into());
     }
+    let cost_send = amount(cost_send, "cost_send")?;
+    let cost_on_goal = amount(cost_on_goal, "cost_on_goal")?;
+    let cost_on_goal_share = share(cost_on_goal_share, "cost_on_goal_share", 1.0)?;
     as_owner(|| {
         check_editable(campaign)?;
         let added = query::execute(
-            "INSERT INTO decisioning.actions (campaign, action, dimensions, content, customer_reason)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (campaign, action) DO NOTHING",
+            "INSERT INTO decisioning.actions (campaign, action, dimensions, content, customer_reason, cost_send,
+                 cost_on_goal, cost_on_goal_share)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (campaign, action) DO NOTHING",
             &[
                 campaign.into(),
                 action.into(),
                 JsonB(Value::Object(levels)).into(),
                 content.into(),
                 customer_reason.into(),
+                cost_send.into(),
+                cost_on_goal.into(),
+                cost_on_goal_share.into(),
             ],
         )?;
         match added {

@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use decisioning_core::decide::{Salt, Shares};
-use decisioning_core::learn::Dimensions;
+use decisioning_core::decide::{Cost, Salt, Shares, Terms};
+use decisioning_core::learn::{Dimensions, Link};
 use serde::Deserialize;
 
 use crate::pg::error::{Error, Result};
@@ -28,7 +28,7 @@ pub enum Status {
 }
 
 /// One campaign in one epoch.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Campaign {
     pub campaign: String,
     pub status: Status,
@@ -46,6 +46,7 @@ pub struct Campaign {
     pub temper: f64,
     /// In seconds; `None` never forgets.
     half_life_seconds: Option<f64>,
+    pub currency: Option<String>,
     pub coefficient_limit: i32,
     /// By `action_id`.
     pub actions: Vec<Action>,
@@ -76,9 +77,10 @@ pub struct Rules {
     pub explore_no_send: f64,
     pub control_action: Option<String>,
     pub propensity_floor: f64,
+    pub minimum_uplift: f64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Action {
     pub action: String,
     pub action_id: i32,
@@ -86,13 +88,58 @@ pub struct Action {
     pub content: Option<serde_json::Value>,
     pub customer_reason: Option<String>,
     pub status: String,
+    #[serde(flatten)]
+    pub cost: Cost,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct CampaignGoal {
     pub goal: String,
     pub kind: String,
+    /// Worth of one event.
+    pub value: Option<f64>,
     pub attribution_seconds: f64,
+}
+
+/// What a part of a model predicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Whether there is an event of a conversion or value goal in the window.
+    Response,
+    /// What the events of a response are worth.
+    Worth,
+    /// Whether there is an event of this harm goal in the window.
+    Harm(String),
+}
+
+const HARM: &str = "harm: ";
+
+impl Target {
+    pub fn name(&self) -> String {
+        match self {
+            Target::Response => "response".to_owned(),
+            Target::Worth => "worth".to_owned(),
+            Target::Harm(goal) => format!("{HARM}{goal}"),
+        }
+    }
+
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "response" => Ok(Target::Response),
+            "worth" => Ok(Target::Worth),
+            _ => name
+                .strip_prefix(HARM)
+                .map(|goal| Target::Harm(goal.to_owned()))
+                .ok_or_else(|| Error::corrupted(format!("unknown part of a model \"{name}\""))),
+        }
+    }
+
+    pub fn link(&self) -> Link {
+        match self {
+            Target::Worth => Link::Gaussian,
+            Target::Response | Target::Harm(_) => Link::Logistic,
+        }
+    }
 }
 
 impl Action {
@@ -120,9 +167,52 @@ impl Campaign {
         self.goals.iter().filter(|goal| matches!(goal.kind.as_str(), "conversion" | "value"))
     }
 
-    /// Longest attribution window of the reward goals, in seconds: a decision closes after it.
+    /// Harm goals that count in the choice: those with a value.
+    fn harm_goals(&self) -> impl Iterator<Item = &CampaignGoal> {
+        self.goals.iter().filter(|goal| goal.kind == "harm" && goal.value.is_some())
+    }
+
+    /// Longest attribution window of what is learned, in seconds: a decision closes after it.
     pub fn window_seconds(&self) -> f64 {
-        self.reward_goals().map(|goal| goal.attribution_seconds).fold(0.0, f64::max)
+        self.reward_goals().chain(self.harm_goals()).map(|goal| goal.attribution_seconds).fold(0.0, f64::max)
+    }
+
+    /// What the model predicts.
+    pub fn targets(&self) -> Vec<Target> {
+        let worth = self.fixed_value().is_none().then_some(Target::Worth);
+        let harms = self.harm_goals().map(|goal| Target::Harm(goal.goal.clone()));
+        [Target::Response].into_iter().chain(worth).chain(harms).collect()
+    }
+
+    /// Worth of a response if it is the same for all.
+    fn fixed_value(&self) -> Option<f64> {
+        let mut values = self.reward_goals().map(|goal| match goal.kind.as_str() {
+            "value" => goal.value,
+            _ => Some(goal.value.unwrap_or(1.0)),
+        });
+        let first = values.next().unwrap_or(Some(1.0));
+        first.filter(|_| values.all(|value| value == first))
+    }
+
+    /// What responses, harm and sends are worth, for a model of `targets`. Before anything is known of the worth of
+    /// responses, nothing can be net of costs, and only responses count.
+    pub fn terms(&self, targets: &[Target]) -> Terms {
+        let worth = targets.contains(&Target::Worth);
+        let Some(value) = self.fixed_value().or(worth.then_some(0.0)) else {
+            return Terms::free(self.actions.len());
+        };
+        let harm = |target: &Target| match target {
+            Target::Harm(goal) => {
+                Some(self.harm_goals().find(|known| known.goal == *goal).and_then(|goal| goal.value).unwrap_or(0.0))
+            }
+            Target::Response | Target::Worth => None,
+        };
+        Terms {
+            value,
+            harms: targets.iter().filter_map(harm).collect(),
+            costs: self.actions.iter().map(|action| action.cost).collect(),
+            minimum_uplift: self.rules.minimum_uplift,
+        }
     }
 
     /// Age at which a decision counts half, in microseconds.
@@ -178,11 +268,13 @@ fn read(name: &str) -> Result<Campaign> {
         "SELECT (to_jsonb(c) || jsonb_build_object(
              'actions', coalesce((
                  SELECT jsonb_agg(jsonb_build_object('action', a.action, 'action_id', a.action_id, 'status', a.status,
-                     'dimensions', a.dimensions, 'content', a.content, 'customer_reason', a.customer_reason)
+                     'dimensions', a.dimensions, 'content', a.content, 'customer_reason', a.customer_reason,
+                     'cost_send', a.cost_send, 'cost_on_goal', a.cost_on_goal,
+                     'cost_on_goal_share', a.cost_on_goal_share)
                      ORDER BY a.action_id)
                  FROM decisioning.actions a WHERE a.campaign = c.campaign), '[]'),
              'goals', coalesce((
-                 SELECT jsonb_agg(jsonb_build_object('goal', g.goal, 'kind', k.kind,
+                 SELECT jsonb_agg(jsonb_build_object('goal', g.goal, 'kind', k.kind, 'value', g.value,
                      'attribution_seconds', g.attribution_seconds) ORDER BY g.goal)
                  FROM decisioning.campaign_goals g JOIN decisioning.goals k ON k.goal = g.goal
                  WHERE g.campaign = c.campaign), '[]')))::text
@@ -192,6 +284,39 @@ fn read(name: &str) -> Result<Campaign> {
     )?
     .ok_or_else(|| unknown(name))?;
     Ok(serde_json::from_str(&document)?)
+}
+
+/// The campaign with the rules, costs and goals of an earlier epoch. Runs as the owner.
+pub fn at_epoch(campaign: &Campaign, rules: &Rules, epoch: i64) -> Result<Campaign> {
+    let mut past = Campaign { rules: rules.clone(), ..campaign.clone() };
+    let latest = |relation: &str, key: &str| -> Result<HashMap<String, String>> {
+        let rows = query::read(
+            "SELECT DISTINCT ON (name) coalesce(e.after, e.before) ->> $3 AS name, e.after::text
+             FROM decisioning.epochs e WHERE e.campaign = $1 AND e.relation = $2 AND e.epoch <= $4
+             ORDER BY name, e.epoch DESC",
+            &[campaign.campaign.as_str().into(), relation.into(), key.into(), epoch.into()],
+            |row| Ok((row.value::<String>(1)?, row.get::<String>(2)?)),
+        )?;
+        Ok(rows.into_iter().filter_map(|(name, after)| Some((name, after?))).collect())
+    };
+    let costs = latest("actions", "action")?;
+    for action in &mut past.actions {
+        if let Some(row) = costs.get(&action.action) {
+            action.cost = serde_json::from_str(row)?;
+        }
+    }
+    #[derive(Deserialize)]
+    struct Worth {
+        value: Option<f64>,
+    }
+    let goals = latest("campaign_goals", "goal")?;
+    past.goals.retain(|goal| goals.contains_key(&goal.goal));
+    for goal in &mut past.goals {
+        if let Some(row) = goals.get(&goal.goal) {
+            goal.value = serde_json::from_str::<Worth>(row)?.value;
+        }
+    }
+    Ok(past)
 }
 
 fn unknown(name: &str) -> Error {

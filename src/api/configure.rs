@@ -26,6 +26,8 @@ fn create_campaign(
     propensity_floor: Option<f64>,
     temper: Option<f64>,
     half_life: Option<pgrx::datum::Interval>,
+    minimum_uplift: Option<f64>,
+    currency: Option<&str>,
     description: Option<&str>,
 ) -> std::result::Result<String, ErrorReport> {
     let name = required(campaign, "campaign")?;
@@ -48,6 +50,10 @@ fn create_campaign(
     }
     let floor = share(propensity_floor, "propensity_floor", 0.1)?;
     let temper = share(temper, "temper", 1.0)?;
+    let minimum_uplift = amount(minimum_uplift, "minimum_uplift")?;
+    if currency.is_some_and(|code| code.len() != 3 || !code.bytes().all(|c| c.is_ascii_uppercase())) {
+        return Err(Error::invalid("currency must be an ISO 4217 code").hint("For example 'EUR'.").into());
+    }
 
     let columns = relation.columns()?;
     if relation.column(&columns, key)?.kind == ColumnKind::Other {
@@ -85,8 +91,8 @@ fn create_campaign(
         let inserted = query::execute(
             "INSERT INTO decisioning.campaigns (campaign, customers_schema, customers_relation, customer_key, audience,
                  features, time_zone, time_zone_column, holdout_share, control_share, explore_share, control_action,
-                 propensity_floor, temper, half_life, description)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+                 propensity_floor, temper, half_life, minimum_uplift, currency, description)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
              ON CONFLICT (campaign) DO NOTHING",
             &[
                 name.into(),
@@ -104,6 +110,8 @@ fn create_campaign(
                 floor.into(),
                 temper.into(),
                 half_life.into(),
+                minimum_uplift.into(),
+                currency.into(),
                 description.into(),
             ],
         )?;
@@ -119,12 +127,23 @@ fn create_campaign(
     Ok(detectable(name, customers, holdout, 1.0 - holdout - control - explore))
 }
 
-fn share(value: Option<f64>, name: &str, most: f64) -> Result<f64> {
+pub fn share(value: Option<f64>, name: &str, most: f64) -> Result<f64> {
     let value = required(value, name)?;
     if (0.0..=most).contains(&value) {
         Ok(value)
     } else {
         Err(Error::invalid(format!("{name} must be between 0 and {most}")).detail(format!("Given: {value}.")))
+    }
+}
+
+/// A cost or a least gain: finite and not negative.
+pub fn amount(value: Option<f64>, name: &str) -> Result<f64> {
+    let value = required(value, name)?;
+    if (0.0..=f64::MAX).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Error::invalid(format!("{name} must be a finite amount, and not negative"))
+            .detail(format!("Given: {value}.")))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use decisioning_core::decide::{propensities, Rule};
+use decisioning_core::learn::Observed;
 use decisioning_core::measure::PolicyValue;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -99,7 +100,8 @@ fn evaluate(
         ],
         FETCH,
         |row| {
-            let observed = reader.observed(row, 1, row.value::<bool>(6)?)?;
+            let reward = f64::from(u8::from(row.value::<bool>(6)?));
+            let observed = Observed { reward, ..reader.observed(row, 1)? };
             Ok((row.value::<i32>(1)?, observed, row.value::<f64>(7)?, row.value::<bool>(8)?))
         },
         |rows| {
@@ -117,6 +119,7 @@ fn evaluate(
                 };
                 let rule = Rule::Learned {
                     policy: &compiled.policy,
+                    terms: &compiled.terms,
                     encoded: &observed.encoded,
                     floor: campaign.rules.propensity_floor,
                 };

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, propensities};
+use decisioning_core::decide::{choose, propensities, Terms};
 use decisioning_core::learn::Layout;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -20,7 +20,7 @@ use crate::pg::query;
 /// Features named in an explanation.
 const CONTRIBUTIONS: usize = 5;
 
-type PreviewRow = (String, bool, Option<String>, Option<f64>, Option<f64>, Option<f64>, Option<String>);
+type PreviewRow = (String, bool, Option<String>, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<String>);
 
 #[pg_extern(sql = false)]
 fn preview(
@@ -36,6 +36,7 @@ fn preview(
             name!(removed_by, Option<String>),
             name!(probability, Option<f64>),
             name!(uplift, Option<f64>),
+            name!(net_uplift, Option<f64>),
             name!(propensity, Option<f64>),
             name!(treatment_group, Option<String>),
         ),
@@ -64,7 +65,7 @@ fn preview(
     let Some(mut customer) = customer else {
         let rows: Vec<PreviewRow> = std::iter::once(NO_SEND.to_owned())
             .chain(actions)
-            .map(|action| (action, false, Some("not_in_audience".to_owned()), None, None, None, None))
+            .map(|action| (action, false, Some("not_in_audience".to_owned()), None, None, None, None, None))
             .collect();
         return Ok(TableIterator::new(rows));
     };
@@ -81,25 +82,27 @@ fn preview(
     let rule = rule(group, &campaign.rules, &compiled, &candidates, |name| find(&campaign, name), &encoded);
     let weights = propensities(&rule, &candidates.arms);
 
-    let no_send = probability(&compiled, &encoded, None);
+    let (no_send, quiet) = (compiled.probability(&encoded, None), compiled.net_worth(&encoded, None));
     let mut rows: Vec<PreviewRow> = vec![(
         NO_SEND.to_owned(),
         true,
         None,
         Some(no_send),
         Some(0.0),
+        Some(0.0),
         Some(weights[0]),
         Some(group.as_str().to_owned()),
     )];
     for (arm, action) in campaign.actions.iter().enumerate() {
         let position = candidates.arms.iter().position(|candidate| *candidate == Some(arm));
-        let sent = probability(&compiled, &encoded, Some(arm));
+        let sent = compiled.probability(&encoded, Some(arm));
         rows.push((
             action.action.clone(),
             position.is_some(),
             position.is_none().then(|| format!("approval: {}", action.status)),
             Some(sent),
             Some(sent - no_send),
+            Some(compiled.net_worth(&encoded, Some(arm)) - quiet),
             position.map(|at| weights[at]),
             Some(group.as_str().to_owned()),
         ));
@@ -109,14 +112,6 @@ fn preview(
 
 fn find(campaign: &Campaign, name: &str) -> Option<i32> {
     campaign.actions.iter().find(|action| action.action == name).map(|action| action.action_id)
-}
-
-/// Probability of the goal at the posterior mean.
-fn probability(compiled: &Compiled, encoded: &[f32], arm: Option<usize>) -> f64 {
-    let mut row = Vec::new();
-    compiled.model.layout.design(encoded, arm.map(|arm| &compiled.arms[arm]), &mut row);
-    let eta: f64 = row.iter().map(|(i, x)| compiled.model.mean[*i as usize] * x).sum();
-    1.0 / (1.0 + (-eta).exp())
 }
 
 /// A logged decision, with what is needed to look into it.
@@ -160,7 +155,8 @@ fn load(decision_id: Uuid) -> Result<Logged> {
             let (campaign, _) = campaign::load(&row.value::<String>(1)?)?;
             let rules: Rules = serde_json::from_str(&row.value::<String>(16)?)?;
             let model_version = row.value::<i64>(10)?;
-            let compiled = model::compile(&campaign, Rc::new(model::load(&campaign.campaign, model_version)?));
+            let mut compiled = model::compile(&campaign, Rc::new(model::load(&campaign.campaign, model_version)?));
+            compiled.terms = campaign::at_epoch(&campaign, &rules, row.value(11)?)?.terms(&compiled.model.targets());
             let ids: Vec<i32> = row.value(8)?;
             let arm = |id: &i32| campaign.actions.iter().position(|action| action.action_id == *id);
             let candidates = Candidates { arms: ids.iter().map(arm).collect(), ids };
@@ -275,13 +271,20 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
     );
     if logged.group == "optimise" {
         let arm = |id: i32| campaign.actions.iter().position(|known| known.action_id == id);
-        let quiet = probability(compiled, &logged.encoded, None);
+        let quiet = compiled.probability(&logged.encoded, None);
         say("no_send", "estimated probability of the goal without a message".to_owned(), Some(quiet));
         if let Some(chosen) = arm(logged.action_id) {
-            let sent = probability(compiled, &logged.encoded, Some(chosen));
+            let sent = compiled.probability(&logged.encoded, Some(chosen));
             say(action, "estimated probability of the goal with this action".to_owned(), Some(sent));
             say("uplift", format!("{:+.2} percentage points over no_send", 100.0 * (sent - quiet)), Some(sent - quiet));
-            for (name, log_odds) in contributions(&compiled.model.layout, &compiled.model.mean, logged, chosen) {
+            if compiled.terms != Terms::free(campaign.actions.len()) {
+                let net = compiled.net_worth(&logged.encoded, Some(chosen)) - compiled.net_worth(&logged.encoded, None);
+                let unit = campaign.currency.as_deref().unwrap_or("units of value");
+                say("net uplift", format!("expected gain over no_send, net of costs, in {unit}"), Some(net));
+            }
+            for (name, log_odds) in
+                contributions(&compiled.model.layout, &compiled.model.response().mean, logged, chosen)
+            {
                 let direction = if log_odds > 0.0 { "speaks for" } else { "speaks against" };
                 say(&name, format!("{direction} sending it, log-odds"), Some(log_odds));
             }

@@ -56,7 +56,23 @@ fn add_campaign_goal(
     }
     as_owner(|| {
         check_editable(campaign)?;
-        check_goal(goal)?;
+        let kind =
+            query::read_one("SELECT k.kind FROM decisioning.goals k WHERE k.goal = $1", &[goal.into()], |row| {
+                row.value::<String>(1)
+            })?;
+        match kind.as_deref() {
+            Some("harm") if value.is_some_and(|value| value >= 0.0) => return Err(Error::invalid(
+                "the value of a harm goal must be negative",
+            )
+            .hint(
+                "It is what one event costs; without a value the harm is measured but does not count in the choice.",
+            )),
+            Some("engagement") if value.is_some() => {
+                return Err(Error::invalid("an engagement goal has no value")
+                    .hint("Opens and clicks are shown, but are neither learned nor counted as uplift."))
+            }
+            _ => check_goal(goal)?,
+        }
         let positive =
             query::read_one("SELECT $1 > interval '0' AND $1 <= interval '366 days'", &[window.into()], |row| {
                 row.value::<bool>(1)

@@ -10,16 +10,17 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use decisioning_core::decide::Unit;
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::{
-    fit, linearise, Arm, Delays, FitError, Layout, Posterior, Prior, Reporting, Rows, Scales, Seen, Statistics,
+    fit, linearise, Arm, Delays, FitError, Layout, Link, Observed, Posterior, Reporting, Rows, Scales, Seen, Statistics,
 };
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::campaign::{self, Campaign};
-use super::log::{customer_ids, events_in_window, Logged, Reader, ABSORBED};
-use super::model::{self, Learned};
+use super::campaign::{self, Campaign, Target};
+use super::log::{customer_ids, reward_of, Logged, Reader, Reward, ABSORBED};
+use super::model::{self, Learned, LearnedPart};
 use super::{now, source};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -86,10 +87,6 @@ impl<'a> Session<'a> {
         &self.campaign.campaign
     }
 
-    fn prior(&self, scales: &Scales) -> Prior {
-        Prior::new(self.layout, scales)
-    }
-
     /// Share of the attribution window from `start` to `end`, both in microseconds.
     fn share(&self, start: i64, end: i64) -> f64 {
         (end - start) as f64 / (self.campaign.window_seconds() * 1e6)
@@ -102,16 +99,18 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Decisions as rows to fit, those of long ago discounted. `reporting` says what silence means for open ones.
-    fn rows(&self, logged: &[Logged], reporting: Option<&Reporting>) -> Result<Rows> {
-        let mut rows = Rows::new(self.layout.columns.len());
-        for (n, Logged { observed, decided_at, .. }) in logged.iter().enumerate() {
+    /// What decisions say of a part of the model, as rows to fit; those of long ago are discounted. `reporting` says what
+    /// silence means for open ones.
+    fn rows(&self, part: &LearnedPart, logged: &[Logged], reporting: Option<&Reporting>) -> Result<Rows> {
+        let mut rows = Rows::new(part.target.link(), self.layout.columns.len());
+        for (n, Logged { observed, decided_at, reward, .. }) in logged.iter().enumerate() {
             if n % TICK == 0 {
                 interrupt::check();
             }
-            let mut observed = observed.clone();
+            let Some(reward) = reward.of(&part.target, part.unit.as_ref()) else { continue };
+            let mut observed = Observed { reward, ..observed.clone() };
             observed.weight *= self.campaign.discount(self.now - decided_at);
-            if let Some(reporting) = reporting {
+            if let Some(reporting) = reporting.filter(|_| part.target.link() == Link::Logistic) {
                 observed.reported = reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now));
             }
             rows.push(&observed).map_err(|_| misfit(self.campaign))?;
@@ -120,17 +119,18 @@ impl<'a> Session<'a> {
     }
 
     /// Counts the delays of closed decisions.
-    fn add_delays(&self, logged: &[Logged], learned: &mut Learned) {
-        for Logged { observed, decided_at, recorded_at } in logged {
-            if let Some(recorded_at) = recorded_at {
-                let weight = self.campaign.discount(self.now - decided_at);
-                learned.delays.add(self.channel(observed.arm), self.share(*decided_at, *recorded_at), weight);
+    fn add_delays(&self, logged: &[Logged], part: &mut LearnedPart) {
+        for logged in logged {
+            if let Some(recorded_at) = logged.recorded_at(&part.target) {
+                let weight = self.campaign.discount(self.now - logged.decided_at);
+                let delay = self.share(logged.decided_at, recorded_at);
+                part.delays.add(self.channel(logged.observed.arm), delay, weight);
             }
         }
     }
 
-    /// The open decisions as rows, under the delays known by now.
-    fn open(&self, learned: &Learned) -> Result<Rows> {
+    /// The open decisions.
+    fn open(&self) -> Result<Vec<Logged>> {
         let sql = format!(
             "WITH open AS MATERIALIZED (
                  SELECT w.decision_id FROM decisioning._inbox w
@@ -139,27 +139,31 @@ impl<'a> Session<'a> {
              {}",
             self.reader.statement_of("open")
         );
-        let open = query::write_large(
+        query::write_large(
             &sql,
             &[self.name().into(), settings::timestamp(self.now)?.into(), OPEN_LIMIT.into()],
             |row| self.reader.logged(row),
-        )?;
+        )
+    }
+
+    /// Open decisions as rows, under the delays known by now.
+    fn open_rows(&self, part: &LearnedPart, open: &[Logged]) -> Result<Rows> {
         let seen: Vec<Seen<'_>> = open
             .iter()
-            .filter_map(|Logged { observed, decided_at, recorded_at }| {
-                recorded_at.map(|recorded_at| Seen {
-                    channel: self.channel(observed.arm),
-                    delay: self.share(*decided_at, recorded_at),
-                    age: self.share(*decided_at, self.now),
+            .filter_map(|logged| {
+                logged.recorded_at(&part.target).map(|recorded_at| Seen {
+                    channel: self.channel(logged.observed.arm),
+                    delay: self.share(logged.decided_at, recorded_at),
+                    age: self.share(logged.decided_at, self.now),
                 })
             })
             .collect();
-        self.rows(&open, Some(&learned.delays.reporting(&seen)))
+        self.rows(part, open, Some(&part.delays.reporting(&seen)))
     }
 
     /// The mode of the prior, the sums so far and `batches`.
-    fn fit(&self, learned: &Learned, start: &[f64], batches: &[&Rows]) -> Result<Vec<f64>> {
-        fit(self.layout, &self.prior(&learned.scales), &self.arms, &learned.statistics, start, |visit| {
+    fn fit(&self, part: &LearnedPart, batches: &[&Rows]) -> Result<Vec<f64>> {
+        fit(self.layout, &part.prior(self.layout), &self.arms, &part.statistics, &part.mean, |visit| {
             batches.iter().for_each(|rows| {
                 interrupt::check();
                 visit(rows);
@@ -171,8 +175,8 @@ impl<'a> Session<'a> {
     }
 
     /// The prior scales that make `sums` most probable, and the posterior under them.
-    fn estimate_scales(&self, learned: &Learned, sums: &Statistics) -> Result<(Scales, Posterior)> {
-        let found = learned.scales.estimate(self.layout, sums, SCALE_STEPS);
+    fn estimate_scales(&self, part: &LearnedPart, sums: &Statistics) -> Result<(Scales, Posterior)> {
+        let found = part.scales.estimate(part.target.link(), self.layout, sums, SCALE_STEPS);
         found.ok_or_else(|| self.unsolvable(FitError::Singular))
     }
 
@@ -207,32 +211,52 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
         Error::corrupted(format!("learning state of campaign \"{}\" is damaged", campaign.campaign))
             .hint("Run decisioning.rebuild_model to refit it from the log.")
     };
-    query::write(
+    let name = campaign.campaign.as_str();
+    let (version, learned_at, mut learned) = query::write(
         "SELECT l.model_version, l.decisions, l.outcomes, l.open_decisions, l.linearised, l.responses, l.corrections,
-                l.statistics, l.delays::text, l.scales::text, l.learned_at
+                l.learned_at
          FROM decisioning._learner l WHERE l.campaign = $1 FOR UPDATE",
-        &[campaign.campaign.as_str().into()],
+        &[name.into()],
         |row| {
             let learned = Learned {
+                parts: Vec::new(),
                 decisions: row.value(2)?,
                 outcomes: row.value(3)?,
                 open_decisions: row.value(4)?,
                 linearised: row.value(5)?,
                 responses: row.value(6)?,
                 corrections: row.value(7)?,
-                statistics: Statistics::from_bytes(&row.value::<Vec<u8>>(8)?).ok_or_else(damaged)?,
-                delays: serde_json::from_str(&row.value::<String>(9)?)?,
-                scales: serde_json::from_str(&row.value::<String>(10)?)?,
             };
-            Ok((row.value::<i64>(1)?, settings::micros(row.value(11)?).ok_or_else(damaged)?, learned))
+            Ok((row.value::<i64>(1)?, settings::micros(row.value(8)?).ok_or_else(damaged)?, learned))
         },
     )?
     .into_iter()
     .next()
     .ok_or_else(|| {
-        Error::state(format!("campaign \"{}\" has nothing to learn yet", campaign.campaign))
+        Error::state(format!("campaign \"{name}\" has nothing to learn yet"))
             .hint("Start it with decisioning.start_campaign, or import history with decisioning.import_decisions.")
-    })
+    })?;
+    learned.parts = query::write(
+        "SELECT p.part, p.unit::text, p.statistics, p.delays::text, p.scales::text, m.coefficients
+         FROM decisioning._learner_part p
+         JOIN decisioning._model_part m ON m.campaign = p.campaign AND m.model_version = $2 AND m.part = p.part
+         WHERE p.campaign = $1 ORDER BY p.part <> 'response', p.part",
+        &[name.into(), version.into()],
+        |row| {
+            Ok(LearnedPart {
+                target: Target::parse(&row.value::<String>(1)?)?,
+                unit: row.get::<String>(2)?.map(|unit| serde_json::from_str(&unit)).transpose()?,
+                statistics: Statistics::from_bytes(&row.value::<Vec<u8>>(3)?).ok_or_else(damaged)?,
+                delays: serde_json::from_str(&row.value::<String>(4)?)?,
+                scales: serde_json::from_str(&row.value::<String>(5)?)?,
+                mean: row.value(6)?,
+            })
+        },
+    )?;
+    if learned.parts.first().is_none_or(|part| part.target != Target::Response) {
+        return Err(damaged());
+    }
+    Ok((version, learned_at, learned))
 }
 
 /// The encoder for the columns as they are now: that of `model`, unless features came or went. Features that stay keep
@@ -300,19 +324,17 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         None => (previous.encoder.clone(), previous.encoder_version, model::lay_out(campaign, &previous.encoder)?),
     };
     let rearranged = layout != previous.layout || encoder_version != previous.encoder_version;
-    let mut mean = previous.mean;
     if layout != previous.layout {
         let positions = layout.positions_in(&previous.layout);
-        learned.statistics = learned.statistics.rearranged(&positions);
-        let prior = Prior::new(&layout, &learned.scales).mean;
-        mean = positions.iter().zip(prior).map(|(at, prior)| at.map_or(prior, |at| mean[at])).collect();
+        learned.parts.iter_mut().for_each(|part| part.rearrange(&layout, &positions));
     }
+    let retargeted = retarget(&mut learned, campaign.targets(), &layout);
     let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
     learned.fade(campaign.discount(session.now - learned_at));
 
     let new_outcomes = absorb_outcomes(&session, &mut learned)?;
     let waiting = Waiting::count(&session)?;
-    let new = waiting.due > 0 || new_outcomes > 0 || rearranged;
+    let new = waiting.due > 0 || new_outcomes > 0 || rearranged || retargeted;
     let refresh = waiting.open > 0 && session.share(learned_at, session.now) >= OPEN_REFRESH;
     if !new && !refresh && waiting.open == learned.open_decisions {
         return Ok(Step { model_version: version, new_decisions: 0, new_outcomes, learned });
@@ -321,26 +343,35 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     let decisions = (learned.decisions + waiting.due) as f64;
     let grown = waiting.due > 0 && decisions >= learned.linearised as f64 * RELINEARISE;
     let corrected = learned.corrections > learned.responses * CORRECTED;
-    let open = if grown || corrected {
+    let open = if grown || corrected || retargeted {
         learned.decisions += take_all_due(&session)?;
-        refit(&session, &mut learned, &mut mean)?;
-        let open = session.open(&learned)?;
-        mean = session.fit(&learned, &mean, &[&open])?;
-        open
+        refit(&session, &mut learned)?;
+        session.open()?
     } else {
         let mut due = take_due(&session)?;
         while due.len() as i64 == CHUNK {
-            absorb_decisions(&session, &mut learned, &mut mean, &due, None)?;
+            absorb_decisions(&session, &mut learned, &due, &[])?;
             pgrx::notice!("learn: {} of {} decisions absorbed", learned.decisions, decisions);
             due = take_due(&session)?;
         }
-        session.add_delays(&due, &mut learned);
-        let open = session.open(&learned)?;
-        absorb_decisions(&session, &mut learned, &mut mean, &due, Some(&open))?;
+        let open = session.open()?;
+        absorb_decisions(&session, &mut learned, &due, &open)?;
         open
     };
-    let version = finish(&session, encoder_version, &mut learned, &mean, &open)?;
+    let version = finish(&session, encoder_version, &mut learned, &open)?;
     Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned })
+}
+
+/// Makes the parts those of `targets`. Returns whether one is new, and has to be fitted from the log.
+fn retarget(learned: &mut Learned, targets: Vec<Target>, layout: &Layout) -> bool {
+    let mut known = std::mem::take(&mut learned.parts);
+    let mut new = false;
+    for target in targets {
+        let part = known.iter().position(|part| part.target == target).map(|at| known.swap_remove(at));
+        new |= part.is_none();
+        learned.parts.push(part.unwrap_or_else(|| LearnedPart::new(target, layout)));
+    }
+    new
 }
 
 /// Corrects absorbed decisions whose reward changes with the waiting outcomes, then takes those out of the inbox.
@@ -374,30 +405,24 @@ fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<i64> 
                        AND d.decided_at > o.occurred_at - o.attribution_seconds * interval '1 second'
                      OFFSET 0) AS f
                  WHERE NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = f.decision_id))
-             SELECT {columns}, d.decided_at, {before}, {after}
+             SELECT {columns}, d.decided_at, before.given, before.worth, before.harms, after.given, after.worth, after.harms
              FROM touched
              CROSS JOIN LATERAL (
-                 SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = touched.decision_id OFFSET 0) AS d",
+                 SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = touched.decision_id OFFSET 0) AS d
+             CROSS JOIN LATERAL {before} AS before
+             CROSS JOIN LATERAL {after} AS after",
             columns = session.reader.columns(),
             ids = customer_ids("o.customer_id"),
-            before = events_in_window(ABSORBED),
-            after = events_in_window(&format!("(o.outcome_id = ANY ($2) OR {ABSORBED})")),
+            before = reward_of(ABSORBED),
+            after = reward_of(&format!("(o.outcome_id = ANY ($2) OR {ABSORBED})")),
         );
         let corrections = query::write(&sql, &[name.into(), waiting.clone().into()], |row| {
-            let (before, after) = (row.value::<bool>(7)?, row.value::<bool>(8)?);
-            let mut observed = session.reader.observed(row, 1, after)?;
+            let mut observed = session.reader.observed(row, 1)?;
             let decided_at = settings::micros(row.value(6)?).unwrap_or(session.now);
             observed.weight *= session.campaign.discount(session.now - decided_at);
-            Ok((observed, f64::from(u8::from(after)) - f64::from(u8::from(before))))
+            Ok(Correction { observed, before: Reward::read(row, 7)?, after: Reward::read(row, 10)? })
         })?;
-        let mut row = Vec::new();
-        for (observed, change) in corrections.iter().filter(|(_, change)| *change != 0.0) {
-            let arm = observed.arm.and_then(|arm| session.arms.get(arm as usize));
-            session.layout.design(&observed.encoded, arm, &mut row);
-            learned.statistics.correct(&row, observed.weight * change);
-            learned.responses += observed.weight * change;
-            learned.corrections += observed.weight;
-        }
+        correct(session, learned, &corrections)?;
         let deleted = query::execute(
             "DELETE FROM decisioning._inbox w WHERE w.campaign = $1 AND w.outcome_id = ANY ($2)",
             &[name.into(), waiting.into()],
@@ -405,6 +430,54 @@ fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<i64> 
         absorbed += deleted;
         learned.outcomes += deleted;
     }
+}
+
+/// An absorbed decision whose reward changes.
+struct Correction {
+    observed: Observed,
+    before: Reward,
+    after: Reward,
+}
+
+/// Moves the sums from the rewards before to those after. For worth this is exact. For events the linear term moves and the
+/// curvature stays where it was taken.
+fn correct(session: &Session<'_>, learned: &mut Learned, corrections: &[Correction]) -> Result<()> {
+    let mut row = Vec::new();
+    for part in &mut learned.parts {
+        let link = part.target.link();
+        let width = session.layout.columns.len();
+        let (mut gone, mut come) = (Rows::new(link, width), Rows::new(link, width));
+        for Correction { observed, before, after } in corrections {
+            let rewards = [before, after].map(|reward| reward.of(&part.target, part.unit.as_ref()));
+            if rewards[0] == rewards[1] {
+                continue;
+            }
+            match (link, rewards) {
+                (Link::Logistic, [Some(before), Some(after)]) => {
+                    let arm = observed.arm.and_then(|arm| session.arms.get(arm as usize));
+                    session.layout.design(&observed.encoded, arm, &mut row);
+                    part.statistics.correct(&row, observed.weight * (after - before));
+                    learned.corrections += observed.weight;
+                    if part.target == Target::Response {
+                        learned.responses += observed.weight * (after - before);
+                    }
+                }
+                (_, rewards) => {
+                    for (rows, reward) in [&mut gone, &mut come].into_iter().zip(rewards) {
+                        if let Some(reward) = reward {
+                            let observed = Observed { reward, ..observed.clone() };
+                            rows.push(&observed).map_err(|_| misfit(session.campaign))?;
+                        }
+                    }
+                }
+            }
+        }
+        let mut gone = session.linearise(&part.mean, &gone)?;
+        gone.scale(-1.0);
+        part.statistics.merge(&gone);
+        part.statistics.merge(&session.linearise(&part.mean, &come)?);
+    }
+    Ok(())
 }
 
 /// Decisions that are not absorbed yet.
@@ -454,43 +527,88 @@ fn take_all_due(session: &Session<'_>) -> Result<i64> {
 }
 
 /// Adds closed decisions to the sums, linearised where they and the open ones put the mode.
-fn absorb_decisions(
-    session: &Session<'_>,
-    learned: &mut Learned,
-    mean: &mut Vec<f64>,
-    due: &[Logged],
-    open: Option<&Rows>,
-) -> Result<()> {
-    let closed = session.rows(due, None)?;
-    let batches: Vec<&Rows> = [&closed].into_iter().chain(open).collect();
-    *mean = session.fit(learned, mean, &batches)?;
-    learned.statistics.merge(&session.linearise(mean, &closed)?);
-    learned.responses += closed.rewarded();
+fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged], open: &[Logged]) -> Result<()> {
+    for part in &mut learned.parts {
+        session.add_delays(due, part);
+        let closed = session.rows(part, due, None)?;
+        let open = session.open_rows(part, open)?;
+        part.mean = session.fit(part, &[&closed, &open])?;
+        part.statistics.merge(&session.linearise(&part.mean, &closed)?);
+        if part.target == Target::Response {
+            learned.responses += closed.rewarded();
+        }
+    }
     learned.decisions += due.len() as i64;
     Ok(())
 }
 
-/// Refits the sums to convergence from the log of absorbed decisions, and the prior scales with them. Rows that fit into
-/// maintenance_work_mem are read once, others in every pass, with flat memory.
-fn refit(session: &Session<'_>, learned: &mut Learned, mean: &mut Vec<f64>) -> Result<()> {
-    let mut log = Log::new(session);
+/// Refits the sums to convergence from the log of absorbed decisions, and the prior scales with them.
+fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
     let nothing = Statistics::new(session.layout.len());
-    let mut fit_log = |learned: &mut Learned, start: &[f64]| {
-        let prior = session.prior(&learned.scales);
-        fit(session.layout, &prior, &session.arms, &nothing, start, |visit| log.visit(learned, visit))
-            .map_err(|error| session.unsolvable(error))
-    };
-    let first = fit_log(learned, mean)?;
-    learned.scales = session.estimate_scales(learned, &first.sums)?.0;
-    let second = fit_log(learned, &first.mode)?;
-    learned.statistics = second.sums;
+    for part in &mut learned.parts {
+        if part.target == Target::Worth {
+            part.unit = unit(session)?;
+        }
+        let mut log = Log::new(session, part);
+        let mut fit_log = |part: &mut LearnedPart| {
+            let (prior, start) = (part.prior(session.layout), part.mean.clone());
+            fit(session.layout, &prior, &session.arms, &nothing, &start, |visit| log.visit(part, visit))
+                .map_err(|error| session.unsolvable(error))
+        };
+        let first = fit_log(part)?;
+        part.scales = session.estimate_scales(part, &first.sums)?.0;
+        part.mean = first.mode;
+        let second = fit_log(part)?;
+        part.statistics = second.sums;
+        part.mean = second.mode;
+        if part.target == Target::Response {
+            learned.responses = log.rewarded;
+        }
+    }
     learned.linearised = learned.decisions;
     learned.corrections = 0.0;
-    *mean = second.mode;
     Ok(())
 }
 
-/// The log of absorbed decisions, to be read several times.
+/// Start of what a refit reads.
+fn horizon(session: &Session<'_>) -> Result<TimestampWithTimeZone> {
+    let age = session.campaign.half_life().map_or(i64::MAX, |half_life| (half_life * HALF_LIVES) as i64);
+    settings::timestamp(session.now.saturating_sub(age).max(0))
+}
+
+/// The statement that reads all absorbed decisions of campaign $1 since $2.
+fn absorbed(session: &Session<'_>) -> String {
+    session.reader.statement(
+        "decisioning.decisions d",
+        "d.campaign = $1 AND d.decided_at > $2
+         AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)",
+    )
+}
+
+/// How worth is counted: winsorised at its 1st and 99th percentile, and standardised; `None` before any response.
+fn unit(session: &Session<'_>) -> Result<Option<Unit>> {
+    let sql = format!(
+        "WITH worths AS MATERIALIZED (SELECT r.worth FROM ({}) AS r WHERE r.given),
+         bounds AS (
+             SELECT percentile_cont(0.01) WITHIN GROUP (ORDER BY w.worth) AS low,
+                    percentile_cont(0.99) WITHIN GROUP (ORDER BY w.worth) AS high
+             FROM worths w)
+         SELECT avg(greatest(least(w.worth, b.high), b.low)), stddev_pop(greatest(least(w.worth, b.high), b.low)),
+                min(b.low), min(b.high)
+         FROM worths w CROSS JOIN bounds b HAVING count(*) > 0",
+        absorbed(session)
+    );
+    let found = query::write_large(&sql, &[session.name().into(), horizon(session)?.into()], |row| {
+        let spread = row.value::<f64>(2)?;
+        // What is always the same has no scale of its own.
+        let scale = if spread > 0.0 { spread } else { 1.0 };
+        Ok(Unit { centre: row.value(1)?, scale, low: row.value(3)?, high: row.value(4)? })
+    })?;
+    Ok(found.into_iter().next())
+}
+
+/// The log of absorbed decisions, as rows of one part of the model, to be read several times. Rows that fit into
+/// maintenance_work_mem are read once, others in every pass, with flat memory.
 struct Log<'a> {
     session: &'a Session<'a>,
     sql: String,
@@ -498,21 +616,22 @@ struct Log<'a> {
     kept: Option<Vec<Rows>>,
     complete: bool,
     budget: usize,
+    /// Σ weight · reward of the last reading.
+    rewarded: f64,
 }
 
 impl<'a> Log<'a> {
-    fn new(session: &'a Session<'a>) -> Self {
-        let sql = session.reader.statement(
-            "decisioning.decisions d",
-            "d.campaign = $1 AND d.decided_at > $2
-             AND NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id)",
-        );
+    fn new(session: &'a Session<'a>, part: &LearnedPart) -> Self {
+        let sql = match part.target {
+            Target::Worth => format!("SELECT * FROM ({}) AS r WHERE r.given", absorbed(session)),
+            Target::Response | Target::Harm(_) => absorbed(session),
+        };
         let budget = settings::maintenance_memory() / (4 * session.layout.columns.len() + 32);
-        Log { session, sql, kept: Some(Vec::new()), complete: false, budget }
+        Log { session, sql, kept: Some(Vec::new()), complete: false, budget, rewarded: 0.0 }
     }
 
-    /// Hands over all rows; whenever it reads them, `learned` gets their delays and responses.
-    fn visit(&mut self, learned: &mut Learned, visit: &mut dyn FnMut(&Rows)) -> Result<()> {
+    /// Hands over all rows; whenever it reads them, `part` gets their delays.
+    fn visit(&mut self, part: &mut LearnedPart, visit: &mut dyn FnMut(&Rows)) -> Result<()> {
         if let (Some(kept), true) = (&self.kept, self.complete) {
             for rows in kept {
                 interrupt::check();
@@ -521,19 +640,17 @@ impl<'a> Log<'a> {
             return Ok(());
         }
         let session = self.session;
-        learned.delays = Delays::default();
-        learned.responses = 0.0;
-        let horizon = session.campaign.half_life().map_or(i64::MAX, |half_life| (half_life * HALF_LIVES) as i64);
-        let since = settings::timestamp(session.now.saturating_sub(horizon).max(0))?;
+        part.delays = Delays::default();
+        self.rewarded = 0.0;
         query::stream(
             &self.sql,
-            &[session.name().into(), since.into()],
+            &[session.name().into(), horizon(session)?.into()],
             CHUNK as usize,
             |row| session.reader.logged(row),
             |logged| {
-                session.add_delays(&logged, learned);
-                let rows = session.rows(&logged, None)?;
-                learned.responses += rows.rewarded();
+                session.add_delays(&logged, part);
+                let rows = session.rows(part, &logged, None)?;
+                self.rewarded += rows.rewarded();
                 visit(&rows);
                 let size = self.kept.iter().flatten().map(Rows::len).sum::<usize>();
                 match &mut self.kept {
@@ -549,18 +666,18 @@ impl<'a> Log<'a> {
 }
 
 /// Estimates the prior scales, and stores the next model version. `open` counts in it, but not in the sums.
-fn finish(
-    session: &Session<'_>,
-    encoder_version: i32,
-    learned: &mut Learned,
-    mode: &[f64],
-    open: &Rows,
-) -> Result<i64> {
-    let mut sums = learned.statistics.clone();
-    sums.merge(&session.linearise(mode, open)?);
-    let (scales, posterior) = session.estimate_scales(learned, &sums)?;
-    learned.scales = scales;
-    model::store(session.campaign, encoder_version, session.layout, learned, &posterior)
+fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, open: &[Logged]) -> Result<i64> {
+    let mut posteriors = Vec::with_capacity(learned.parts.len());
+    for part in &mut learned.parts {
+        let open = session.open_rows(part, open)?;
+        let mode = session.fit(part, &[&open])?;
+        let mut sums = part.statistics.clone();
+        sums.merge(&session.linearise(&mode, &open)?);
+        let (scales, posterior) = session.estimate_scales(part, &sums)?;
+        part.scales = scales;
+        posteriors.push(posterior);
+    }
+    model::store(session.campaign, encoder_version, session.layout, learned, &posteriors)
 }
 
 #[pg_extern(sql = false)]
@@ -605,13 +722,12 @@ fn rebuild_model(
         let mut learned = lock_for_rebuild(&campaign)?;
         let layout = model::lay_out(&campaign, &encoder)?;
         let encoder_version = model::store_encoder(name, &encoder)?;
+        learned.parts = Learned::new(campaign.targets(), &layout).parts;
         let session = Session::new(&campaign, &encoder, encoder_version, &layout)?;
         learned.open_decisions = Waiting::count(&session)?.open;
-        let mut mean = session.prior(&learned.scales).mean;
-        refit(&session, &mut learned, &mut mean)?;
-        let open = session.open(&learned)?;
-        mean = session.fit(&learned, &mean, &[&open])?;
-        let version = finish(&session, encoder_version, &mut learned, &mean, &open)?;
+        refit(&session, &mut learned)?;
+        let open = session.open()?;
+        let version = finish(&session, encoder_version, &mut learned, &open)?;
         Ok((version, learned.decisions, learned.outcomes))
     })?;
     Ok(TableIterator::once(row))

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use decisioning_core::decide::Unit;
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::Observed;
+use pgrx::prelude::*;
 
-use super::campaign::Campaign;
+use super::campaign::{Campaign, Target};
 use super::context;
 use crate::pg::error::{Error, Result};
 use crate::pg::query::Row;
@@ -38,17 +40,92 @@ pub fn events_in_window(condition: &str) -> String {
     )
 }
 
+/// Goals `k` of a campaign (`g`) that its model learns of, as SQL.
+const LEARNED: &str = "(k.kind IN ('conversion', 'value') OR k.kind = 'harm' AND g.value IS NOT NULL)";
+
+/// What outcome `o` of goal `k` is worth to a campaign (`g`), as SQL.
+const WORTH: &str =
+    "CASE WHEN k.kind = 'value' AND g.value IS NULL THEN o.value ELSE coalesce(g.value, 1) * o.events END";
+
+/// The reward of a decision from its sums by goal `s(goal, kind, events, worth)`, as SQL for [`Reward::read`].
+const REWARD: &str = "coalesce(sum(s.events) FILTER (WHERE s.kind <> 'harm'), 0) > 0 AS given,
+    coalesce(sum(s.worth) FILTER (WHERE s.kind <> 'harm'), 0)::float8 AS worth,
+    coalesce(array_agg(s.goal ORDER BY s.goal) FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{}') AS harms";
+
+/// The reward of decision `d` by outcomes `o` that satisfy `condition`, as an SQL subquery. Aliases of the customer count,
+/// so that an outcome recorded before or after a merge finds its decision.
+pub fn reward_of(condition: &str) -> String {
+    format!(
+        "(SELECT {REWARD}
+          FROM (SELECT g.goal, k.kind, sum(o.events) AS events, sum({WORTH}) AS worth
+                FROM decisioning.campaign_goals g
+                JOIN decisioning.goals k ON k.goal = g.goal AND {LEARNED}
+                JOIN decisioning.outcomes o ON o.goal = g.goal AND o.occurred_at >= d.decided_at
+                     AND o.occurred_at < d.decided_at + g.attribution_seconds * interval '1 second'
+                     AND o.customer_id = ANY ({ids})
+                WHERE g.campaign = d.campaign AND {condition}
+                GROUP BY g.goal, k.kind) AS s)",
+        ids = customer_ids("d.customer_id"),
+    )
+}
+
 /// An outcome `o` that learning of the campaign of `d` has absorbed, as SQL.
 pub const ABSORBED: &str = "NOT EXISTS (SELECT FROM decisioning._inbox w
                                         WHERE w.outcome_id = o.outcome_id AND w.campaign = d.campaign)";
 
+/// What happened in the window of a decision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reward {
+    /// There was an event of a conversion or value goal.
+    pub given: bool,
+    /// What those events are worth.
+    pub worth: f64,
+    /// Harm goals with an event.
+    pub harms: Vec<String>,
+}
+
+impl Reward {
+    /// Reads `given, worth, harms` from column `first` on.
+    pub fn read(row: &Row<'_, '_>, first: usize) -> Result<Self> {
+        Ok(Reward { given: row.value(first)?, worth: row.value(first + 1)?, harms: row.value(first + 2)? })
+    }
+
+    /// What a part of the model is to predict; `None` if it says nothing of this decision.
+    pub fn of(&self, target: &Target, unit: Option<&Unit>) -> Option<f64> {
+        let indicator = |happened: bool| Some(f64::from(u8::from(happened)));
+        match target {
+            Target::Response => indicator(self.given),
+            Target::Harm(goal) => indicator(self.harms.contains(goal)),
+            Target::Worth => unit.filter(|_| self.given).map(|unit| unit.standardise(self.worth)),
+        }
+    }
+}
+
 /// A logged decision with its reward.
 pub struct Logged {
+    /// Without a reward.
     pub observed: Observed,
     /// When it was decided, in microseconds.
     pub decided_at: i64,
-    /// When its reward was recorded, in microseconds.
-    pub recorded_at: Option<i64>,
+    pub reward: Reward,
+    /// When its first conversion or value event was recorded, in microseconds.
+    responded_at: Option<i64>,
+    /// When each harm was recorded.
+    harmed_at: Vec<i64>,
+}
+
+impl Logged {
+    /// When the event that a part of the model predicts was recorded, in microseconds.
+    pub fn recorded_at(&self, target: &Target) -> Option<i64> {
+        match target {
+            Target::Response => self.responded_at.filter(|_| self.reward.given),
+            Target::Harm(goal) => {
+                let at = self.reward.harms.iter().position(|harm| harm == goal)?;
+                self.harmed_at.get(at).copied()
+            }
+            Target::Worth => None,
+        }
+    }
 }
 
 /// Decodes logged decisions under the encoder of a model.
@@ -93,31 +170,41 @@ impl<'a> Reader<'a> {
 
     fn rewards_and_decisions(&self, from: &str, condition: &str) -> String {
         format!(
-            "rewards AS MATERIALIZED (
-                 SELECT d.decision_id, sum(o.events) > 0 AS given,
+            "sums AS (
+                 SELECT d.decision_id, o.goal, o.kind, sum(o.events) AS events, sum(o.worth) AS worth,
                         min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
                  FROM {from}
                  LEFT JOIN decisioning._customer_alias b ON b.alias = d.customer_id
-                 JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS canonical_id, o.outcome_id, o.events, o.occurred_at,
-                              o.recorded_at, o.occurred_at - g.attribution_seconds * interval '1 second' AS opened_at
+                 JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS canonical_id, o.outcome_id, o.goal, k.kind, o.events,
+                              {WORTH} AS worth, o.occurred_at, o.recorded_at,
+                              o.occurred_at - g.attribution_seconds * interval '1 second' AS opened_at
                        FROM decisioning.campaign_goals g
-                       JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
+                       JOIN decisioning.goals k ON k.goal = g.goal AND {LEARNED}
                        JOIN decisioning.outcomes o ON o.goal = g.goal
                        LEFT JOIN decisioning._customer_alias a ON a.alias = o.customer_id
                        WHERE g.campaign = $1) AS o
                      ON o.canonical_id = coalesce(b.customer_id, d.customer_id)
                      AND o.occurred_at >= d.decided_at AND o.opened_at < d.decided_at
                  WHERE {condition} AND {ABSORBED}
-                 GROUP BY d.decision_id)
-             SELECT {columns}, d.decided_at, coalesce(reward.given, false), reward.recorded_at
+                 GROUP BY d.decision_id, o.goal, o.kind),
+             rewards AS MATERIALIZED (
+                 SELECT s.decision_id, {REWARD},
+                        min(s.recorded_at) FILTER (WHERE s.kind <> 'harm') AS responded_at,
+                        coalesce(array_agg(s.recorded_at ORDER BY s.goal)
+                                 FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harmed_at
+                 FROM sums s GROUP BY s.decision_id)
+             SELECT {columns}, d.decided_at, coalesce(reward.given, false) AS given, coalesce(reward.worth, 0) AS worth,
+                    coalesce(reward.harms, '{{}}') AS harms, reward.responded_at,
+                    coalesce(reward.harmed_at, '{{}}') AS harmed_at
              FROM {from} LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
              WHERE {condition}",
             columns = self.columns(),
         )
     }
 
-    /// Reads [`columns`](Self::columns) from column `first` on. A context logged under another encoder is encoded anew.
-    pub fn observed(&self, row: &Row<'_, '_>, first: usize, reward: bool) -> Result<Observed> {
+    /// Reads [`columns`](Self::columns) from column `first` on, as a decision without a reward. A context logged under
+    /// another encoder is encoded anew.
+    pub fn observed(&self, row: &Row<'_, '_>, first: usize) -> Result<Observed> {
         let action_id = row.value::<i32>(first)?;
         let encoded = if row.value::<i32>(first + 2)? == self.encoder_version {
             row.value::<Vec<f32>>(first + 3)?
@@ -138,17 +225,24 @@ impl<'a> Reader<'a> {
             encoded,
             arm,
             weight: 1.0 / f64::from(row.value::<i32>(first + 1)?.max(1)),
-            reward: f64::from(u8::from(reward)),
+            reward: 0.0,
             reported: 1.0,
         })
     }
 
     /// Reads a row of [`statement`](Self::statement).
     pub fn logged(&self, row: &Row<'_, '_>) -> Result<Logged> {
-        let observed = self.observed(row, 1, row.value(7)?)?;
-        let decided_at =
-            settings::micros(row.value(6)?).ok_or_else(|| Error::corrupted("a logged decision has no finite time"))?;
-        let recorded_at = row.get(8)?.and_then(settings::micros).filter(|_| observed.reward > 0.0);
-        Ok(Logged { observed, decided_at, recorded_at })
+        let endless = || Error::corrupted("a logged decision or outcome has no finite time");
+        let harmed_at: Vec<TimestampWithTimeZone> = row.value(11)?;
+        Ok(Logged {
+            observed: self.observed(row, 1)?,
+            decided_at: settings::micros(row.value(6)?).ok_or_else(endless)?,
+            reward: Reward::read(row, 7)?,
+            responded_at: row.get(10)?.and_then(settings::micros),
+            harmed_at: harmed_at
+                .into_iter()
+                .map(|at| settings::micros(at).ok_or_else(endless))
+                .collect::<Result<_>>()?,
+        })
     }
 }

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use decisioning_core::decide::Policy;
+use decisioning_core::decide::{Policy, Terms, Unit};
 use decisioning_core::features::{Declared, Encoder, FeatureKind, Profile};
-use decisioning_core::learn::{Arm, Delays, DrawBank, Layout, Posterior, Scales, Statistics};
+use decisioning_core::learn::{Arm, Delays, DrawBank, Layout, Posterior, Prior, Scales, Statistics};
 
-use super::campaign::{Campaign, Edition};
+use super::campaign::{Campaign, Edition, Target};
 use super::context;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
@@ -21,8 +21,17 @@ pub struct Model {
     pub encoder_version: i32,
     pub encoder: Rc<Encoder>,
     pub layout: Layout,
-    /// Posterior means, to show probabilities.
+    /// The response first.
+    pub parts: Vec<ModelPart>,
+}
+
+/// What a model version knows of one target.
+pub struct ModelPart {
+    pub target: Target,
+    /// Posterior mean.
     pub mean: Vec<f64>,
+    /// Of the worth of a response.
+    pub unit: Option<Unit>,
     bank: DrawBank,
 }
 
@@ -30,8 +39,65 @@ pub struct Model {
 pub struct Compiled {
     pub model: Rc<Model>,
     pub policy: Policy,
+    pub terms: Terms,
     pub arms: Vec<Arm>,
     edition: Edition,
+}
+
+impl Model {
+    /// The response's part, which every model has.
+    pub fn response(&self) -> &ModelPart {
+        &self.parts[0]
+    }
+
+    /// What the model can predict: not worth, before it has seen any.
+    pub fn targets(&self) -> Vec<Target> {
+        let known = |part: &&ModelPart| part.target != Target::Worth || part.unit.is_some();
+        self.parts.iter().filter(known).map(|part| part.target.clone()).collect()
+    }
+}
+
+impl Compiled {
+    /// Probability of a response at the posterior mean.
+    pub fn probability(&self, encoded: &[f32], arm: Option<usize>) -> f64 {
+        sigmoid(self.predictor(self.model.response(), encoded, arm))
+    }
+
+    /// What an arm (`None` is no-send) is expected to be worth net of its costs, at the posterior mean.
+    pub fn net_worth(&self, encoded: &[f32], arm: Option<usize>) -> f64 {
+        let Terms { value, harms, costs, .. } = &self.terms;
+        let cost = arm.map(|arm| costs[arm]).unwrap_or_default();
+        let mut worth = *value;
+        let mut harm = 0.0;
+        let mut worth_of_harms = harms.iter();
+        for part in &self.model.parts {
+            match part.target {
+                Target::Response => {}
+                Target::Worth => {
+                    worth = part.unit.map_or(*value, |unit| {
+                        let predicted = unit.centre + unit.scale * self.predictor(part, encoded, arm);
+                        predicted.clamp(unit.low, unit.high)
+                    });
+                }
+                Target::Harm(_) => {
+                    let each = worth_of_harms.next().copied().unwrap_or(0.0);
+                    harm += each * sigmoid(self.predictor(part, encoded, arm));
+                }
+            }
+        }
+        let margin = worth * (1.0 - cost.on_goal_share) - cost.on_goal;
+        self.probability(encoded, arm) * margin + harm - cost.send
+    }
+
+    fn predictor(&self, part: &ModelPart, encoded: &[f32], arm: Option<usize>) -> f64 {
+        let mut row = Vec::new();
+        self.model.layout.design(encoded, arm.map(|arm| &self.arms[arm]), &mut row);
+        row.iter().map(|(i, x)| part.mean[*i as usize] * x).sum()
+    }
+}
+
+fn sigmoid(eta: f64) -> f64 {
+    1.0 / (1.0 + (-eta).exp())
 }
 
 thread_local! {
@@ -61,37 +127,54 @@ pub fn current(campaign: &Campaign, version: Option<i64>) -> Result<Rc<Compiled>
 /// Compiles a model for the campaign's actions.
 pub fn compile(campaign: &Campaign, model: Rc<Model>) -> Compiled {
     let arms: Vec<Arm> = campaign.actions.iter().map(|action| model.layout.arm(&action.dimensions)).collect();
-    let policy = Policy::new(model.layout.clone(), model.bank.clone(), &arms);
-    Compiled { model, policy, arms, edition: campaign.edition.clone() }
+    let mut policy = Policy::new(model.layout.clone(), model.response().bank.clone(), &arms);
+    for part in &model.parts {
+        let bank = part.bank.clone();
+        policy = match (&part.target, part.unit) {
+            (Target::Worth, Some(unit)) => policy.with_worth(bank, unit, &arms),
+            (Target::Harm(_), _) => policy.with_harm(bank, &arms),
+            _ => policy,
+        };
+    }
+    let terms = campaign.terms(&model.targets());
+    Compiled { model, policy, terms, arms, edition: campaign.edition.clone() }
 }
 
-/// A model version from its row. Runs as the owner.
+/// A model version from its rows. Runs as the owner.
 pub fn load(campaign: &str, version: i64) -> Result<Model> {
-    let row = query::read_one(
-        "SELECT m.encoder_version, e.definition::text, m.layout::text, m.coefficients, m.draw_bank
+    let damaged = || Error::corrupted(format!("model {version} of campaign \"{campaign}\" is missing or damaged"));
+    let (encoder_version, encoder, layout) = query::read_one(
+        "SELECT m.encoder_version, e.definition::text, m.layout::text
          FROM decisioning._model m
          JOIN decisioning._encoder e ON e.campaign = m.campaign AND e.encoder_version = m.encoder_version
          WHERE m.campaign = $1 AND m.model_version = $2",
         &[campaign.into(), version.into()],
-        |row| {
-            Ok((
-                row.value::<i32>(1)?,
-                row.value::<String>(2)?,
-                row.value::<String>(3)?,
-                row.value::<Vec<f64>>(4)?,
-                row.value::<Vec<u8>>(5)?,
-            ))
-        },
-    )?;
-    let damaged = || Error::corrupted(format!("model {version} of campaign \"{campaign}\" is missing or damaged"));
-    let (encoder_version, encoder, layout, mean, bank) = row.ok_or_else(damaged)?;
+        |row| Ok((row.value::<i32>(1)?, row.value::<String>(2)?, row.value::<String>(3)?)),
+    )?
+    .ok_or_else(damaged)?;
     let layout: Layout = serde_json::from_str(&layout)?;
     let encoder: Encoder = serde_json::from_str(&encoder)?;
-    let bank = DrawBank::from_bytes(&bank, layout.len()).ok_or_else(damaged)?;
-    if mean.len() != layout.len() || encoder.width() != layout.columns.len() {
+    let parts = query::read(
+        "SELECT p.part, p.unit::text, p.coefficients, p.draw_bank FROM decisioning._model_part p
+         WHERE p.campaign = $1 AND p.model_version = $2 ORDER BY p.part <> 'response', p.part",
+        &[campaign.into(), version.into()],
+        |row| {
+            let unit = row.get::<String>(2)?.map(|unit| serde_json::from_str(&unit)).transpose()?;
+            Ok(ModelPart {
+                target: Target::parse(&row.value::<String>(1)?)?,
+                unit,
+                mean: row.value(3)?,
+                bank: DrawBank::from_bytes(&row.value::<Vec<u8>>(4)?, layout.len()).ok_or_else(damaged)?,
+            })
+        },
+    )?;
+    let fits = encoder.width() == layout.columns.len()
+        && parts.first().is_some_and(|part| part.target == Target::Response)
+        && parts.iter().all(|part| part.mean.len() == layout.len());
+    if !fits {
         return Err(damaged());
     }
-    Ok(Model { version, encoder_version, encoder: Rc::new(encoder), layout, mean, bank })
+    Ok(Model { version, encoder_version, encoder: Rc::new(encoder), layout, parts })
 }
 
 /// Stores an encoder and returns its version. Runs as the owner.
@@ -163,11 +246,8 @@ pub fn lay_out(campaign: &Campaign, encoder: &Encoder) -> Result<Layout> {
 /// What a campaign has learned, and from how much.
 #[derive(Default)]
 pub struct Learned {
-    /// Sums over absorbed decisions, discounted to the time of learning.
-    pub statistics: Statistics,
-    /// Delays of absorbed rewards, discounted likewise.
-    pub delays: Delays,
-    pub scales: Scales,
+    /// As the campaign's targets, the response first.
+    pub parts: Vec<LearnedPart>,
     pub decisions: i64,
     pub outcomes: i64,
     /// Decisions whose window is open, counted in the model but not in the sums.
@@ -180,40 +260,86 @@ pub struct Learned {
     pub corrections: f64,
 }
 
+/// What has been learned of one target.
+pub struct LearnedPart {
+    pub target: Target,
+    /// Of the worth of a response, once there is one.
+    pub unit: Option<Unit>,
+    /// Sums over absorbed decisions, discounted to the time of learning.
+    pub statistics: Statistics,
+    /// Delays of absorbed events, discounted likewise.
+    pub delays: Delays,
+    pub scales: Scales,
+    /// Where the last model was, to start the next from.
+    pub mean: Vec<f64>,
+}
+
+impl LearnedPart {
+    /// Knows only the prior.
+    pub fn new(target: Target, layout: &Layout) -> Self {
+        let scales = Scales::default();
+        LearnedPart {
+            unit: None,
+            statistics: Statistics::new(layout.len()),
+            delays: Delays::default(),
+            mean: Prior::new(target.link(), layout, &scales).mean,
+            scales,
+            target,
+        }
+    }
+
+    pub fn prior(&self, layout: &Layout) -> Prior {
+        Prior::new(self.target.link(), layout, &self.scales)
+    }
+
+    /// Moves to another layout: what is new starts from the prior.
+    pub fn rearrange(&mut self, layout: &Layout, positions: &[Option<usize>]) {
+        self.statistics = self.statistics.rearranged(positions);
+        let prior = self.prior(layout).mean;
+        self.mean = positions.iter().zip(prior).map(|(at, prior)| at.map_or(prior, |at| self.mean[at])).collect();
+    }
+}
+
 impl Learned {
+    /// Knows only the prior.
+    pub fn new(targets: Vec<Target>, layout: &Layout) -> Self {
+        let parts = targets.into_iter().map(|target| LearnedPart::new(target, layout)).collect();
+        Learned { parts, ..Learned::default() }
+    }
+
     /// Discounts everything by `factor`.
     pub fn fade(&mut self, factor: f64) {
-        self.statistics.scale(factor);
-        self.delays.scale(factor);
+        for part in &mut self.parts {
+            part.statistics.scale(factor);
+            part.delays.scale(factor);
+        }
         self.responses *= factor;
         self.corrections *= factor;
     }
 }
 
-/// Writes the next model version and the learning state. Runs as the owner.
+/// Writes the next model version and the learning state; `posteriors` are those of the parts. Runs as the owner.
 pub fn store(
     campaign: &Campaign,
     encoder_version: i32,
     layout: &Layout,
     learned: &Learned,
-    posterior: &Posterior,
+    posteriors: &[Posterior],
 ) -> Result<i64> {
+    let name = campaign.campaign.as_str();
     let version = query::read_one(
         "SELECT coalesce(max(model_version), 0) + 1 FROM decisioning._model WHERE campaign = $1",
-        &[campaign.campaign.as_str().into()],
+        &[name.into()],
         |row| row.value::<i64>(1),
     )?
     .unwrap_or(1);
-    let standard_errors = posterior.standard_errors();
-    let tempers = layout.tempers(campaign.temper, &posterior.conditional_errors());
-    let bank = DrawBank::sample(posterior, &tempers, campaign.salt()?.bank_seed(version));
     let now = super::now()?;
     query::execute(
         "INSERT INTO decisioning._model (campaign, model_version, encoder_version, created_at, decisions, outcomes,
-             open_decisions, layout, scales, coefficients, standard_errors, draw_bank)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10, $11, $12)",
+             open_decisions, layout)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb)",
         &[
-            campaign.campaign.as_str().into(),
+            name.into(),
             version.into(),
             encoder_version.into(),
             now.into(),
@@ -221,22 +347,17 @@ pub fn store(
             learned.outcomes.into(),
             learned.open_decisions.into(),
             serde_json::to_string(layout)?.into(),
-            serde_json::to_string(&learned.scales)?.into(),
-            posterior.mean.clone().into(),
-            standard_errors.into(),
-            bank.to_bytes().into(),
         ],
     )?;
     query::execute(
         "INSERT INTO decisioning._learner (campaign, model_version, decisions, outcomes, open_decisions, linearised,
-             responses, corrections, statistics, delays, scales, learned_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb, $12)
+             responses, corrections, learned_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (campaign) DO UPDATE SET model_version = excluded.model_version, decisions = excluded.decisions,
              outcomes = excluded.outcomes, open_decisions = excluded.open_decisions, linearised = excluded.linearised,
-             responses = excluded.responses, corrections = excluded.corrections, statistics = excluded.statistics,
-             delays = excluded.delays, scales = excluded.scales, learned_at = excluded.learned_at",
+             responses = excluded.responses, corrections = excluded.corrections, learned_at = excluded.learned_at",
         &[
-            campaign.campaign.as_str().into(),
+            name.into(),
             version.into(),
             learned.decisions.into(),
             learned.outcomes.into(),
@@ -244,12 +365,44 @@ pub fn store(
             learned.linearised.into(),
             learned.responses.into(),
             learned.corrections.into(),
-            learned.statistics.to_bytes().into(),
-            serde_json::to_string(&learned.delays)?.into(),
-            serde_json::to_string(&learned.scales)?.into(),
             now.into(),
         ],
     )?;
+    query::execute("DELETE FROM decisioning._learner_part p WHERE p.campaign = $1", &[name.into()])?;
+    for (at, (part, posterior)) in learned.parts.iter().zip(posteriors).enumerate() {
+        let tempers = layout.tempers(campaign.temper, &posterior.conditional_errors());
+        let seed = campaign.salt()?.bank_seed(version).wrapping_add(at as u64);
+        let bank = DrawBank::sample(posterior, &tempers, seed);
+        let (target, scales) = (part.target.name(), serde_json::to_string(&part.scales)?);
+        let unit = part.unit.map(|unit| serde_json::to_string(&unit)).transpose()?;
+        query::execute(
+            "INSERT INTO decisioning._model_part (campaign, model_version, part, unit, scales, coefficients,
+                 standard_errors, draw_bank)
+             VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8)",
+            &[
+                name.into(),
+                version.into(),
+                target.as_str().into(),
+                unit.as_deref().into(),
+                scales.as_str().into(),
+                posterior.mean.clone().into(),
+                posterior.standard_errors().into(),
+                bank.to_bytes().into(),
+            ],
+        )?;
+        query::execute(
+            "INSERT INTO decisioning._learner_part (campaign, part, unit, statistics, delays, scales)
+             VALUES ($1, $2, $3::jsonb, $4, $5::jsonb, $6::jsonb)",
+            &[
+                name.into(),
+                target.as_str().into(),
+                unit.as_deref().into(),
+                part.statistics.to_bytes().into(),
+                serde_json::to_string(&part.delays)?.into(),
+                scales.as_str().into(),
+            ],
+        )?;
+    }
     Ok(version)
 }
 
@@ -268,12 +421,14 @@ pub fn initialise(campaign: &Campaign) -> Result<()> {
                 left_out.join(", ")
             );
         }
-        let learned = Learned { statistics: Statistics::new(layout.len()), ..Learned::default() };
-        let (_, posterior) = learned
-            .scales
-            .estimate(&layout, &learned.statistics, 0)
+        let learned = Learned::new(campaign.targets(), &layout);
+        let posteriors = learned
+            .parts
+            .iter()
+            .map(|part| Posterior::of(&part.prior(&layout), &part.statistics))
+            .collect::<Option<Vec<_>>>()
             .ok_or_else(|| Error::corrupted("the prior cannot be solved"))?;
-        store(campaign, encoder_version, &layout, &learned, &posterior)?;
+        store(campaign, encoder_version, &layout, &learned, &posteriors)?;
         Ok(())
     })
 }

@@ -329,7 +329,9 @@ pub fn rule<'a>(
             Rule::Fixed(control.and_then(|id| candidates.ids.iter().position(|known| *known == id)).unwrap_or(0))
         }
         Group::Explore => Rule::Random { no_send: rules.explore_no_send },
-        Group::Optimise => Rule::Learned { policy: &compiled.policy, encoded, floor: rules.propensity_floor },
+        Group::Optimise => {
+            Rule::Learned { policy: &compiled.policy, terms: &compiled.terms, encoded, floor: rules.propensity_floor }
+        }
     }
 }
 

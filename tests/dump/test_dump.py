@@ -19,7 +19,9 @@ STATE = {
     "inbox": "SELECT i::text FROM decisioning._inbox i ORDER BY decision_id, outcome_id, campaign",
     "encoders": "SELECT * FROM decisioning._encoder ORDER BY 1, 2",
     "models": "SELECT * FROM decisioning._model ORDER BY 1, 2",
+    "model parts": "SELECT * FROM decisioning._model_part ORDER BY 1, 2, 3",
     "learners": "SELECT * FROM decisioning._learner",
+    "learner parts": "SELECT * FROM decisioning._learner_part ORDER BY 1, 2",
     "partitions": "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'decisioning.decisions'::regclass ORDER BY 1",
     "lift": "SELECT * FROM decisioning.lift('c', as_of => '2026-06-05')",
 }

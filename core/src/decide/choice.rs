@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::policy::Policy;
+use super::policy::{Policy, Terms};
 use crate::learn::DRAWS;
 
 /// How a group chooses among its candidates.
@@ -13,7 +13,7 @@ pub enum Rule<'a> {
     /// No-send with probability `no_send`, every other candidate with an equal part of the rest.
     Random { no_send: f64 },
     /// The best candidate of a random draw; with probability `floor` any candidate.
-    Learned { policy: &'a Policy, encoded: &'a [f32], floor: f64 },
+    Learned { policy: &'a Policy, terms: &'a Terms, encoded: &'a [f32], floor: f64 },
 }
 
 /// A choice: the position chosen, and the probability of every position.
@@ -61,8 +61,8 @@ fn weigh(rule: &Rule<'_>, candidates: &[Option<usize>]) -> (Vec<f64>, [u32; DRAW
                 })
                 .collect()
         }
-        Rule::Learned { policy, encoded, floor } => {
-            best = policy.best(encoded, candidates);
+        Rule::Learned { policy, terms, encoded, floor } => {
+            best = policy.best(encoded, candidates, terms);
             let mut wins = vec![0_u32; n];
             best.iter().for_each(|at| wins[*at as usize] += 1);
             wins.iter().map(|wins| (1.0 - floor) * f64::from(*wins) / DRAWS as f64 + floor / n as f64).collect()

@@ -19,5 +19,5 @@ pub use delay::{Delays, Reporting, Seen};
 pub use layout::{Arm, Dimensions, Layout, LayoutError};
 pub use posterior::{fit, linearise, Fit, FitError, Posterior};
 pub use prior::{Block, Prior, Scales};
-pub use rows::{Misfit, Observed, Rows};
+pub use rows::{Link, Misfit, Observed, Rows};
 pub use statistics::Statistics;

@@ -6,7 +6,7 @@ use faer::{Accum, Mat, Par, Side};
 
 use super::layout::{Arm, Layout};
 use super::prior::Prior;
-use super::rows::{Group, Rows};
+use super::rows::{Group, Link, Rows};
 use super::statistics::Statistics;
 
 /// Newton steps at most; from a cold start on separable data about a dozen are taken.
@@ -168,13 +168,13 @@ impl<'a> Pass<'a> {
             if !self.fits {
                 return;
             }
-            self.add_group(arm.flatten(), group);
+            self.add_group(rows.link, arm.flatten(), group);
         }
     }
 
     /// Adds decisions of one arm. Each column has the same coefficients in all of them, so the sums over rows are
     /// taken in the few columns of the context, and spread over the many coefficients once.
-    fn add_group(&mut self, arm: Option<&Arm>, group: &Group) {
+    fn add_group(&mut self, link: Link, arm: Option<&Arm>, group: &Group) {
         let entries = self.layout.entries(arm);
         let constant = self.layout.columns.len();
         let mut effects = vec![0.0; constant + 1];
@@ -187,7 +187,10 @@ impl<'a> Pass<'a> {
             let mut scaled = Mat::<f64>::zeros(responses.len(), constant + 1);
             for (n, (x, response)) in encoded.chunks_exact(constant).zip(responses).enumerate() {
                 let eta = intercept + x.iter().zip(effects).map(|(x, effect)| f64::from(*x) * effect).sum::<f64>();
-                let local = Local::new(eta, response.reward, response.reported);
+                let local = match link {
+                    Link::Logistic => Local::logistic(eta, response.reward, response.reported),
+                    Link::Gaussian => Local::gaussian(eta, response.reward),
+                };
                 let root = (response.weight * local.curvature).sqrt();
                 let score = response.weight * (local.score + local.curvature * eta);
                 self.log_likelihood += response.weight * local.log_likelihood;
@@ -214,7 +217,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Log-likelihood of one response around log-odds η, with its derivatives.
+/// Log-likelihood of one response around the linear predictor η, with its derivatives.
 struct Local {
     log_likelihood: f64,
     score: f64,
@@ -226,7 +229,7 @@ impl Local {
     /// A seen reward has likelihood F p. A silent decision has 1 − F p: its score is that of a decision whose reward is
     /// q = p (1 − F) / (1 − F p), what may still be expected of it. (For p above one half the log-likelihood of a silent
     /// decision is not concave; its curvature then counts as none.)
-    fn new(eta: f64, reward: f64, reported: f64) -> Self {
+    fn logistic(eta: f64, reward: f64, reported: f64) -> Self {
         let p = sigmoid(eta);
         let mut local =
             Local { log_likelihood: reward * eta - log_one_plus_exp(eta), score: reward - p, curvature: p * (1.0 - p) };
@@ -238,6 +241,11 @@ impl Local {
             local.curvature = (local.curvature - silent * q * (1.0 - q)).max(0.0);
         }
         local
+    }
+
+    fn gaussian(eta: f64, reward: f64) -> Self {
+        let residual = reward - eta;
+        Local { log_likelihood: -0.5 * residual * residual, score: residual, curvature: 1.0 }
     }
 }
 

@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
 use super::posterior::Posterior;
+use super::rows::Link;
 use super::statistics::Statistics;
 
-/// Prior mean of the base intercept: responses to marketing are rare.
+/// Prior mean of the base intercept under the logistic link: responses to marketing are rare.
 const BASE_LOG_ODDS: f64 = -3.0;
 
 /// Its standard deviation, which is not estimated: one coefficient says nothing of a scale.
 const BASE_INTERCEPT: f64 = 3.0;
 
-/// Standard deviations before any data, on the log-odds scale.
+/// Standard deviations before any data, of log-odds or of what has a residual variance of 1.
 pub(super) const BASE: f64 = 0.5;
 pub(super) const MAIN: f64 = 0.4;
 pub(super) const INTERACTION: f64 = 0.2;
@@ -64,12 +65,18 @@ impl Scales {
     /// over the coefficients of a block, where γ says how many of them the data determine and k = 5 coefficients at the
     /// initial scale s₀ keep a block without data where it was (MacKay, "Bayesian interpolation", 1992, §4). Returns the
     /// scales and the posterior under them; `None` if that cannot be solved.
-    pub fn estimate(&self, layout: &Layout, statistics: &Statistics, steps: usize) -> Option<(Scales, Posterior)> {
+    pub fn estimate(
+        &self,
+        link: Link,
+        layout: &Layout,
+        statistics: &Statistics,
+        steps: usize,
+    ) -> Option<(Scales, Posterior)> {
         let blocks = layout.blocks();
         let mut scales = Scales(blocks.iter().map(|block| (block.name.clone(), self.of(block))).collect());
-        let mut posterior = Posterior::of(&Prior::new(layout, &scales), statistics)?;
+        let mut posterior = Posterior::of(&Prior::new(link, layout, &scales), statistics)?;
         for _ in 0..steps {
-            let prior = Prior::new(layout, &scales);
+            let prior = Prior::new(link, layout, &scales);
             let errors = posterior.standard_errors();
             let mut moved = 0.0_f64;
             for block in &blocks {
@@ -84,7 +91,7 @@ impl Scales {
                 moved = moved.max((updated / scale).ln().abs());
                 scales.0.insert(block.name.clone(), updated);
             }
-            posterior = Posterior::of(&Prior::new(layout, &scales), statistics)?;
+            posterior = Posterior::of(&Prior::new(link, layout, &scales), statistics)?;
             if moved < TOLERANCE {
                 break;
             }
@@ -94,10 +101,13 @@ impl Scales {
 }
 
 impl Prior {
-    pub fn new(layout: &Layout, scales: &Scales) -> Self {
+    pub fn new(link: Link, layout: &Layout, scales: &Scales) -> Self {
         let mut mean = vec![0.0; layout.len()];
         let mut precision = vec![BASE_INTERCEPT.powi(-2); layout.len()];
-        mean[0] = BASE_LOG_ODDS;
+        mean[0] = match link {
+            Link::Logistic => BASE_LOG_ODDS,
+            Link::Gaussian => 0.0,
+        };
         for block in layout.blocks() {
             let scale = scales.of(&block);
             block.coefficients.iter().for_each(|i| precision[*i] = scale.powi(-2));

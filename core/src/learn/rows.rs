@@ -2,6 +2,15 @@
 
 use std::collections::BTreeMap;
 
+/// What a model predicts of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Whether something happens: log-odds.
+    Logistic,
+    /// How large something is, with residuals of variance 1.
+    Gaussian,
+}
+
 /// A decision and what is known of its reward.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -11,9 +20,10 @@ pub struct Observed {
     pub arm: Option<u32>,
     /// 1 / overlap, discounted by age; not negative.
     pub weight: f64,
-    /// 1 if a counting event was seen in the window, else 0.
+    /// Under the logistic link 1 if a counting event was seen in the window, else 0.
     pub reward: f64,
-    /// F, the probability that an event of the window would have been seen by now: 1 once the window has closed.
+    /// F, the probability that an event of the window would have been seen by now: 1 once the window has closed, and
+    /// under the Gaussian link.
     pub reported: f64,
 }
 
@@ -21,6 +31,7 @@ pub struct Observed {
 /// than one small dense block per arm.
 #[derive(Clone, Debug)]
 pub struct Rows {
+    pub(super) link: Link,
     width: usize,
     len: usize,
     pub(super) groups: BTreeMap<Option<u32>, Group>,
@@ -41,23 +52,27 @@ pub(super) struct Response {
 }
 
 /// A decision has another number of columns than the batch, a number that is not finite, a negative weight, or a reward
-/// or reported share outside 0..=1.
+/// or reported share that its link does not allow.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a decision does not fit the model")]
 pub struct Misfit;
 
 impl Rows {
     /// An empty batch of contexts with `width` columns.
-    pub fn new(width: usize) -> Self {
-        Rows { width, len: 0, groups: BTreeMap::new() }
+    pub fn new(link: Link, width: usize) -> Self {
+        Rows { link, width, len: 0, groups: BTreeMap::new() }
     }
 
     /// A batch of all of `observed`.
     ///
     /// # Errors
     /// [`Misfit`].
-    pub fn collect<'a>(width: usize, observed: impl IntoIterator<Item = &'a Observed>) -> Result<Self, Misfit> {
-        let mut rows = Rows::new(width);
+    pub fn collect<'a>(
+        link: Link,
+        width: usize,
+        observed: impl IntoIterator<Item = &'a Observed>,
+    ) -> Result<Self, Misfit> {
+        let mut rows = Rows::new(link, width);
         observed.into_iter().try_for_each(|observed| rows.push(observed))?;
         Ok(rows)
     }
@@ -71,8 +86,10 @@ impl Rows {
         let fits = encoded.len() == self.width
             && encoded.iter().all(|x| x.is_finite())
             && (0.0..=f64::MAX).contains(&weight)
-            && (0.0..=1.0).contains(&reward)
-            && (0.0..=1.0).contains(&reported);
+            && match self.link {
+                Link::Logistic => (0.0..=1.0).contains(&reward) && (0.0..=1.0).contains(&reported),
+                Link::Gaussian => reward.is_finite() && reported == 1.0,
+            };
         if !fits {
             return Err(Misfit);
         }

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // every test file uses its part
 
 use decisioning_core::learn::{
-    fit, Arm, Dimensions, Fit, FitError, Layout, Misfit, Observed, Posterior, Prior, Rows, Scales, Statistics,
+    fit, Arm, Dimensions, Fit, FitError, Layout, Link, Misfit, Observed, Posterior, Prior, Rows, Scales, Statistics,
 };
 use rand::{RngExt, SeedableRng};
 use rand_distr::StandardNormal;
@@ -51,7 +51,7 @@ pub fn context(columns: usize, random: &mut Xoshiro256PlusPlus) -> Vec<f32> {
 
 /// The prior before any data.
 pub fn prior(layout: &Layout) -> Prior {
-    Prior::new(layout, &Scales::default())
+    Prior::new(Link::Logistic, layout, &Scales::default())
 }
 
 /// A draw from the prior.
@@ -77,7 +77,7 @@ pub fn try_fit(
     rows: &[Observed],
 ) -> Result<Fit, FitError<Misfit>> {
     fit(layout, &prior(layout), arms, closed, start, |add| {
-        add(&Rows::collect(layout.columns.len(), rows)?);
+        add(&Rows::collect(Link::Logistic, layout.columns.len(), rows)?);
         Ok(())
     })
 }
