@@ -12,7 +12,7 @@ use pgrx::JsonB;
 use serde::Deserialize;
 
 use super::campaign::{self, Campaign, NO_SEND};
-use super::log::{events_in_window, Reader};
+use super::log::{rewards, Reader};
 use super::model::{self, Compiled};
 use super::now;
 use super::pipeline::Candidates;
@@ -152,18 +152,20 @@ impl Session<'_> {
     /// Hands over the decisions in order of time.
     fn stream(&self, consume: impl FnMut(Vec<Past>) -> Result<()>) -> Result<()> {
         let sql = format!(
-            "SELECT {columns}, {reward}, d.propensity,
-                    NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = d.decision_id),
+            "WITH {rewards}
+             SELECT {columns}, coalesce(reward.given, false), d.propensity, p.decision_id IS NULL,
                     coalesce(b.customer_id, d.customer_id),
                     CASE WHEN d.origin <> 'import' THEN ARRAY(
-                        SELECT p.action_id FROM unnest(d.candidates, d.propensities) AS p(action_id, propensity)
-                        WHERE p.propensity > 0) END
+                        SELECT c.action_id FROM unnest(d.candidates, d.propensities) AS c(action_id, propensity)
+                        WHERE c.propensity > 0) END
              FROM decisioning.decisions d
+             LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
+             LEFT JOIN decisioning._inbox p ON p.decision_id = d.decision_id
              LEFT JOIN decisioning._customer_alias b ON b.alias = d.customer_id
              WHERE {RANDOM_DECISIONS}
              ORDER BY d.decision_id",
+            rewards = rewards("decisioning.decisions d", RANDOM_DECISIONS, "true"),
             columns = self.reader.columns(),
-            reward = events_in_window("true"),
         );
         let decode = |row: &query::Row<'_, '_>| {
             Ok(Past {

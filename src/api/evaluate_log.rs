@@ -23,8 +23,8 @@ const ERRORS: f64 = 5.0;
 
 type LogRow = (String, f64, f64, f64, f64, f64, f64, i64, f64, f64, f64);
 
-#[allow(clippy::too_many_arguments)]
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)] // one per named SQL argument
 fn evaluate_log(
     log: Option<pg_sys::Oid>,
     reward: Option<&str>,

@@ -42,6 +42,29 @@ pub fn events_in_window(condition: &str) -> String {
 pub const ABSORBED: &str = "NOT EXISTS (SELECT FROM decisioning._inbox w
                                         WHERE w.outcome_id = o.outcome_id AND w.campaign = d.campaign)";
 
+/// The common table expression `rewards` of decisions `d`, by outcomes `o` that satisfy `outcomes`: one row for each
+/// decision with events in its window.
+pub fn rewards(from: &str, condition: &str, outcomes: &str) -> String {
+    format!(
+        "rewards AS MATERIALIZED (
+             SELECT d.decision_id, sum(o.events) > 0 AS given,
+                    min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
+             FROM {from}
+             LEFT JOIN decisioning._customer_alias b ON b.alias = d.customer_id
+             JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS canonical_id, o.outcome_id, o.events, o.occurred_at,
+                          o.recorded_at, o.occurred_at - g.attribution_seconds * interval '1 second' AS opened_at
+                   FROM decisioning.campaign_goals g
+                   JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
+                   JOIN decisioning.outcomes o ON o.goal = g.goal
+                   LEFT JOIN decisioning._customer_alias a ON a.alias = o.customer_id
+                   WHERE g.campaign = $1) AS o
+                 ON o.canonical_id = coalesce(b.customer_id, d.customer_id)
+                 AND o.occurred_at >= d.decided_at AND o.opened_at < d.decided_at
+             WHERE {condition} AND {outcomes}
+             GROUP BY d.decision_id)"
+    )
+}
+
 /// A logged decision with its reward.
 pub struct Logged {
     pub observed: Observed,
@@ -93,25 +116,11 @@ impl<'a> Reader<'a> {
 
     fn rewards_and_decisions(&self, from: &str, condition: &str) -> String {
         format!(
-            "rewards AS MATERIALIZED (
-                 SELECT d.decision_id, sum(o.events) > 0 AS given,
-                        min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
-                 FROM {from}
-                 LEFT JOIN decisioning._customer_alias b ON b.alias = d.customer_id
-                 JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS canonical_id, o.outcome_id, o.events, o.occurred_at,
-                              o.recorded_at, o.occurred_at - g.attribution_seconds * interval '1 second' AS opened_at
-                       FROM decisioning.campaign_goals g
-                       JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
-                       JOIN decisioning.outcomes o ON o.goal = g.goal
-                       LEFT JOIN decisioning._customer_alias a ON a.alias = o.customer_id
-                       WHERE g.campaign = $1) AS o
-                     ON o.canonical_id = coalesce(b.customer_id, d.customer_id)
-                     AND o.occurred_at >= d.decided_at AND o.opened_at < d.decided_at
-                 WHERE {condition} AND {ABSORBED}
-                 GROUP BY d.decision_id)
+            "{rewards}
              SELECT {columns}, d.decided_at, coalesce(reward.given, false), reward.recorded_at
              FROM {from} LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
              WHERE {condition}",
+            rewards = rewards(from, condition, ABSORBED),
             columns = self.columns(),
         )
     }
