@@ -23,6 +23,9 @@ use crate::pg::{interrupt, query, settings};
 /// Rows per fetch.
 const FETCH: usize = 10_000;
 
+/// Decisions between two looks at the user's wish to cancel: many policies make each one dear.
+const TICK: i64 = 256;
+
 /// Customers are split into so many parts; the reward model that judges one has learned from the others.
 const FOLDS: usize = 2;
 
@@ -334,6 +337,9 @@ fn evaluate(session: &Session<'_>, policy: Option<&str>, confidence: f64) -> Res
     session.stream(|batch| {
         for past in batch {
             let Past { observed, propensity, .. } = &past;
+            if decisions % TICK == 0 {
+                interrupt::check();
+            }
             decisions += 1;
             in_sample |= past.absorbed;
             let model = &models[session.fold(&past)];

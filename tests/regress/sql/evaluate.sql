@@ -102,6 +102,8 @@ CALL decisioning.decide_all('spring');
 SET decisioning.simulated_now = '2026-02-03';
 SELECT decisions, policy, value IS NOT NULL AS valued, overlap, effective_decisions > 20 AS some
 FROM decisioning.evaluate_policy('spring', since => '2026-02-01') WHERE estimator = 'snips' ORDER BY policy;
+SELECT decisioning.add_action('spring', 'letter', channel => 'letter'), decisioning.approve_action('spring', 'letter');
+SELECT * FROM decisioning.evaluate_policy('spring', since => '2026-02-01', policy => 'always letter');
 
 -- Cross-fitting: the reward model must not have seen the customer. Eight customers, each known by a feature of their own, always
 -- or never respond. A model that knew them would find their mean; what it makes of strangers is far off. The doubly robust
