@@ -7,8 +7,8 @@ cd "$root"
 python=${OBP_PYTHON:-target/venv-obp/bin/python}
 if [[ ! ${OBP_PYTHON:-} && ! -x $python ]]; then
   python3 -m venv target/venv-obp
-  # Without dependencies: obp asks for PyTorch, which the estimators do not need.
-  target/venv-obp/bin/pip install --quiet --no-deps -r benches/evaluate-requirements.txt
+  # obp asks for PyTorch and for an older Python; its estimators need neither.
+  target/venv-obp/bin/pip install --quiet --no-deps --ignore-requires-python -r benches/evaluate-requirements.txt
 fi
 
 cluster=benches/evaluate.$$
