@@ -382,7 +382,7 @@ fn evaluate(session: &Session<'_>, policy: Option<&str>, confidence: f64) -> Res
         let overlap = overlaps[target] / decisions as f64;
         let valued = overlap >= 1.0 - UNSUPPORTED && evaluation.effective_rows(target) > 0.0;
         if !valued {
-            refused.push(format!("{name} ({:.1} %)", 100.0 * (1.0 - overlap)));
+            refused.push(format!("{name} {:.1} %, {:.0}", 100.0 * overlap, evaluation.effective_rows(target)));
         }
         for estimator in Estimator::ALL {
             let estimate = valued.then(|| evaluation.estimate(target, estimator, confidence)).flatten();
@@ -416,7 +416,7 @@ fn report_refused(campaign: &Campaign, refused: &[String], error: bool) -> Resul
         "the log of campaign \"{}\" has no overlap with some policies",
         campaign.campaign
     ))
-    .detail(format!("Choices that the logged decisions could not have been: {}.", refused.join(", ")))
+    .detail(format!("Share of choices that the log could have made, and effective decisions: {}.", refused.join("; ")))
     .hint("Let the explore group play the actions that are missing, or evaluate from when they were approved (since).");
     if error {
         return Err(missing);
