@@ -116,7 +116,7 @@ fn term(numbers: [Option<f64>; 5]) -> Result<Term> {
     }
     if !(propensity > 0.0 && propensity <= 1.0) {
         return Err(Error::invalid(format!("propensity {propensity} in the log is not in (0, 1]"))
-            .hint("It is the probability with which the logged action was chosen; an action of probability 0 cannot have been."));
+            .hint("It is the probability with which the logged action was chosen, so it cannot have been 0."));
     }
     if !(0.0..=1.0).contains(&target) {
         return Err(Error::invalid(format!("target probability {target} in the log is not in [0, 1]")));
@@ -136,8 +136,8 @@ fn estimates(
     let (mean_weight, error) = evaluation.mean_weight(0);
     if mean_weight <= 0.0 || mean_weight + ERRORS * error < 1.0 - UNSUPPORTED {
         return Err(Error::state("the log has no overlap with the target policy")
-            .detail(format!("Its weights, target probability / propensity, average {mean_weight:.3}, and should average 1."))
-            .hint("The target plays actions that were never or hardly logged: collect them at random first, or value a policy without them."));
+            .detail(format!("Its weights, target probability / propensity, average {mean_weight:.3} and not 1."))
+            .hint("The target plays actions that were hardly logged: try them at random first, or leave them out."));
     }
     Ok(estimators
         .iter()

@@ -29,9 +29,9 @@ impl Replicates {
         Replicates(Box::new([0.0; REPLICATES]))
     }
 
-    /// How often each replicate has what `random` is the generator of: independent Poisson numbers with mean 1, which
-    /// for many units are as good as drawing with replacement (Chamandy et al., "Estimating uncertainty for massive data
-    /// streams", 2012). The same seed gives the same numbers, so that all decisions of a customer come or stay together.
+    /// How often each replicate has what `random` is the generator of: independent Poisson numbers with mean 1, for
+    /// many units as good as drawing with replacement (Chamandy et al., "Estimating uncertainty for massive data
+    /// streams", 2012). The same seed gives the same numbers, so all decisions of a customer come or stay together.
     pub fn draw(random: &mut Xoshiro256PlusPlus) -> Self {
         let mut counts = Replicates::zero();
         for pair in counts.0.as_chunks_mut::<2>().0 {

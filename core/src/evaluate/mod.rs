@@ -1,6 +1,6 @@
 //! Off-policy evaluation: the value of policies from decisions that another policy made.
 //!
-//! Everything here is one-step: it values what is chosen given a context, and takes from the log how contexts come about.
+//! Everything here is one-step: it values what is chosen in a context, and takes from the log how contexts come about.
 
 mod bootstrap;
 mod reward_model;

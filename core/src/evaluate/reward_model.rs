@@ -14,7 +14,7 @@ pub struct RewardModel<'a> {
 }
 
 impl<'a> RewardModel<'a> {
-    /// Fits the mode to `rows` alone, under prior scales from the same rows. `tick` runs before every pass over a batch.
+    /// Fits the mode to `rows` alone, under prior scales from the same rows. `tick` runs before each pass over a batch.
     ///
     /// # Errors
     /// [`FitError`].

@@ -16,7 +16,7 @@ pub enum Estimator {
     Snips,
     /// Direct: mean of Σ π q. As good as the reward model, and its intervals leave out the model's error.
     Direct,
-    /// Doubly robust: mean of Σ π q + w (r − q) (Dudík, Langford and Li 2011). Right if the propensities or the model are.
+    /// Doubly robust: mean of Σ π q + w (r − q) (Dudík, Langford and Li 2011). Right if propensities or model are.
     DoublyRobust,
 }
 
@@ -97,7 +97,7 @@ impl Evaluation {
         Evaluation { rows: Replicates::zero(), policies: vec![sums; policies] }
     }
 
-    /// Adds a logged decision: a term per policy, in order. `random` must start the same for all decisions of a customer.
+    /// Adds a logged decision: a term per policy, in order. `random` starts the same for all decisions of a customer.
     pub fn add(&mut self, terms: &[Term], random: &mut Xoshiro256PlusPlus) {
         let counts = Replicates::draw(random);
         self.rows.add(1.0, &counts);
