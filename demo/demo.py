@@ -126,7 +126,7 @@ def evaluate(session: Session, test: MarketingTest, since: pd.Timestamp) -> None
     values = session.run(
         "SELECT policy, value, standard_error, lower, upper, effective_decisions, in_sample\n"
         "FROM decisioning.evaluate_policy(%(campaign)s, since => %(since)s)\n"
-        "WHERE policy <> 'logged' ORDER BY value DESC",
+        "WHERE policy <> 'logged' AND estimator = 'snips' ORDER BY value DESC",
         campaign | {"since": since.date()},
     )
     Table(

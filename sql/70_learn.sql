@@ -19,14 +19,35 @@ CREATE FUNCTION decisioning.evaluate_policy(
     campaign    text,
     since       timestamptz DEFAULT NULL,
     until       timestamptz DEFAULT NULL,
-    confidence  float8      DEFAULT 0.95
+    confidence  float8      DEFAULT 0.95,
+    policy      text        DEFAULT NULL,
+    changes     jsonb       DEFAULT NULL
 )
 RETURNS TABLE (policy text, estimator text, value float8, standard_error float8, lower float8, upper float8,
-               decisions bigint, effective_decisions float8, largest_weight float8, in_sample boolean)
-LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 10
+               bootstrap_lower float8, bootstrap_upper float8, decisions bigint, effective_decisions float8,
+               largest_weight float8, overlap float8, in_sample boolean)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 40
 AS 'MODULE_PATHNAME', 'evaluate_policy_wrapper';
-COMMENT ON FUNCTION decisioning.evaluate_policy(text, timestamptz, timestamptz, float8) IS
-'Values the learned policy, every fixed action, no_send and random choice on logged decisions with known propensities, by self-normalised inverse propensity. in_sample warns that the model has learned from these decisions.';
+COMMENT ON FUNCTION decisioning.evaluate_policy(text, timestamptz, timestamptz, float8, text, jsonb) IS
+'Values the learned policy, every fixed action and random choice, or the one policy named, on logged decisions with known propensities, each by four estimators: ips, snips, direct and doubly_robust. changes values them under another propensity_floor or without paused_actions. overlap is the share of a policy''s choices that the log could have made; below 0.99 there is no value, and a named policy is refused. in_sample warns that the model has learned from these decisions.';
+
+CREATE FUNCTION decisioning.evaluate_log(
+    log                 regclass,
+    reward              text    DEFAULT 'reward',
+    propensity          text    DEFAULT 'propensity',
+    target_probability  text    DEFAULT 'target_probability',
+    predicted           text    DEFAULT NULL,
+    expected            text    DEFAULT NULL,
+    customer_key        text    DEFAULT NULL,
+    confidence          float8  DEFAULT 0.95
+)
+RETURNS TABLE (estimator text, value float8, standard_error float8, lower float8, upper float8,
+               bootstrap_lower float8, bootstrap_upper float8, decisions bigint, effective_decisions float8,
+               largest_weight float8, mean_weight float8)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000 ROWS 4
+AS 'MODULE_PATHNAME', 'evaluate_log_wrapper';
+COMMENT ON FUNCTION decisioning.evaluate_log(regclass, text, text, text, text, text, text, float8) IS
+'Values any target policy on a log of yours, whose columns the arguments name: the reward, the probability with which the logged action was chosen, and the probability of that action under the target. With the modelled reward of the logged action (predicted) and under the target (expected), from a model that has not seen the row, also direct and doubly robust. The bootstrap draws customers by customer_key, or else rows. Reads with the rights of the caller.';
 
 CREATE FUNCTION decisioning.maintain() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000

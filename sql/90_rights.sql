@@ -11,7 +11,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES
     ('reader',
-     ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', '_now', '_difference', '_chi_square', '_coefficient_names',
+     ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
            '_match_rules', '_is_identifier'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'decisions', 'outcomes',
            'open_decisions', 'models', 'coefficients', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',

@@ -24,22 +24,6 @@ pub fn customer_ids(id: &str) -> String {
     )
 }
 
-/// Whether there is an event of the reward goals in the window of decision `d`, as an SQL expression over outcomes `o`
-/// that satisfy `condition`. Aliases of the customer count, so that an outcome recorded before or after a merge finds its
-/// decision.
-pub fn events_in_window(condition: &str) -> String {
-    format!(
-        "(SELECT coalesce(sum(o.events), 0) > 0
-          FROM decisioning.campaign_goals g
-          JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
-          JOIN decisioning.outcomes o ON o.goal = g.goal AND o.occurred_at >= d.decided_at
-               AND o.occurred_at < d.decided_at + g.attribution_seconds * interval '1 second'
-               AND o.customer_id = ANY ({ids})
-          WHERE g.campaign = d.campaign AND {condition})",
-        ids = customer_ids("d.customer_id"),
-    )
-}
-
 /// Goals `k` of a campaign (`g`) that its model learns of, as SQL.
 const LEARNED: &str = "(k.kind IN ('conversion', 'value') OR k.kind = 'harm' AND g.value IS NOT NULL)";
 
@@ -72,6 +56,36 @@ pub fn reward_of(condition: &str) -> String {
 /// An outcome `o` that learning of the campaign of `d` has absorbed, as SQL.
 pub const ABSORBED: &str = "NOT EXISTS (SELECT FROM decisioning._inbox w
                                         WHERE w.outcome_id = o.outcome_id AND w.campaign = d.campaign)";
+
+/// The common table expression `rewards` of decisions `d` of campaign $1, by outcomes `o` that satisfy `outcomes`: one row
+/// for each decision with events in its window.
+pub fn rewards(from: &str, condition: &str, outcomes: &str) -> String {
+    format!(
+        "sums AS (
+             SELECT d.decision_id, o.goal, o.kind, sum(o.events) AS events, sum(o.worth) AS worth,
+                    min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
+             FROM {from}
+             LEFT JOIN decisioning._customer_alias b ON b.alias = d.customer_id
+             JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS canonical_id, o.outcome_id, o.goal, k.kind, o.events,
+                          {WORTH} AS worth, o.occurred_at, o.recorded_at,
+                          o.occurred_at - g.attribution_seconds * interval '1 second' AS opened_at
+                   FROM decisioning.campaign_goals g
+                   JOIN decisioning.goals k ON k.goal = g.goal AND {LEARNED}
+                   JOIN decisioning.outcomes o ON o.goal = g.goal
+                   LEFT JOIN decisioning._customer_alias a ON a.alias = o.customer_id
+                   WHERE g.campaign = $1) AS o
+                 ON o.canonical_id = coalesce(b.customer_id, d.customer_id)
+                 AND o.occurred_at >= d.decided_at AND o.opened_at < d.decided_at
+             WHERE {condition} AND {outcomes}
+             GROUP BY d.decision_id, o.goal, o.kind),
+         rewards AS MATERIALIZED (
+             SELECT s.decision_id, {REWARD},
+                    min(s.recorded_at) FILTER (WHERE s.kind <> 'harm') AS responded_at,
+                    coalesce(array_agg(s.recorded_at ORDER BY s.goal)
+                             FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harmed_at
+             FROM sums s GROUP BY s.decision_id)"
+    )
+}
 
 /// What happened in the window of a decision.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -170,34 +184,13 @@ impl<'a> Reader<'a> {
 
     fn rewards_and_decisions(&self, from: &str, condition: &str) -> String {
         format!(
-            "sums AS (
-                 SELECT d.decision_id, o.goal, o.kind, sum(o.events) AS events, sum(o.worth) AS worth,
-                        min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
-                 FROM {from}
-                 LEFT JOIN decisioning._customer_alias b ON b.alias = d.customer_id
-                 JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS canonical_id, o.outcome_id, o.goal, k.kind, o.events,
-                              {WORTH} AS worth, o.occurred_at, o.recorded_at,
-                              o.occurred_at - g.attribution_seconds * interval '1 second' AS opened_at
-                       FROM decisioning.campaign_goals g
-                       JOIN decisioning.goals k ON k.goal = g.goal AND {LEARNED}
-                       JOIN decisioning.outcomes o ON o.goal = g.goal
-                       LEFT JOIN decisioning._customer_alias a ON a.alias = o.customer_id
-                       WHERE g.campaign = $1) AS o
-                     ON o.canonical_id = coalesce(b.customer_id, d.customer_id)
-                     AND o.occurred_at >= d.decided_at AND o.opened_at < d.decided_at
-                 WHERE {condition} AND {ABSORBED}
-                 GROUP BY d.decision_id, o.goal, o.kind),
-             rewards AS MATERIALIZED (
-                 SELECT s.decision_id, {REWARD},
-                        min(s.recorded_at) FILTER (WHERE s.kind <> 'harm') AS responded_at,
-                        coalesce(array_agg(s.recorded_at ORDER BY s.goal)
-                                 FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harmed_at
-                 FROM sums s GROUP BY s.decision_id)
+            "{rewards}
              SELECT {columns}, d.decided_at, coalesce(reward.given, false) AS given, coalesce(reward.worth, 0) AS worth,
                     coalesce(reward.harms, '{{}}') AS harms, reward.responded_at,
                     coalesce(reward.harmed_at, '{{}}') AS harmed_at
              FROM {from} LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
              WHERE {condition}",
+            rewards = rewards(from, condition, ABSORBED),
             columns = self.columns(),
         )
     }

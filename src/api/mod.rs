@@ -7,6 +7,7 @@ mod configure;
 mod context;
 mod decide;
 mod evaluate;
+mod evaluate_log;
 mod explain;
 mod goal;
 mod identity;

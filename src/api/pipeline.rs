@@ -75,6 +75,13 @@ impl Candidates {
         Candidates { ids, arms }
     }
 
+    /// The candidates but those whose arm `removed` tells.
+    pub fn without(self, removed: impl Fn(usize) -> bool) -> Self {
+        let kept = self.ids.into_iter().zip(self.arms).filter(|(_, arm)| !arm.is_some_and(&removed));
+        let (ids, arms) = kept.unzip();
+        Candidates { ids, arms }
+    }
+
     pub fn any_send(&self) -> bool {
         self.ids.len() > 1
     }

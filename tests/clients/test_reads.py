@@ -7,6 +7,7 @@ READS = [
     "SELECT e.* FROM decisioning.decisions d, decisioning.explain(d.decision_id) e",
     "SELECT r.* FROM decisioning.decisions d, decisioning.replay(d.decision_id) r",
     "SELECT * FROM decisioning.evaluate_policy('c')",
+    "SELECT * FROM decisioning.evaluate_log('decisioning.decisions', reward => 'ordinal', target_probability => 'propensity')",
     "SELECT * FROM decisioning.lift",
     "SELECT * FROM decisioning.group_balance",
     "SELECT * FROM decisioning.open_decisions",

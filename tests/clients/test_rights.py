@@ -83,6 +83,10 @@ def test_readers_read_and_managers_configure(shop_db):
     assert reading.execute(
         "SELECT bool_and(r.matches) FROM decisioning.decisions d, decisioning.replay(d.decision_id) r"
     ).fetchone() == (True,)
+    own = "SELECT estimator FROM decisioning.evaluate_log('{}', reward => 'ordinal', target_probability => 'propensity')"
+    assert reading.execute(own.format("decisioning.decisions")).fetchone() == ("ips",)
+    shop_db.sql("CREATE TABLE hidden AS SELECT ordinal, propensity FROM decisioning.decisions")
+    denied(reading, own.format("hidden"))
     denied(reading, DECIDE)
     managing = shop_db.connect(role=manager)
     managing.execute("SELECT decisioning.add_action('c', 'new', channel => 'push')")

@@ -37,6 +37,16 @@ impl Salt {
         Xoshiro256PlusPlus::seed_from_u64(self.hash("choice", customer, ordinal) as u64)
     }
 
+    /// Fold of a customer in cross-fitting, in `0..folds`.
+    pub fn fold(&self, customer: &str, folds: usize) -> usize {
+        (self.hash("fold", customer, 0) % folds as u128) as usize
+    }
+
+    /// Generator for the number of times that a customer is in each bootstrap replicate.
+    pub fn resampling(&self, customer: &str) -> Xoshiro256PlusPlus {
+        Xoshiro256PlusPlus::seed_from_u64(self.hash("bootstrap", customer, 0) as u64)
+    }
+
     /// Seed for the draw bank of a model version.
     pub fn bank_seed(&self, model_version: i64) -> u64 {
         self.hash("bank", "", model_version) as u64
