@@ -177,6 +177,7 @@ impl<'a> Pass<'a> {
     fn add_group(&mut self, link: Link, arm: Option<&Arm>, group: &Group) {
         let entries = self.layout.entries(arm);
         let constant = self.layout.columns.len();
+        let offset = self.layout.offset_column(link);
         let mut effects = vec![0.0; constant + 1];
         entries.iter().for_each(|(coefficient, column)| effects[*column as usize] += self.at[*coefficient as usize]);
         let (intercept, effects) = (effects[constant], &effects[..constant]);
@@ -186,13 +187,14 @@ impl<'a> Pass<'a> {
         for (encoded, responses) in group.encoded.chunks(BLOCK * constant).zip(group.responses.chunks(BLOCK)) {
             let mut scaled = Mat::<f64>::zeros(responses.len(), constant + 1);
             for (n, (x, response)) in encoded.chunks_exact(constant).zip(responses).enumerate() {
-                let eta = intercept + x.iter().zip(effects).map(|(x, effect)| f64::from(*x) * effect).sum::<f64>();
+                let linear = intercept + x.iter().zip(effects).map(|(x, effect)| f64::from(*x) * effect).sum::<f64>();
+                let eta = linear + offset.map_or(0.0, |column| f64::from(x[column]));
                 let local = match link {
-                    Link::Logistic => Local::logistic(eta, response.reward, response.reported),
+                    Link::Logistic | Link::LogisticAlone => Local::logistic(eta, response.reward, response.reported),
                     Link::Gaussian => Local::gaussian(eta, response.reward),
                 };
                 let root = (response.weight * local.curvature).sqrt();
-                let score = response.weight * (local.score + local.curvature * eta);
+                let score = response.weight * (local.score + local.curvature * linear);
                 self.log_likelihood += response.weight * local.log_likelihood;
                 for (column, x) in x.iter().enumerate().filter(|(_, x)| **x != 0.0) {
                     scaled[(n, column)] = root * f64::from(*x);
