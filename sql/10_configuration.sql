@@ -30,6 +30,8 @@ CREATE TABLE decisioning.campaigns (
     customer_key        text        NOT NULL,
     audience            text,
     features            text[],
+    offset_column       text,
+    offset_scale        text        NOT NULL DEFAULT 'probability' CHECK (offset_scale IN ('probability', 'log_odds')),
     time_zone           text        NOT NULL,
     time_zone_column    text,
     holdout_share       float8      NOT NULL DEFAULT 0.10 CHECK (holdout_share >= 0),
@@ -59,7 +61,9 @@ COMMENT ON COLUMN decisioning.campaigns.customers_schema IS 'Schema of the custo
 COMMENT ON COLUMN decisioning.campaigns.customers_relation IS 'Table or view with one row per customer.';
 COMMENT ON COLUMN decisioning.campaigns.customer_key IS 'Column of the customers relation that identifies the customer.';
 COMMENT ON COLUMN decisioning.campaigns.audience IS 'SQL predicate over the customers relation; NULL is everybody. Runs with the rights of whoever calls decide.';
-COMMENT ON COLUMN decisioning.campaigns.features IS 'Columns to learn from; NULL is every column but the key.';
+COMMENT ON COLUMN decisioning.campaigns.features IS 'Columns to learn from; NULL is every column but the key, time_zone_column and offset_column.';
+COMMENT ON COLUMN decisioning.campaigns.offset_column IS 'Column with a score from elsewhere: how likely the customer is to respond without a send. The model starts from it and learns what it leaves open.';
+COMMENT ON COLUMN decisioning.campaigns.offset_scale IS 'What the score is: probability (0 to 1) or log_odds.';
 COMMENT ON COLUMN decisioning.campaigns.time_zone IS 'IANA zone of the campaign: decision periods are its calendar days.';
 COMMENT ON COLUMN decisioning.campaigns.time_zone_column IS 'Column of the customers relation with the IANA zone of each customer, used for send times.';
 COMMENT ON COLUMN decisioning.campaigns.holdout_share IS 'Share of new customers who are never contacted.';

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::decide::{Cost, Salt, Shares, Terms};
+use decisioning_core::features::OffsetScale;
 use decisioning_core::learn::{Dimensions, Link};
 use serde::Deserialize;
 
@@ -39,6 +40,8 @@ pub struct Campaign {
     pub customer_key: String,
     pub audience: Option<String>,
     pub features: Option<Vec<String>>,
+    offset_column: Option<String>,
+    offset_scale: OffsetScale,
     pub time_zone: String,
     pub time_zone_column: Option<String>,
     #[serde(flatten)]
@@ -137,7 +140,8 @@ impl Target {
     pub fn link(&self) -> Link {
         match self {
             Target::Worth => Link::Gaussian,
-            Target::Response | Target::Harm(_) => Link::Logistic,
+            Target::Response => Link::Logistic,
+            Target::Harm(_) => Link::LogisticAlone,
         }
     }
 }
@@ -155,6 +159,11 @@ impl Campaign {
 
     pub fn salt(&self) -> Result<Salt> {
         salt(&self.edition.salt)
+    }
+
+    /// The column of the customers relation that is the offset of the model, and its scale.
+    pub fn offset(&self) -> Option<(&str, OffsetScale)> {
+        self.offset_column.as_deref().map(|column| (column, self.offset_scale))
     }
 
     pub fn shares(&self) -> Shares {

@@ -269,6 +269,10 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
         format!("{} candidates passed the guardrails, no_send included ({})", candidates.ids.len(), logged.reason),
         Some(candidates.ids.len() as f64),
     );
+    if let (Some(feature), Some(at)) = (compiled.model.encoder.offset(), compiled.model.encoder.offset_column()) {
+        let meaning = format!("log-odds by {}, which the model starts from", feature.name);
+        say("offset", meaning, logged.encoded.get(at as usize).map(|x| f64::from(*x)));
+    }
     if logged.group == "optimise" {
         let arm = |id: i32| campaign.actions.iter().position(|known| known.action_id == id);
         let quiet = compiled.probability(&logged.encoded, None);

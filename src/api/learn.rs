@@ -110,7 +110,7 @@ impl<'a> Session<'a> {
             let Some(reward) = reward.of(&part.target, part.unit.as_ref()) else { continue };
             let mut observed = Observed { reward, ..observed.clone() };
             observed.weight *= self.campaign.discount(self.now - decided_at);
-            if let Some(reporting) = reporting.filter(|_| part.target.link() == Link::Logistic) {
+            if let Some(reporting) = reporting.filter(|_| part.target.link().is_logistic()) {
                 observed.reported = reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now));
             }
             rows.push(&observed).map_err(|_| misfit(self.campaign))?;
@@ -328,7 +328,9 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         let positions = layout.positions_in(&previous.layout);
         learned.parts.iter_mut().for_each(|part| part.rearrange(&layout, &positions));
     }
-    let retargeted = retarget(&mut learned, campaign.targets(), &layout);
+    // What was learned on top of one offset says little on top of another.
+    let reset = encoder.offset() != previous.encoder.offset();
+    let retargeted = retarget(&mut learned, campaign.targets(), &layout) || reset;
     let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
     learned.fade(campaign.discount(session.now - learned_at));
 
@@ -453,7 +455,7 @@ fn correct(session: &Session<'_>, learned: &mut Learned, corrections: &[Correcti
                 continue;
             }
             match (link, rewards) {
-                (Link::Logistic, [Some(before), Some(after)]) => {
+                (Link::Logistic | Link::LogisticAlone, [Some(before), Some(after)]) => {
                     let arm = observed.arm.and_then(|arm| session.arms.get(arm as usize));
                     session.layout.design(&observed.encoded, arm, &mut row);
                     part.statistics.correct(&row, observed.weight * (after - before));

@@ -2,6 +2,7 @@
 //! result; the declarations are in `sql/`.
 
 mod action;
+mod calibration;
 mod campaign;
 mod configure;
 mod context;
