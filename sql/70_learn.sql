@@ -114,8 +114,9 @@ COMMENT ON VIEW decisioning.calibration IS 'Predicted against observed probabili
 
 CREATE VIEW decisioning.policy_entropy AS
 WITH learned AS (
+    -- In shadow mode the policy is what would have been chosen.
     SELECT d.campaign, (d.decided_at AT TIME ZONE c.time_zone)::date AS day,
-           d.action_id, d.propensities
+           coalesce(d.shadow_action_id, d.action_id) AS action_id, coalesce(d.shadow_propensities, d.propensities) AS propensities
     FROM decisioning.decisions d
     JOIN decisioning.campaigns c ON c.campaign = d.campaign
     WHERE d.treatment_group = 'optimise' AND d.decided_at > decisioning._now() - interval '90 days'

@@ -219,11 +219,14 @@ fn detectable(name: &str, customers: i64, holdout: f64, treated: f64) -> String 
 }
 
 #[pg_extern(sql = false)]
-fn start_campaign(campaign: Option<&str>) -> std::result::Result<(), ErrorReport> {
+fn start_campaign(campaign: Option<&str>, mode: Option<&str>) -> std::result::Result<(), ErrorReport> {
     let name = required(campaign, "campaign")?;
+    if mode.is_some_and(|mode| !matches!(mode, "live" | "shadow" | "preview")) {
+        return Err(Error::invalid("mode must be live, shadow or preview").into());
+    }
     let (loaded, model_version) = as_owner(|| campaign::load(name))?;
     match loaded.status {
-        Status::Active => return Ok(()),
+        Status::Active => return Ok(as_owner(|| set_mode(name, mode))?),
         Status::Ended => {
             return Err(Error::state(format!("campaign \"{name}\" has ended"))
                 .hint("Create a new campaign; import_decisions can give it this one's history.")
@@ -253,12 +256,22 @@ fn start_campaign(campaign: Option<&str>) -> std::result::Result<(), ErrorReport
     }
     as_owner(|| {
         learn::make_partitions()?;
+        set_mode(name, mode)?;
         query::execute(
             "UPDATE decisioning.campaigns SET status = 'active', started_at = coalesce(started_at, $2)
              WHERE campaign = $1",
             &[name.into(), super::now()?.into()],
         )
     })?;
+    Ok(())
+}
+
+/// Changes the mode of a campaign, if one is given. Runs as the owner.
+fn set_mode(name: &str, mode: Option<&str>) -> Result<()> {
+    query::execute(
+        "UPDATE decisioning.campaigns SET mode = $2 WHERE campaign = $1 AND mode <> $2",
+        &[name.into(), mode.into()],
+    )?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use pgrx::prelude::*;
 use super::campaign::{self, Campaign, Target};
 use super::log::{customer_ids, reward_of, Logged, Reader, Reward, ABSORBED};
 use super::model::{self, Learned, LearnedPart};
-use super::{now, source};
+use super::{now, ramp, source};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::interrupt;
@@ -304,10 +304,12 @@ fn learn_campaign(name: &str) -> Result<Step> {
     source::ingest(Some(&goals), false)?;
     let compiled = as_owner(|| model::current(&campaign, model_version))?;
     let adapted = adapted_encoder(&campaign, &compiled.model)?;
-    as_owner(|| {
+    let step = as_owner(|| {
         make_partitions()?;
         absorb(&campaign, adapted)
-    })
+    })?;
+    ramp::follow(name)?;
+    Ok(step)
 }
 
 /// Runs as the owner.

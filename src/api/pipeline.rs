@@ -14,9 +14,11 @@ use serde_json::{Map, Value};
 
 use super::campaign::{self, Campaign, Status, NO_SEND};
 use super::context::{self, Customer};
+use super::mode::{self, Shadow};
 use super::model::{self, Compiled};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
+use crate::pg::settings::Mode;
 use crate::pg::{query, settings};
 
 /// Sessions that keep losing the race for the same customers give up after so many rounds.
@@ -28,8 +30,12 @@ pub const LARGEST_BATCH: usize = 100_000;
 /// What decide answers for one customer.
 #[derive(Clone)]
 pub enum Answer {
-    Outside { customer_id: String },
+    Outside {
+        customer_id: String,
+    },
     Decided(Rc<Decision>),
+    /// What would be decided, or is: nothing is written, and nobody should act on it.
+    Previewed(Rc<Decision>),
 }
 
 #[derive(Clone)]
@@ -56,6 +62,16 @@ struct Round {
     now: i64,
     period: Period,
     candidates: Candidates,
+    mode: Mode,
+}
+
+impl Round {
+    fn answer(&self, decision: Decision) -> Answer {
+        match self.mode {
+            Mode::Live | Mode::Shadow => Answer::Decided(Rc::new(decision)),
+            Mode::Preview => Answer::Previewed(Rc::new(decision)),
+        }
+    }
 }
 
 /// No-send first, then the approved actions by `action_id`.
@@ -89,14 +105,16 @@ impl Candidates {
 
 /// The assignment row as read.
 struct Assignment {
+    /// As assigned; a ramp may have moved the customer since.
     group: Group,
+    ramped: bool,
     ordinal: i64,
     overlap: i32,
 }
 
 impl Assignment {
     fn first(campaign: &Campaign, bucket: u16) -> Self {
-        Assignment { group: campaign.shares().group(bucket), ordinal: 0, overlap: 0 }
+        Assignment { group: campaign.shares().group(bucket), ramped: false, ordinal: 0, overlap: 0 }
     }
 }
 
@@ -104,11 +122,14 @@ impl Assignment {
 struct Proposal {
     customer_id: String,
     bucket: u16,
+    assigned: Group,
+    /// Group that the customer is treated as.
     group: Group,
     ordinal: i64,
     overlap: i32,
     decision_id: [u8; 16],
     choice: Choice,
+    shadow: Option<Shadow>,
     reason: &'static str,
     send_at: i64,
     encoded: Vec<f32>,
@@ -139,7 +160,7 @@ pub fn decide_many(
         let mut assignments = as_owner(|| assignments(&round, &open))?;
         for (customer_id, (_, decision)) in &mut assignments {
             if let Some(decision) = decision.take() {
-                answers.insert(customer_id.clone(), Answer::Decided(Rc::new(decision)));
+                answers.insert(customer_id.clone(), round.answer(decision));
             }
         }
         open.retain(|id| !answers.contains_key(id));
@@ -165,8 +186,12 @@ pub fn decide_many(
                 )?),
             }
         }
-        for decision in as_owner(|| reserve_and_log(&round, proposals))? {
-            answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
+        let decisions = match round.mode {
+            Mode::Preview => proposals.iter().map(|proposal| decision(&round, proposal)).collect::<Result<_>>()?,
+            Mode::Live | Mode::Shadow => as_owner(|| reserve_and_log(&round, proposals))?,
+        };
+        for decision in decisions {
+            answers.insert(decision.customer_id.clone(), round.answer(decision));
         }
         open.retain(|id| !answers.contains_key(id));
         if open.is_empty() {
@@ -206,7 +231,8 @@ fn prepare(name: &str) -> Result<Round> {
     let now = settings::now_micros()?;
     let period = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?;
     let candidates = Candidates::of(&campaign);
-    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, campaign })
+    let mode = mode::in_force(&campaign);
+    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, mode, campaign })
 }
 
 /// Canonical id of each given id: merged and source-qualified ids are resolved. Runs as the owner.
@@ -235,7 +261,7 @@ fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String,
                 (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
                  WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
                 d.decision_id, d.action_id, d.content::text, d.send_at, d.propensity, d.reason, d.expires_at,
-                d.treatment_group
+                d.treatment_group, s.ramped_at IS NOT NULL
          FROM decisioning._assignment s
          LEFT JOIN decisioning.decisions d
              ON d.decision_id = s.decision_id AND s.period_ends_at > $3 AND s.decided_at < $5
@@ -265,7 +291,10 @@ fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String,
                     new: false,
                 }),
             };
-            Ok((customer_id, (Assignment { group, ordinal: row.value(3)?, overlap: row.value(4)? }, open)))
+            Ok((
+                customer_id,
+                (Assignment { group, ramped: row.value(13)?, ordinal: row.value(3)?, overlap: row.value(4)? }, open),
+            ))
         },
     )?;
     Ok(rows.into_iter().collect())
@@ -278,7 +307,7 @@ fn propose(
     assignment: Option<&Assignment>,
     context: Option<&Map<String, Value>>,
 ) -> Result<Proposal> {
-    let Round { campaign, compiled, salt, now, candidates, .. } = round;
+    let Round { campaign, compiled, salt, now, candidates, mode, .. } = round;
     let encoder = &compiled.model.encoder;
     if let Some(context) = context {
         context::override_features(encoder, &mut customer.observation, context)?;
@@ -288,10 +317,17 @@ fn propose(
 
     let bucket = salt.bucket(&customer.customer_id);
     let first = Assignment::first(campaign, bucket);
-    let Assignment { group, ordinal, overlap } = assignment.unwrap_or(&first);
+    let Assignment { group: assigned, ramped, ordinal, overlap } = assignment.unwrap_or(&first);
+    let group = campaign.treated_as(*assigned, bucket, *ramped);
     let ordinal = ordinal + 1;
-    let rule = rule(*group, &campaign.rules, compiled, candidates, |name| action_id(campaign, name), &encoded);
-    let choice = choose(&rule, &candidates.arms, &mut salt.random(&customer.customer_id, ordinal));
+    let choose = |group| {
+        let rule = rule(group, &campaign.rules, compiled, candidates, |name| action_id(campaign, name), &encoded);
+        choose(&rule, &candidates.arms, &mut salt.random(&customer.customer_id, ordinal))
+    };
+    let (choice, shadow) = match mode::shadows(*mode, group) {
+        false => (choose(group), None),
+        true => (choose(Group::Control), Some(Shadow::new(choose(group), &candidates.ids))),
+    };
 
     let slot = candidates.arms[choice.chosen].and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
     // An unknown zone of a customer falls back to the campaign's.
@@ -302,12 +338,14 @@ fn propose(
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
     Ok(Proposal {
         bucket,
-        group: *group,
+        assigned: *assigned,
+        group,
         ordinal,
         overlap: overlap + 1,
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
-        reason: reason(*group, candidates),
+        reason: reason(group, candidates, shadow.is_some()),
         choice,
+        shadow,
         send_at,
         context: context::document(encoder, &customer.observation, context),
         encoded,
@@ -342,9 +380,10 @@ pub fn rule<'a>(
     }
 }
 
-fn reason(group: Group, candidates: &Candidates) -> &'static str {
+fn reason(group: Group, candidates: &Candidates, shadow: bool) -> &'static str {
     match group {
         _ if !candidates.any_send() => "no_approved_action",
+        _ if shadow => "shadow",
         Group::Holdout => "holdout",
         Group::Control => "control",
         Group::Explore => "explore",
@@ -362,13 +401,14 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
     let reserved: std::collections::HashSet<String> = query::write(
         "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
-             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions)
-         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3]
-         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[])
-              AS n(customer_id, treatment_group, bucket, ordinal, decision_id)
+             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at)
+         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3],
+                CASE WHEN n.ramped THEN $3 END
+         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::boolean[])
+              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped)
          ON CONFLICT (customer_id, campaign) DO UPDATE
          SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
-             period_ends_at = excluded.period_ends_at,
+             period_ends_at = excluded.period_ends_at, ramped_at = coalesce(s.ramped_at, excluded.ramped_at),
              recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
                                       WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3
          WHERE s.ordinal = excluded.ordinal - 1
@@ -380,11 +420,12 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             candidates.any_send().into(),
             ends.into(),
             column(&proposals, |p| p.customer_id.clone()).into(),
-            column(&proposals, |p| p.group.as_str().to_owned()).into(),
+            column(&proposals, |p| p.assigned.as_str().to_owned()).into(),
             column(&proposals, |p| p.bucket as i16).into(),
             column(&proposals, |p| p.ordinal).into(),
             column(&proposals, |p| Uuid::from_bytes(p.decision_id)).into(),
             campaign.window_seconds().into(),
+            column(&proposals, |p| p.group != p.assigned).into(),
         ],
         |row| row.value::<String>(1),
     )?
@@ -400,15 +441,16 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     query::execute(
         "INSERT INTO decisioning.decisions (decision_id, customer_id, campaign, treatment_group, action, action_id,
              propensity, reason, decided_at, expires_at, send_at, origin, ordinal, overlap, epoch, model_version,
-             encoder_version, candidates, propensities, encoded, context, content)
+             encoder_version, candidates, propensities, encoded, context, content, shadow_action_id, shadow_propensities)
          SELECT n.decision_id, n.customer_id, $1, n.treatment_group, n.action, n.action_id, n.propensity, n.reason, $2, $3,
                 n.send_at, 'live', n.ordinal, n.overlap, $4, $5, $6, $7,
                 $8[(n.row - 1) * $9 + 1 : n.row * $9], $10[(n.row - 1) * $11 + 1 : n.row * $11],
-                n.context::jsonb, n.content::jsonb
+                n.context::jsonb, n.content::jsonb, n.shadow_action_id,
+                CASE WHEN n.shadow_action_id IS NOT NULL THEN $24[(n.row - 1) * $9 + 1 : n.row * $9] END
          FROM unnest($12::uuid[], $13::text[], $14::text[], $15::text[], $16::int4[], $17::float8[], $18::text[],
-                     $19::timestamptz[], $20::int8[], $21::int4[], $22::text[], $23::text[]) WITH ORDINALITY
+                     $19::timestamptz[], $20::int8[], $21::int4[], $22::text[], $23::text[], $25::int4[]) WITH ORDINALITY
               AS n(decision_id, customer_id, treatment_group, action, action_id, propensity, reason, send_at, ordinal,
-                   overlap, context, content, row)",
+                   overlap, context, content, shadow_action_id, row)",
         &[
             name.into(),
             now.into(),
@@ -433,6 +475,8 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             column(&proposals, |p| p.overlap).into(),
             column(&proposals, |p| p.context.clone()).into(),
             column(&decisions, |d| d.content.clone()).into(),
+            shadow_propensities(round, &proposals).into(),
+            column(&proposals, |p| p.shadow.as_ref().map(|shadow| shadow.action_id)).into(),
         ],
     )?;
     query::execute(
@@ -441,6 +485,15 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
         &[name.into(), now.into(), campaign.window_seconds().into(), column(&decisions, |d| d.decision_id).into()],
     )?;
     Ok(decisions)
+}
+
+/// One row per proposal, of which those without a shadow are not read; none outside of shadow mode.
+fn shadow_propensities(round: &Round, proposals: &[Proposal]) -> Vec<f64> {
+    if round.mode != Mode::Shadow {
+        return Vec::new();
+    }
+    let row = |p: &Proposal| p.shadow.as_ref().map_or(p.choice.propensities.clone(), |s| s.choice.propensities.clone());
+    proposals.iter().flat_map(row).collect()
 }
 
 fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
