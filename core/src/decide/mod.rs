@@ -8,6 +8,6 @@ mod seed;
 
 pub use choice::{choose, propensities, Choice, Rule};
 pub use group::{Group, Shares};
-pub use period::{next_slot, period, Period, PeriodError};
+pub use period::{month, next_slot, period, Period, PeriodError};
 pub use policy::{Cost, Policy, Terms, Unit};
 pub use seed::{Salt, BUCKETS};

@@ -37,6 +37,15 @@ pub fn period(at: i64, zone: &str) -> Result<Period, PeriodError> {
     Ok(Period { start: day.timestamp().as_microsecond(), end: next.timestamp().as_microsecond() })
 }
 
+/// Year and month of `at` (microseconds) in UTC.
+///
+/// # Errors
+/// [`PeriodError::OutOfRange`].
+pub fn month(at: i64) -> Result<(i16, i8), PeriodError> {
+    let at = Timestamp::from_microsecond(at).map_err(|_| PeriodError::OutOfRange)?.to_zoned(TimeZone::UTC);
+    Ok((at.year(), at.month()))
+}
+
 /// Hours of the slots that have a name; any other slot may be written `HH:MM`.
 fn slot_times(slot: &str) -> Option<(Time, Time)> {
     let hours = |from: i8, to: i8| Some((time(from, 0, 0, 0), time(to, 0, 0, 0)));
@@ -93,6 +102,12 @@ mod tests {
         let autumn = period(at("2026-10-25T12:00:00Z"), "Europe/Berlin").unwrap();
         assert_eq!(autumn.end - autumn.start, 25 * HOUR);
         assert!(matches!(period(0, "Mars/Olympus"), Err(PeriodError::UnknownZone(_))));
+    }
+
+    #[test]
+    fn months_are_those_of_utc() {
+        assert_eq!(month(at("2026-12-31T23:59:59Z")).unwrap(), (2026, 12));
+        assert_eq!(month(at("2027-01-01T00:00:00Z")).unwrap(), (2027, 1));
     }
 
     #[test]
