@@ -69,7 +69,7 @@ RETURNS TABLE (action text, candidate boolean, removed_by text, probability floa
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 50
 AS 'MODULE_PATHNAME', 'preview_wrapper';
 COMMENT ON FUNCTION decisioning.preview(text, text, jsonb) IS
-'Shows every action for one customer as decide would see it now: estimated probability of the goal, uplift over no_send, the same as worth net of costs, propensity in the customer''s group, or what removed it. Writes nothing.';
+'Shows every action for one customer as decide would see it now: estimated probability of the goal, uplift over no_send, the same as worth net of costs, propensity in the customer''s group, or what removed it. In shadow mode the propensity is that of the choice that is noted, not carried out. Writes nothing.';
 
 CREATE FUNCTION decisioning.explain(decision_id uuid)
 RETURNS TABLE (step integer, subject text, explanation text, number float8)

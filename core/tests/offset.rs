@@ -163,6 +163,72 @@ fn a_right_score_leaves_nothing_to_learn() {
     assert!(mean.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 0.01), "{mean:?} {whole:?}");
 }
 
+/// Error of the log-odds of customers without a send, root of the mean square, after `rows` decisions: with the score as
+/// offset, as a feature, and without it. The score is right but for x, and comes as a probability.
+fn errors(rows: usize, seed: u64) -> [f64; 3] {
+    let mut random = random(seed);
+    let mut draw = || {
+        let (x, log_odds) = (normal(&mut random), -2.5 + normal(&mut random));
+        (x, log_odds, random.random::<f64>() < sigmoid(log_odds + 0.4 * x))
+    };
+    let world: Vec<_> = (0..rows + 2000).map(|_| draw()).collect();
+    let declared = |kinds: &[(&str, Declared)]| kinds.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
+    let score = OffsetScale::Probability;
+    let features: [Vec<(String, Declared)>; 3] = [
+        declared(&[("x", Declared::Numeric), ("score", Declared::Offset(score))]),
+        declared(&[("x", Declared::Numeric), ("score", Declared::Numeric)]),
+        declared(&[("x", Declared::Numeric)]),
+    ];
+    features.map(|features| {
+        let mut profile = Profile::new(features.clone(), 1);
+        let observation = |(x, log_odds, _): &(f64, f64, bool)| {
+            [Value::Number(*x), Value::Number(sigmoid(*log_odds))][..features.len()].to_vec()
+        };
+        world.iter().for_each(|customer| profile.add(observation(customer)));
+        let encoder = profile.encoder();
+        let encode = |customer| {
+            let mut row = vec![0.0; encoder.width()];
+            encoder.encode(&observation(customer), &mut row);
+            row
+        };
+        let email = dimensions(&[("channel", "email")]);
+        let (names, offset) = (encoder.column_names(), encoder.offset_column());
+        let layout = Layout::with_offset(names, offset, &encoder.variances, [&email], 1024).unwrap();
+        let arms = [layout.arm(&email)];
+        let (seen, later) = world.split_at(rows);
+        let observed = seen.iter().map(|customer| Observed {
+            encoded: encode(customer),
+            arm: None,
+            weight: 1.0,
+            reward: f64::from(u8::from(customer.2)),
+            reported: 1.0,
+        });
+        let batch = Rows::collect(Link::Logistic, encoder.width(), &observed.collect::<Vec<_>>()).unwrap();
+        let prior = Prior::new(Link::Logistic, &layout, &Scales::default());
+        let fitted = fit::<Misfit>(&layout, &prior, &arms, &Statistics::new(layout.len()), &prior.mean, |add| {
+            add(&batch);
+            Ok(())
+        });
+        let mode = fitted.unwrap().mode;
+        let squares = later.iter().map(|customer| {
+            let truth = customer.1 + 0.4 * customer.0;
+            (layout.predictor(Link::Logistic, &mode, &encode(customer), None) - truth).powi(2)
+        });
+        (squares.sum::<f64>() / later.len() as f64).sqrt()
+    })
+}
+
+/// The figures of docs/learning.md.
+#[test]
+fn the_offset_knows_from_the_start_what_a_feature_has_to_learn() {
+    for rows in [0, 100, 1000, 10_000] {
+        let worlds: Vec<[f64; 3]> = (1..=20).map(|seed| errors(rows, seed)).collect();
+        let [offset, feature, without] = [0, 1, 2].map(|at| worlds.iter().map(|world| world[at]).sum::<f64>() / 20.0);
+        println!("{rows} decisions: offset {offset:.2}, feature {feature:.2}, without {without:.2}");
+        assert!(offset < 0.7 * feature && feature < 1.05 * without, "{rows}: {offset} {feature} {without}");
+    }
+}
+
 /// A send that adds 1 to the log-odds and costs 0.05 of a goal is worth it for likely customers only.
 #[test]
 fn the_offset_counts_where_probabilities_do() {
