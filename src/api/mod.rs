@@ -2,6 +2,7 @@
 //! result; the declarations are in `sql/`.
 
 mod action;
+mod calibration;
 mod campaign;
 mod configure;
 mod context;
@@ -15,9 +16,11 @@ mod import;
 mod learn;
 mod log;
 mod measure;
+mod mode;
 mod model;
 mod outcome;
 mod pipeline;
+mod ramp;
 mod source;
 
 use pgrx::pg_sys::panic::ErrorReport;

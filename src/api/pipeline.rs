@@ -17,9 +17,11 @@ use serde_json::{Map, Value};
 
 use super::campaign::{self, Campaign, Status, NO_SEND};
 use super::context::{self, Customer};
+use super::mode::{self, Shadow};
 use super::model::{self, Compiled};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner_by_key;
+use crate::pg::settings::Mode;
 use crate::pg::{bulk, datum, query, settings};
 
 /// Sessions that keep losing the race for the same customers give up after so many rounds.
@@ -31,8 +33,12 @@ pub const LARGEST_BATCH: usize = 100_000;
 /// What decide answers for one customer.
 #[derive(Clone)]
 pub enum Answer {
-    Outside { customer_id: String },
+    Outside {
+        customer_id: String,
+    },
     Decided(Rc<Decision>),
+    /// What would be decided, or is: nothing is written, and nobody should act on it.
+    Previewed(Rc<Decision>),
 }
 
 #[derive(Clone)]
@@ -59,6 +65,16 @@ struct Round {
     now: i64,
     period: Period,
     candidates: Candidates,
+    mode: Mode,
+}
+
+impl Round {
+    fn answer(&self, decision: Decision) -> Answer {
+        match self.mode {
+            Mode::Live | Mode::Shadow => Answer::Decided(Rc::new(decision)),
+            Mode::Preview => Answer::Previewed(Rc::new(decision)),
+        }
+    }
 }
 
 /// No-send first, then the approved actions by `action_id`.
@@ -92,7 +108,9 @@ impl Candidates {
 
 /// The assignment row as read.
 struct Assignment {
+    /// As assigned; a ramp may have moved the customer since.
     group: Group,
+    ramped: bool,
     ordinal: i64,
     overlap: i32,
     /// The decision of the current period, even one later than now: now is the start of the transaction, and another may
@@ -102,7 +120,7 @@ struct Assignment {
 
 impl Assignment {
     fn first(campaign: &Campaign, bucket: u16) -> Self {
-        Assignment { group: campaign.shares().group(bucket), ordinal: 0, overlap: 0, open: None }
+        Assignment { group: campaign.shares().group(bucket), ramped: false, ordinal: 0, overlap: 0, open: None }
     }
 }
 
@@ -110,11 +128,14 @@ impl Assignment {
 struct Proposal {
     customer_id: String,
     bucket: u16,
+    assigned: Group,
+    /// Group that the customer is treated as.
     group: Group,
     ordinal: i64,
     overlap: i32,
     decision_id: [u8; 16],
     choice: Choice,
+    shadow: Option<Shadow>,
     reason: &'static str,
     send_at: i64,
     encoded: Vec<f32>,
@@ -149,7 +170,7 @@ pub fn decide_many(
         let open: Vec<Uuid> = known.iter().filter_map(|(_, assignment)| assignment.as_ref()?.open).collect();
         if !open.is_empty() {
             for decision in as_owner_by_key(|| logged(open))? {
-                answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
+                answers.insert(decision.customer_id.clone(), round.answer(decision));
             }
         }
         known.retain(|(id, _)| !answers.contains_key(id));
@@ -170,8 +191,12 @@ pub fn decide_many(
                 Some(customer) => proposals.push(propose(&round, customer, assignment.as_ref(), context)?),
             }
         }
-        for decision in as_owner_by_key(|| reserve_and_log(&round, proposals))? {
-            answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
+        let decisions = match round.mode {
+            Mode::Preview => proposals.iter().map(|proposal| decision(&round, proposal)).collect::<Result<_>>()?,
+            Mode::Live | Mode::Shadow => as_owner_by_key(|| reserve_and_log(&round, proposals))?,
+        };
+        for decision in decisions {
+            answers.insert(decision.customer_id.clone(), round.answer(decision));
         }
         known.retain(|(id, _)| !answers.contains_key(id));
         if known.is_empty() {
@@ -213,7 +238,8 @@ fn prepare(name: &str) -> Result<Round> {
     let now = settings::now_micros()?;
     let period = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?;
     let candidates = Candidates::of(&campaign);
-    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, campaign })
+    let mode = mode::in_force(&campaign);
+    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, mode, campaign })
 }
 
 /// Canonical id of each given id: merged and source-qualified ids are resolved. Runs as the owner.
@@ -241,7 +267,7 @@ fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assi
                 (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
                  WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
                 CASE WHEN s.period_ends_at > $3 AND s.decided_at < $5 THEN s.decision_id END,
-                n.position
+                n.position, s.ramped_at IS NOT NULL
          FROM unnest($2::text[]) WITH ORDINALITY AS n(id, position)
          LEFT JOIN LATERAL (
              SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = n.id OFFSET 0) AS a ON true
@@ -260,6 +286,7 @@ fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assi
                 None => None,
                 Some(group) => Some(Assignment {
                     group: parse_group(&group)?,
+                    ramped: row.value(7)?,
                     ordinal: row.value(3)?,
                     overlap: row.value(4)?,
                     open: row.get(5)?,
@@ -303,7 +330,7 @@ fn propose(
     assignment: Option<&Assignment>,
     context: Option<&Map<String, Value>>,
 ) -> Result<Proposal> {
-    let Round { campaign, compiled, salt, now, candidates, .. } = round;
+    let Round { campaign, compiled, salt, now, candidates, mode, .. } = round;
     let encoder = &compiled.model.encoder;
     if let Some(context) = context {
         context::override_features(encoder, &mut customer.observation, context)?;
@@ -313,10 +340,17 @@ fn propose(
 
     let bucket = salt.bucket(&customer.customer_id);
     let first = Assignment::first(campaign, bucket);
-    let Assignment { group, ordinal, overlap, .. } = assignment.unwrap_or(&first);
+    let Assignment { group: assigned, ramped, ordinal, overlap, .. } = assignment.unwrap_or(&first);
+    let group = campaign.treated_as(*assigned, bucket, *ramped);
     let ordinal = ordinal + 1;
-    let rule = rule(*group, &campaign.rules, compiled, candidates, |name| action_id(campaign, name), &encoded);
-    let choice = choose(&rule, &candidates.arms, &mut salt.random(&customer.customer_id, ordinal));
+    let choose = |group| {
+        let rule = rule(group, &campaign.rules, compiled, candidates, |name| action_id(campaign, name), &encoded);
+        choose(&rule, &candidates.arms, &mut salt.random(&customer.customer_id, ordinal))
+    };
+    let (choice, shadow) = match mode::shadows(*mode, group) {
+        false => (choose(group), None),
+        true => (choose(Group::Control), Some(Shadow::new(choose(group), &candidates.ids))),
+    };
 
     let slot = candidates.arms[choice.chosen].and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
     // An unknown zone of a customer falls back to the campaign's.
@@ -327,12 +361,14 @@ fn propose(
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
     Ok(Proposal {
         bucket,
-        group: *group,
+        assigned: *assigned,
+        group,
         ordinal,
         overlap: overlap + 1,
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
-        reason: reason(*group, candidates),
+        reason: reason(group, candidates, shadow.is_some()),
         choice,
+        shadow,
         send_at,
         context: context::document(encoder, &customer.observation, context),
         encoded,
@@ -367,9 +403,10 @@ pub fn rule<'a>(
     }
 }
 
-fn reason(group: Group, candidates: &Candidates) -> &'static str {
+fn reason(group: Group, candidates: &Candidates, shadow: bool) -> &'static str {
     match group {
         _ if !candidates.any_send() => "no_approved_action",
+        _ if shadow => "shadow",
         Group::Holdout => "holdout",
         Group::Control => "control",
         Group::Explore => "explore",
@@ -387,13 +424,14 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
     let reserved: HashSet<String> = query::write(
         "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
-             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions)
-         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3]
-         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[])
-              AS n(customer_id, treatment_group, bucket, ordinal, decision_id)
+             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at)
+         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3],
+                CASE WHEN n.ramped THEN $3 END
+         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::boolean[])
+              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped)
          ON CONFLICT (customer_id, campaign) DO UPDATE
          SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
-             period_ends_at = excluded.period_ends_at,
+             period_ends_at = excluded.period_ends_at, ramped_at = coalesce(s.ramped_at, excluded.ramped_at),
              recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
                                       WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3
          WHERE s.ordinal = excluded.ordinal - 1
@@ -405,11 +443,12 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             candidates.any_send().into(),
             ends.into(),
             column(&proposals, |p| p.customer_id.clone()).into(),
-            column(&proposals, |p| p.group.as_str().to_owned()).into(),
+            column(&proposals, |p| p.assigned.as_str().to_owned()).into(),
             column(&proposals, |p| p.bucket as i16).into(),
             column(&proposals, |p| p.ordinal).into(),
             column(&proposals, |p| Uuid::from_bytes(p.decision_id)).into(),
             campaign.window_seconds().into(),
+            column(&proposals, |p| p.group != p.assigned).into(),
         ],
         |row| row.value::<String>(1),
     )?
@@ -472,6 +511,8 @@ fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Result<
             c"encoded",
             c"context",
             c"content",
+            c"shadow_action_id",
+            c"shadow_propensities",
         ],
         decisions.len(),
         |n| {
@@ -499,6 +540,8 @@ fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Result<
                 Some(datum::array(&proposal.encoded)),
                 Some(datum::jsonb(&proposal.context)?),
                 decision.action_id.and_then(|id| contents.get(&id).copied().flatten()),
+                proposal.shadow.as_ref().map(|shadow| shadow.action_id).into_datum(),
+                proposal.shadow.as_ref().map(|shadow| datum::array(&shadow.choice.propensities)),
             ])
         },
     )?;
