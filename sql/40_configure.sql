@@ -15,12 +15,14 @@ CREATE FUNCTION decisioning.create_campaign(
     temper              float8  DEFAULT 0.2,
     half_life           interval DEFAULT '30 days',
     minimum_uplift      float8  DEFAULT 0,
+    offer_consistency   interval DEFAULT '30 days',
+    household_column    text    DEFAULT NULL,
     currency            text    DEFAULT NULL,
     description         text    DEFAULT NULL
 ) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'create_campaign_wrapper';
-COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, float8, text, text) IS
+COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, float8, interval, text, text, text) IS
 'Creates a campaign in draft over a table or view with one row per customer. audience is a predicate over it; time_zone is an IANA zone or a column with one. Returns what the audience makes detectable.';
 
 CREATE FUNCTION decisioning.start_campaign(campaign text) RETURNS void

@@ -27,6 +27,8 @@ fn create_campaign(
     temper: Option<f64>,
     half_life: Option<pgrx::datum::Interval>,
     minimum_uplift: Option<f64>,
+    offer_consistency: Option<pgrx::datum::Interval>,
+    household_column: Option<&str>,
     currency: Option<&str>,
     description: Option<&str>,
 ) -> std::result::Result<String, ErrorReport> {
@@ -72,6 +74,9 @@ fn create_campaign(
     if let Some(audience) = audience {
         check_predicate(&relation, audience, "audience")?;
     }
+    if let Some(column) = household_column {
+        relation.column(&columns, column)?;
+    }
     let (zone, zone_column) = match time_zone {
         None => (session_zone()?, None),
         Some(text) if columns.iter().any(|column| column.name == text) => (session_zone()?, Some(text)),
@@ -91,8 +96,9 @@ fn create_campaign(
         let inserted = query::execute(
             "INSERT INTO decisioning.campaigns (campaign, customers_schema, customers_relation, customer_key, audience,
                  features, time_zone, time_zone_column, holdout_share, control_share, explore_share, control_action,
-                 propensity_floor, temper, half_life, minimum_uplift, currency, description)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+                 propensity_floor, temper, half_life, minimum_uplift, offer_consistency, household_column, currency,
+                 description)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
              ON CONFLICT (campaign) DO NOTHING",
             &[
                 name.into(),
@@ -111,6 +117,8 @@ fn create_campaign(
                 temper.into(),
                 half_life.into(),
                 minimum_uplift.into(),
+                offer_consistency.into(),
+                household_column.into(),
                 currency.into(),
                 description.into(),
             ],

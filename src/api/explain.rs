@@ -156,7 +156,7 @@ fn load(decision_id: Uuid) -> Result<Logged> {
             let rules: Rules = serde_json::from_str(&row.value::<String>(16)?)?;
             let model_version = row.value::<i64>(10)?;
             let mut compiled = model::compile(&campaign, Rc::new(model::load(&campaign.campaign, model_version)?));
-            compiled.terms = campaign::at_epoch(&campaign, &rules, row.value(11)?)?.terms(&compiled.model.targets());
+            compiled.terms = campaign::at_epoch(&campaign, &rules, row.value(11)?)?.terms(&compiled.model.targets(), &compiled.model.prices);
             let ids: Vec<i32> = row.value(8)?;
             let arm = |id: &i32| campaign.actions.iter().position(|action| action.action_id == *id);
             let candidates = Candidates { arms: ids.iter().map(arm).collect(), ids };

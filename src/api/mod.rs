@@ -2,8 +2,10 @@
 //! result; the declarations are in `sql/`.
 
 mod action;
+mod budget;
 mod campaign;
 mod configure;
+mod constraint;
 mod context;
 mod decide;
 mod evaluate;
@@ -16,6 +18,7 @@ mod learn;
 mod log;
 mod measure;
 mod model;
+mod offer;
 mod outcome;
 mod pipeline;
 mod source;

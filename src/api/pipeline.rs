@@ -4,17 +4,20 @@
 //! user's relation is read and the choice is made: the assignment row is written only if it is still as it was read,
 //! and customers whom another session decided for in between are read again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Rule, Salt};
+use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Rule, Salt, Scope};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{PgSqlErrorCode, Uuid};
 use serde_json::{Map, Value};
 
+use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
+use super::constraint::{Constraints, Prospect, Removed};
 use super::context::{self, Customer};
 use super::model::{self, Compiled};
+use super::offer::{self, Held};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
@@ -55,7 +58,8 @@ struct Round {
     salt: Salt,
     now: i64,
     period: Period,
-    candidates: Candidates,
+    candidates: Rc<Candidates>,
+    scopes: Vec<Scope>,
 }
 
 /// No-send first, then the approved actions by `action_id`.
@@ -82,6 +86,12 @@ impl Candidates {
         Candidates { ids, arms }
     }
 
+    pub fn without_ids(&self, gone: &HashSet<i32>) -> Self {
+        let kept = self.ids.iter().zip(&self.arms).filter(|(id, _)| !gone.contains(id));
+        let (ids, arms) = kept.unzip();
+        Candidates { ids, arms }
+    }
+
     pub fn any_send(&self) -> bool {
         self.ids.len() > 1
     }
@@ -92,27 +102,44 @@ struct Assignment {
     group: Group,
     ordinal: i64,
     overlap: i32,
+    held: Option<Held>,
 }
 
 impl Assignment {
     fn first(campaign: &Campaign, bucket: u16) -> Self {
-        Assignment { group: campaign.shares().group(bucket), ordinal: 0, overlap: 0 }
+        Assignment { group: campaign.shares().group(bucket), ordinal: 0, overlap: 0, held: None }
+    }
+}
+
+/// A customer to decide for.
+struct Entrant {
+    customer_id: String,
+    time_zone: Option<String>,
+    household: Option<Uuid>,
+    bucket: u16,
+    group: Group,
+    ordinal: i64,
+    overlap: i32,
+    held: Option<Held>,
+    decision_id: [u8; 16],
+    encoded: Vec<f32>,
+    context: String,
+}
+
+impl Entrant {
+    fn prospect(&self) -> Prospect<'_> {
+        Prospect { encoded: &self.encoded, held: self.held.as_ref(), household: self.household }
     }
 }
 
 /// A decision made but not yet reserved.
 struct Proposal {
-    customer_id: String,
-    bucket: u16,
-    group: Group,
-    ordinal: i64,
-    overlap: i32,
-    decision_id: [u8; 16],
+    entrant: Entrant,
+    candidates: Rc<Candidates>,
+    removed: Removed,
     choice: Choice,
     reason: &'static str,
     send_at: i64,
-    encoded: Vec<f32>,
-    context: String,
 }
 
 /// Decides for `customer_ids`: the campaign decided under, and one answer each, in their order.
@@ -150,14 +177,14 @@ pub fn decide_many(
         let now = settings::timestamp(round.now)?;
         let mut customers =
             context::read_customers(&round.campaign, model.encoder_version, &model.encoder, &open, now)?;
-        let mut proposals = Vec::with_capacity(customers.len());
+        let mut entrants = Vec::with_capacity(customers.len());
         for (n, id) in open.iter().enumerate() {
             if n % 1024 == 0 {
                 crate::pg::interrupt::check();
             }
             match customers.remove(id).filter(|customer| customer.in_audience) {
                 None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
-                Some(customer) => proposals.push(propose(
+                Some(customer) => entrants.push(enter(
                     &round,
                     customer,
                     assignments.get(id).map(|(assignment, _)| assignment),
@@ -165,7 +192,7 @@ pub fn decide_many(
                 )?),
             }
         }
-        for decision in as_owner(|| reserve_and_log(&round, proposals))? {
+        for decision in as_owner(|| constrain_and_log(&round, entrants))? {
             answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
         }
         open.retain(|id| !answers.contains_key(id));
@@ -205,8 +232,9 @@ fn prepare(name: &str) -> Result<Round> {
     let compiled = model::current(&campaign, model_version)?;
     let now = settings::now_micros()?;
     let period = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?;
-    let candidates = Candidates::of(&campaign);
-    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, campaign })
+    let candidates = Rc::new(Candidates::of(&campaign));
+    let scopes = budget::scopes(&campaign);
+    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, scopes, campaign })
 }
 
 /// Canonical id of each given id: merged and source-qualified ids are resolved. Runs as the owner.
@@ -235,7 +263,7 @@ fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String,
                 (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
                  WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
                 d.decision_id, d.action_id, d.content::text, d.send_at, d.propensity, d.reason, d.expires_at,
-                d.treatment_group
+                d.treatment_group, s.offer, s.offered_at
          FROM decisioning._assignment s
          LEFT JOIN decisioning.decisions d
              ON d.decision_id = s.decision_id AND s.period_ends_at > $3 AND s.decided_at < $5
@@ -265,54 +293,90 @@ fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String,
                     new: false,
                 }),
             };
-            Ok((customer_id, (Assignment { group, ordinal: row.value(3)?, overlap: row.value(4)? }, open)))
+            let held = offer::held(row, 13)?;
+            Ok((customer_id, (Assignment { group, ordinal: row.value(3)?, overlap: row.value(4)?, held }, open)))
         },
     )?;
     Ok(rows.into_iter().collect())
 }
 
-/// The pure part: group, candidates and choice of one customer.
-fn propose(
+/// Group and context of one customer.
+fn enter(
     round: &Round,
     mut customer: Customer,
     assignment: Option<&Assignment>,
     context: Option<&Map<String, Value>>,
-) -> Result<Proposal> {
-    let Round { campaign, compiled, salt, now, candidates, .. } = round;
+) -> Result<Entrant> {
+    let Round { campaign, compiled, salt, now, .. } = round;
     let encoder = &compiled.model.encoder;
     if let Some(context) = context {
         context::override_features(encoder, &mut customer.observation, context)?;
     }
     let mut encoded = vec![0.0; encoder.width()];
     encoder.encode(&customer.observation, &mut encoded);
-
     let bucket = salt.bucket(&customer.customer_id);
     let first = Assignment::first(campaign, bucket);
-    let Assignment { group, ordinal, overlap } = assignment.unwrap_or(&first);
+    let Assignment { group, ordinal, overlap, held } = assignment.unwrap_or(&first);
     let ordinal = ordinal + 1;
-    let rule = rule(*group, &campaign.rules, compiled, candidates, |name| action_id(campaign, name), &encoded);
-    let choice = choose(&rule, &candidates.arms, &mut salt.random(&customer.customer_id, ordinal));
-
-    let slot = candidates.arms[choice.chosen].and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
-    // An unknown zone of a customer falls back to the campaign's.
-    let zone = customer.time_zone.as_deref().unwrap_or(&campaign.time_zone);
-    let send_at = next_slot(*now, zone, slot.map(String::as_str))
-        .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
-        .map_err(|error| Error::invalid(error.to_string()))?;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
-    Ok(Proposal {
+    Ok(Entrant {
         bucket,
         group: *group,
         ordinal,
         overlap: overlap + 1,
+        held: held.clone(),
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
-        reason: reason(*group, candidates),
-        choice,
-        send_at,
         context: context::document(encoder, &customer.observation, context),
         encoded,
+        household: customer.household.map(|name| offer::household(salt, &name)),
+        time_zone: customer.time_zone,
         customer_id: customer.customer_id,
     })
+}
+
+/// Chooses for all, and logs what nobody else decided meanwhile. Runs as the owner.
+fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<Decision>> {
+    // Turns by the hash in the decision ids, so that what is scarce does not always go to the same customers.
+    entrants.sort_unstable_by_key(|entrant| entrant.decision_id);
+    let prospects: Vec<Prospect<'_>> = entrants.iter().map(Entrant::prospect).collect();
+    let Round { campaign, compiled, candidates, scopes, .. } = round;
+    let mut constraints = Constraints::hold(campaign, compiled, candidates, scopes, round.now, &prospects)?;
+    let mut proposals = Vec::with_capacity(entrants.len());
+    for (at, entrant) in entrants.into_iter().enumerate() {
+        if at % 1024 == 0 {
+            crate::pg::interrupt::check();
+        }
+        let proposal = propose(round, &mut constraints, at, entrant)?;
+        proposals.push(proposal);
+    }
+    proposals.sort_unstable_by(|a, b| a.entrant.customer_id.cmp(&b.entrant.customer_id));
+    let decisions = reserve_and_log(round, proposals)?;
+    let decided = decisions.iter().map(|decision| decision.decision_id).collect();
+    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
+    constraints.record(&decided, closes_at)?;
+    Ok(decisions)
+}
+
+/// Candidates and choice of one customer.
+fn propose(round: &Round, constraints: &mut Constraints<'_>, at: usize, mut entrant: Entrant) -> Result<Proposal> {
+    let Round { campaign, compiled, salt, now, candidates, .. } = round;
+    let (candidates, removed) = match constraints.remaining(at, &entrant.prospect()) {
+        Some((remaining, removed)) => (Rc::new(remaining), removed),
+        None => (candidates.clone(), Removed::new()),
+    };
+    let rule =
+        rule(entrant.group, &campaign.rules, compiled, &candidates, |name| action_id(campaign, name), &entrant.encoded);
+    let choice = choose(&rule, &candidates.arms, &mut salt.random(&entrant.customer_id, entrant.ordinal));
+    let arm = candidates.arms[choice.chosen];
+    entrant.held = constraints.take(at, &entrant.prospect(), Uuid::from_bytes(entrant.decision_id), arm);
+
+    let slot = arm.and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
+    // An unknown zone of a customer falls back to the campaign's.
+    let zone = entrant.time_zone.as_deref().unwrap_or(&campaign.time_zone);
+    let send_at = next_slot(*now, zone, slot.map(String::as_str))
+        .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    Ok(Proposal { reason: reason(entrant.group, &candidates, &removed), entrant, candidates, removed, choice, send_at })
 }
 
 fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
@@ -342,8 +406,9 @@ pub fn rule<'a>(
     }
 }
 
-fn reason(group: Group, candidates: &Candidates) -> &'static str {
+fn reason(group: Group, candidates: &Candidates, removed: &Removed) -> &'static str {
     match group {
+        _ if !removed.is_empty() && !candidates.any_send() => "no_candidate_left",
         _ if !candidates.any_send() => "no_approved_action",
         Group::Holdout => "holdout",
         Group::Control => "control",
@@ -360,15 +425,16 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     let Round { campaign, compiled, now, period, candidates, .. } = round;
     let name = campaign.campaign.as_str();
     let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
-    let reserved: std::collections::HashSet<String> = query::write(
+    let reserved: HashSet<String> = query::write(
         "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
-             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions)
-         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3]
-         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[])
-              AS n(customer_id, treatment_group, bucket, ordinal, decision_id)
+             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, offer, offered_at)
+         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3],
+                n.offer, n.offered_at
+         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::text[], $13::timestamptz[])
+              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, offer, offered_at)
          ON CONFLICT (customer_id, campaign) DO UPDATE
          SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
-             period_ends_at = excluded.period_ends_at,
+             period_ends_at = excluded.period_ends_at, offer = excluded.offer, offered_at = excluded.offered_at,
              recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
                                       WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3
          WHERE s.ordinal = excluded.ordinal - 1
@@ -379,36 +445,50 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             now.into(),
             candidates.any_send().into(),
             ends.into(),
-            column(&proposals, |p| p.customer_id.clone()).into(),
-            column(&proposals, |p| p.group.as_str().to_owned()).into(),
-            column(&proposals, |p| p.bucket as i16).into(),
-            column(&proposals, |p| p.ordinal).into(),
-            column(&proposals, |p| Uuid::from_bytes(p.decision_id)).into(),
+            column(&proposals, |p| p.entrant.customer_id.clone()).into(),
+            column(&proposals, |p| p.entrant.group.as_str().to_owned()).into(),
+            column(&proposals, |p| p.entrant.bucket as i16).into(),
+            column(&proposals, |p| p.entrant.ordinal).into(),
+            column(&proposals, |p| Uuid::from_bytes(p.entrant.decision_id)).into(),
             campaign.window_seconds().into(),
+            column(&proposals, |p| p.entrant.held.as_ref().map(|held| held.offer.clone())).into(),
+            proposals
+                .iter()
+                .map(|p| p.entrant.held.as_ref().map(|held| settings::timestamp(held.since)).transpose())
+                .collect::<Result<Vec<_>>>()?
+                .into(),
         ],
         |row| row.value::<String>(1),
     )?
     .into_iter()
     .collect();
-    proposals.retain(|proposal| reserved.contains(&proposal.customer_id));
+    proposals.retain(|proposal| reserved.contains(&proposal.entrant.customer_id));
     if proposals.is_empty() {
         return Ok(Vec::new());
     }
 
     let decisions: Vec<Decision> = proposals.iter().map(|proposal| decision(round, proposal)).collect::<Result<_>>()?;
     let width = compiled.model.encoder.width();
+    // Vectors of candidates differ in length, and lie one after the other.
+    let sizes: Vec<i64> = column(&proposals, |p| p.candidates.ids.len() as i64);
+    let last: Vec<i64> = sizes.iter().scan(0, |last, size| { *last += size; Some(*last) }).collect();
+    let removed: Vec<Option<String>> = proposals
+        .iter()
+        .map(|p| (!p.removed.is_empty()).then(|| serde_json::to_string(&p.removed)).transpose())
+        .collect::<std::result::Result<_, _>>()?;
     query::execute(
         "INSERT INTO decisioning.decisions (decision_id, customer_id, campaign, treatment_group, action, action_id,
              propensity, reason, decided_at, expires_at, send_at, origin, ordinal, overlap, epoch, model_version,
-             encoder_version, candidates, propensities, encoded, context, content)
+             encoder_version, candidates, propensities, encoded, context, content, removed)
          SELECT n.decision_id, n.customer_id, $1, n.treatment_group, n.action, n.action_id, n.propensity, n.reason, $2, $3,
-                n.send_at, 'live', n.ordinal, n.overlap, $4, $5, $6, $7,
-                $8[(n.row - 1) * $9 + 1 : n.row * $9], $10[(n.row - 1) * $11 + 1 : n.row * $11],
-                n.context::jsonb, n.content::jsonb
+                n.send_at, 'live', n.ordinal, n.overlap, $4, $5, $6,
+                $7[n.last - n.size + 1 : n.last], $8[n.last - n.size + 1 : n.last], $10[(n.row - 1) * $11 + 1 : n.row * $11],
+                n.context::jsonb, n.content::jsonb, n.removed::jsonb
          FROM unnest($12::uuid[], $13::text[], $14::text[], $15::text[], $16::int4[], $17::float8[], $18::text[],
-                     $19::timestamptz[], $20::int8[], $21::int4[], $22::text[], $23::text[]) WITH ORDINALITY
+                     $19::timestamptz[], $20::int8[], $21::int4[], $22::text[], $23::text[], $24::text[], $9::int8[], $25::int8[])
+              WITH ORDINALITY
               AS n(decision_id, customer_id, treatment_group, action, action_id, propensity, reason, send_at, ordinal,
-                   overlap, context, content, row)",
+                   overlap, context, content, removed, size, last, row)",
         &[
             name.into(),
             now.into(),
@@ -416,10 +496,10 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             campaign.edition.epoch.into(),
             compiled.model.version.into(),
             compiled.model.encoder_version.into(),
-            candidates.ids.clone().into(),
+            proposals.iter().flat_map(|p| p.candidates.ids.iter().copied()).collect::<Vec<i32>>().into(),
             proposals.iter().flat_map(|p| p.choice.propensities.iter().copied()).collect::<Vec<f64>>().into(),
-            (candidates.ids.len() as i64).into(),
-            proposals.iter().flat_map(|p| p.encoded.iter().copied()).collect::<Vec<f32>>().into(),
+            sizes.clone().into(),
+            proposals.iter().flat_map(|p| p.entrant.encoded.iter().copied()).collect::<Vec<f32>>().into(),
             (width as i64).into(),
             column(&decisions, |d| d.decision_id).into(),
             column(&decisions, |d| d.customer_id.clone()).into(),
@@ -429,10 +509,12 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             column(&decisions, |d| d.propensity).into(),
             column(&decisions, |d| d.reason.clone()).into(),
             column(&decisions, |d| d.send_at).into(),
-            column(&proposals, |p| p.ordinal).into(),
-            column(&proposals, |p| p.overlap).into(),
-            column(&proposals, |p| p.context.clone()).into(),
+            column(&proposals, |p| p.entrant.ordinal).into(),
+            column(&proposals, |p| p.entrant.overlap).into(),
+            column(&proposals, |p| p.entrant.context.clone()).into(),
             column(&decisions, |d| d.content.clone()).into(),
+            removed.into(),
+            last.into(),
         ],
     )?;
     query::execute(
@@ -449,11 +531,11 @@ fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
 
 fn decision(round: &Round, proposal: &Proposal) -> Result<Decision> {
     let chosen = proposal.choice.chosen;
-    let action = round.candidates.arms[chosen].map(|arm| &round.campaign.actions[arm]);
+    let action = proposal.candidates.arms[chosen].map(|arm| &round.campaign.actions[arm]);
     Ok(Decision {
-        decision_id: Uuid::from_bytes(proposal.decision_id),
-        customer_id: proposal.customer_id.clone(),
-        group: proposal.group,
+        decision_id: Uuid::from_bytes(proposal.entrant.decision_id),
+        customer_id: proposal.entrant.customer_id.clone(),
+        group: proposal.entrant.group,
         action_id: action.map(|action| action.action_id),
         content: action.and_then(|action| action.content.as_ref()).map(Value::to_string),
         send_at: action.map(|_| settings::timestamp(proposal.send_at)).transpose()?,
