@@ -3,7 +3,9 @@
 mod common;
 
 use common::random;
-use decisioning_core::decide::{demand, millionths, price, spread, Demand, Draws, Ledger, Pace, Progress, Scope, SLOTS};
+use decisioning_core::decide::{
+    demand, millionths, price, spread, Demand, Draws, Ledger, Pace, Progress, Scope, SLOTS,
+};
 use proptest::prelude::*;
 use rand::RngExt;
 use rand_distr::{Distribution, Exp1, Poisson};
@@ -102,7 +104,8 @@ fn campaign(paced: bool, look: usize, batch: bool, draws: Draws, seed: u64) -> (
             waiting -= now as f64;
             let price = if paced { price(pace.log_price, scale) } else { 0.0 };
             for _ in 0..now {
-                let uplift = |mean: f64, random: &mut _| mean * <Exp1 as Distribution<f64>>::sample(&Exp1, random) - 0.15;
+                let uplift =
+                    |mean: f64, random: &mut _| mean * <Exp1 as Distribution<f64>>::sample(&Exp1, random) - 0.15;
                 let coupon_cost = 0.5 + random.random::<f64>();
                 let costs = [0.02, coupon_cost];
                 let worth = [uplift(0.3, &mut random) - costs[0], uplift(1.6, &mut random) - costs[1]];
@@ -161,7 +164,9 @@ fn a_price_spends_the_budget_where_it_gains_most() {
                 least = least.min(spent);
             }
             let worst = ratios.iter().copied().fold(f64::MAX, f64::min);
-            println!("{name} {draws:?}: spends at least {least:.3} of the budget, gains {worst:.2} times as much per money");
+            println!(
+                "{name} {draws:?}: spends at least {least:.3} of the budget, gains {worst:.2} times as much per money"
+            );
             assert!(least >= 0.95, "{name} {draws:?} leaves {:.3} unspent", 1.0 - least);
             assert!(worst > 1.2, "{name} {draws:?} gains only {worst:.2} times as much");
         }

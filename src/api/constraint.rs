@@ -138,7 +138,8 @@ impl<'a> Constraints<'a> {
             let offers = |consistency: Consistency| consistency.removes(held, &self.campaign.actions[arm]);
             let by = if self.consistency.is_some_and(offers) {
                 offer::REMOVAL.to_owned()
-            } else if let Some(lacking) = self.costs.get(at).and_then(|costs| self.ledger.lacking(arm, costs[position])) {
+            } else if let Some(lacking) = self.costs.get(at).and_then(|costs| self.ledger.lacking(arm, costs[position]))
+            {
                 self.accounts[lacking].budget.removal()
             } else {
                 continue;

@@ -8,14 +8,17 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 
-use super::campaign::{self, Campaign, Rules, NO_SEND};
+use super::budget;
+use super::campaign::{self, Action, Campaign, Rules, NO_SEND};
+use super::constraint::{Constraints, Prospect, Removed};
+use super::context;
 use super::decide::context_object;
 use super::model::{self, Compiled};
+use super::offer;
 use super::pipeline::{action_name, canonical_ids, parse_group, rule, Candidates};
-use super::{context, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::query;
+use crate::pg::{query, settings};
 
 /// Features named in an explanation.
 const CONTRIBUTIONS: usize = 5;
@@ -51,15 +54,22 @@ fn preview(
         let compiled = model::current(&campaign, model_version)?;
         let id = canonical_ids(&[customer_id.to_owned()])?.remove(0);
         let assigned = query::read_one(
-            "SELECT s.treatment_group FROM decisioning._assignment s WHERE s.campaign = $1 AND s.customer_id = $2",
+            "SELECT s.treatment_group, s.offer, s.offered_at FROM decisioning._assignment s
+             WHERE s.campaign = $1 AND s.customer_id = $2",
             &[name.into(), id.as_str().into()],
-            |row| row.value::<String>(1),
+            |row| Ok((row.value::<String>(1)?, offer::held(row, 2)?)),
         )?;
         Ok((campaign, compiled, id, assigned))
     })?;
     let model = &compiled.model;
-    let mut customers =
-        context::read_customers(&campaign, model.encoder_version, &model.encoder, std::slice::from_ref(&id), now()?)?;
+    let now = settings::now_micros()?;
+    let mut customers = context::read_customers(
+        &campaign,
+        model.encoder_version,
+        &model.encoder,
+        std::slice::from_ref(&id),
+        settings::timestamp(now)?,
+    )?;
     let customer = customers.remove(&id).filter(|customer| customer.in_audience);
     let actions = campaign.actions.iter().map(|action| action.action.clone());
     let Some(mut customer) = customer else {
@@ -74,11 +84,20 @@ fn preview(
     }
     let mut encoded = vec![0.0; model.encoder.width()];
     model.encoder.encode(&customer.observation, &mut encoded);
-    let group = match assigned {
-        Some(group) => parse_group(&group)?,
-        None => campaign.shares().group(campaign.salt()?.bucket(&id)),
+    let salt = campaign.salt()?;
+    let (group, held) = match assigned {
+        Some((group, held)) => (parse_group(&group)?, held),
+        None => (campaign.shares().group(salt.bucket(&id)), None),
     };
-    let candidates = Candidates::of(&campaign);
+    let approved = Candidates::of(&campaign);
+    let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
+    let prospect = Prospect { encoded: &encoded, held: held.as_ref(), household };
+    let scopes = budget::scopes(&campaign);
+    let remaining = as_owner(|| {
+        let constraints = Constraints::look(&campaign, &compiled, &approved, &scopes, now, &prospect)?;
+        Ok(constraints.remaining(0, &prospect))
+    })?;
+    let (candidates, removed) = remaining.unwrap_or((approved, Removed::new()));
     let rule = rule(group, &campaign.rules, &compiled, &candidates, |name| find(&campaign, name), &encoded);
     let weights = propensities(&rule, &candidates.arms);
 
@@ -99,7 +118,7 @@ fn preview(
         rows.push((
             action.action.clone(),
             position.is_some(),
-            position.is_none().then(|| format!("approval: {}", action.status)),
+            position.is_none().then(|| removed_by(&removed, action)),
             Some(sent),
             Some(sent - no_send),
             Some(compiled.net_worth(&encoded, Some(arm)) - quiet),
@@ -108,6 +127,11 @@ fn preview(
         ));
     }
     Ok(TableIterator::new(rows))
+}
+
+fn removed_by(removed: &Removed, action: &Action) -> String {
+    let by = removed.iter().find(|(_, actions)| actions.contains(&action.action_id));
+    by.map_or_else(|| format!("approval: {}", action.status), |(by, _)| by.clone())
 }
 
 fn find(campaign: &Campaign, name: &str) -> Option<i32> {
@@ -126,6 +150,7 @@ struct Logged {
     propensities: Vec<f64>,
     ordinal: i64,
     candidates: Candidates,
+    removed: Removed,
     encoded: Vec<f32>,
     model_version: i64,
     epoch: i64,
@@ -144,7 +169,8 @@ fn load(decision_id: Uuid) -> Result<Logged> {
                 d.candidates, d.encoded, d.model_version, d.epoch, d.reason, d.decided_at::text, d.overlap, d.origin,
                 (SELECT e.after::text FROM decisioning.epochs e
                  WHERE e.campaign = d.campaign AND e.relation = 'campaigns' AND e.epoch <= d.epoch AND e.after IS NOT NULL
-                 ORDER BY e.epoch DESC LIMIT 1)
+                 ORDER BY e.epoch DESC LIMIT 1),
+                d.removed::text
          FROM decisioning.decisions d WHERE d.decision_id = $1",
         &[decision_id.into()],
         |row| {
@@ -170,6 +196,7 @@ fn load(decision_id: Uuid) -> Result<Logged> {
                 propensities: row.value(6)?,
                 ordinal: row.value(7)?,
                 candidates,
+                removed: row.get::<String>(17)?.map_or(Ok(Removed::new()), |removed| serde_json::from_str(&removed))?,
                 encoded: row.value(9)?,
                 model_version,
                 epoch: row.value(11)?,
@@ -269,6 +296,10 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
         format!("{} candidates passed the guardrails, no_send included ({})", candidates.ids.len(), logged.reason),
         Some(candidates.ids.len() as f64),
     );
+    for (by, actions) in &logged.removed {
+        let names: Vec<&str> = actions.iter().map(|id| action_name(campaign, Some(*id))).collect();
+        say("removed", format!("{by} kept out {}", names.join(", ")), Some(actions.len() as f64));
+    }
     if logged.group == "optimise" {
         let arm = |id: i32| campaign.actions.iter().position(|known| known.action_id == id);
         let quiet = compiled.probability(&logged.encoded, None);

@@ -70,8 +70,7 @@ impl Compiled {
         let Terms { harms, costs, .. } = &self.terms;
         let cost = arm.map(|arm| costs[arm]).unwrap_or_default();
         let parts = self.model.parts.iter().filter(|part| matches!(part.target, Target::Harm(_)));
-        let harm: f64 =
-            parts.zip(harms).map(|(part, each)| each * sigmoid(self.predictor(part, encoded, arm))).sum();
+        let harm: f64 = parts.zip(harms).map(|(part, each)| each * sigmoid(self.predictor(part, encoded, arm))).sum();
         let margin = self.worth(encoded, arm) * (1.0 - cost.on_goal_share) - cost.on_goal;
         self.probability(encoded, arm) * margin + harm - cost.send
     }

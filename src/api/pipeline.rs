@@ -471,7 +471,13 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     let width = compiled.model.encoder.width();
     // Vectors of candidates differ in length, and lie one after the other.
     let sizes: Vec<i64> = column(&proposals, |p| p.candidates.ids.len() as i64);
-    let last: Vec<i64> = sizes.iter().scan(0, |last, size| { *last += size; Some(*last) }).collect();
+    let last: Vec<i64> = sizes
+        .iter()
+        .scan(0, |last, size| {
+            *last += size;
+            Some(*last)
+        })
+        .collect();
     let removed: Vec<Option<String>> = proposals
         .iter()
         .map(|p| (!p.removed.is_empty()).then(|| serde_json::to_string(&p.removed)).transpose())

@@ -7,13 +7,17 @@
 use serde::{Deserialize, Serialize};
 
 /// Step of the logarithm of the price per logarithm of demand over plan.
-const GAIN: f64 = 0.4;
+const GAIN: f64 = 0.6;
 
 /// A single look tells of chance too: demand is believed up to this factor, as a logarithm.
 const MOST: f64 = 1.0;
 
 /// The logarithm of the price stays below this.
 const HIGHEST: f64 = 8.0;
+
+/// The plan is to be through before the end by this share of the period: what is unspent in the end has gained nothing,
+/// while the little that is lacking then costs little.
+const SPARE: f64 = 0.05;
 
 /// Looks closer together than this share of the period are taken together.
 const SHORTEST: f64 = 1.0 / 200.0;
@@ -69,9 +73,9 @@ impl Pace {
         }
         // What each decision asks for, and what the plan has for each until the next look, which is expected after the same
         // time. A look too late for this period plans for an average of the next.
-        let looks_left = (time_left / elapsed).floor();
-        let plan =
-            if looks_left >= 1.0 && amount_left > 0.0 { amount_left / looks_left } else { amount * elapsed / length };
+        let looks_left = ((time_left - SPARE * length) / elapsed).floor().max(1.0);
+        let this_period = time_left >= elapsed && amount_left > 0.0;
+        let plan = if this_period { amount_left / looks_left } else { amount * elapsed / length };
         let expected = next.decisions / next.time * elapsed;
         let excess = (spent / served) / (plan / expected);
         let step = GAIN * excess.max(f64::MIN_POSITIVE).ln().clamp(-MOST, MOST);

@@ -40,12 +40,7 @@ pub fn look(campaign: &Campaign, model_version: i64, now: i64) -> Result<()> {
             query::execute(
                 "INSERT INTO decisioning._pace (campaign, budget, pace, looked_at) VALUES ($1, $2, $3::jsonb, $4)
                  ON CONFLICT (campaign, budget) DO UPDATE SET pace = excluded.pace, looked_at = excluded.looked_at",
-                &[
-                    name.into(),
-                    budget.into(),
-                    serde_json::to_string(&next)?.into(),
-                    settings::timestamp(now)?.into(),
-                ],
+                &[name.into(), budget.into(), serde_json::to_string(&next)?.into(), settings::timestamp(now)?.into()],
             )?;
         }
         let scale = if account.budget.draws() == Draws::Sends { scale } else { 1.0 };

@@ -61,7 +61,12 @@ pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
     );
     let arguments = [campaign.campaign.as_str().into(), settings::timestamp(now)?.into(), outcomes.into()];
     let changes = query::write_large(&sql, &arguments, |row| {
-        Ok((row.value::<String>(1)?, row.value::<TimestampWithTimeZone>(2)?, row.value::<i64>(3)?, row.value::<i64>(4)?))
+        Ok((
+            row.value::<String>(1)?,
+            row.value::<TimestampWithTimeZone>(2)?,
+            row.value::<i64>(3)?,
+            row.value::<i64>(4)?,
+        ))
     })?;
     for (budget, starts_at, more, settled) in changes.into_iter().filter(|change| (change.2, change.3) != (0, 0)) {
         charge(&campaign.campaign, &budget, starts_at, more, settled)?;

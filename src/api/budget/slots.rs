@@ -210,8 +210,7 @@ pub fn hold(accounts: &[Account<'_>], demands: &[Demand]) -> Result<Vec<i64>> {
         |row| row.value::<i32>(1),
     )?;
     for at in wanted {
-        held[at] =
-            if served.contains(&(at as i32)) { demands[at].most } else { accounts[at].gather(demands[at])? };
+        held[at] = if served.contains(&(at as i32)) { demands[at].most } else { accounts[at].gather(demands[at])? };
     }
     Ok(held)
 }
