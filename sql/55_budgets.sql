@@ -9,13 +9,13 @@ CREATE TABLE decisioning.budgets (
     unit        text        NOT NULL DEFAULT 'cost' CHECK (unit IN ('cost', 'sends')),
     period      text        NOT NULL DEFAULT 'month' CHECK (period IN ('day', 'week', 'month', 'total')),
     amount      float8      NOT NULL CHECK (amount BETWEEN 0 AND 1e12),
-    ends_at     timestamptz CHECK (isfinite(ends_at)),
+    ends_at     timestamptz CHECK (pg_catalog.isfinite(ends_at)),
     created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
     epoch       bigint      NOT NULL,
     PRIMARY KEY (campaign, budget),
     CONSTRAINT budgets_scope_check CHECK (
         (dimension IS NULL) = (level IS NULL) AND (action IS NULL OR dimension IS NULL)),
-    CONSTRAINT budgets_ends_at_check CHECK (ends_at IS NULL OR period = 'total')
+    CONSTRAINT budgets_total_check CHECK (ends_at IS NULL OR period = 'total')
 );
 COMMENT ON TABLE  decisioning.budgets IS 'What campaigns may spend per calendar period: altogether, on one action, or on the actions with one level of a dimension.';
 COMMENT ON COLUMN decisioning.budgets.budget IS 'Name, made of scope, unit and period.';
@@ -147,8 +147,9 @@ SELECT b.campaign, b.budget, b.unit, b.period, t.starts_at AS period_starts_at, 
        (coalesce(p.amount - s.available - p.settled, 0) / 1e6)::float8 AS reserved,
        (coalesce(p.settled, 0) / 1e6)::float8 AS spent,
        b.amount - (coalesce(p.amount - s.available, 0) / 1e6)::float8 AS remaining,
-       b.amount * least(1, date_part('epoch', decisioning._now() - t.starts_at)
-                           / nullif(date_part('epoch', t.ends_at - t.starts_at), 0)) AS planned,
+       CASE WHEN decisioning._now() < t.ends_at
+            THEN b.amount * date_part('epoch', decisioning._now() - t.starts_at) / date_part('epoch', t.ends_at - t.starts_at)
+            WHEN t.starts_at < t.ends_at THEN b.amount END AS planned,
        (m.prices ->> b.budget)::float8 AS shadow_price
 FROM decisioning.budgets b
 JOIN decisioning.campaigns c ON c.campaign = b.campaign

@@ -38,7 +38,7 @@ impl Consistency {
     }
 
     fn binding(self, held: Option<&Held>) -> Option<&Held> {
-        held.filter(|held| (self.now - held.since) as f64 <= self.time)
+        held.filter(|held| ((self.now - held.since) as f64) < self.time)
     }
 
     /// Whether an action has another offer than the one that binds.

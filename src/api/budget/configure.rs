@@ -66,12 +66,8 @@ fn set_budget(
             return Err(Error::missing(format!("campaign \"{campaign}\" has no {what}"))
                 .hint("SELECT action, dimensions FROM decisioning.actions lists them."));
         }
-        let set = query::write(
-            "INSERT INTO decisioning.budgets AS b (campaign, amount, period, unit, action, dimension, level, ends_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT (campaign, budget) DO UPDATE SET amount = excluded.amount, ends_at = excluded.ends_at
-             RETURNING b.budget",
-            &[
+        let arguments = || {
+            [
                 campaign.into(),
                 amount.into(),
                 period.into(),
@@ -80,9 +76,25 @@ fn set_budget(
                 dimension.into(),
                 level.into(),
                 ends_at.into(),
-            ],
+            ]
+        };
+        // Not ON CONFLICT: an insertion that comes to nothing would open an epoch all the same.
+        let mut set = query::write(
+            "UPDATE decisioning.budgets b SET amount = $2, ends_at = $8
+             WHERE b.campaign = $1 AND b.period = $3 AND b.unit = $4
+               AND (b.action, b.dimension, b.level) IS NOT DISTINCT FROM ($5, $6, $7)
+             RETURNING b.budget",
+            &arguments(),
             |row| row.value::<String>(1),
         )?;
+        if set.is_empty() {
+            set = query::write(
+                "INSERT INTO decisioning.budgets AS b (campaign, amount, period, unit, action, dimension, level, ends_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING b.budget",
+                &arguments(),
+                |row| row.value::<String>(1),
+            )?;
+        }
         set.into_iter().next().ok_or_else(|| Error::corrupted("the budget was not stored"))
     })
     .map_err(Into::into)
