@@ -10,6 +10,7 @@ use serde_json::{Map, Number};
 use super::campaign::{Campaign, Edition};
 use super::model;
 use crate::pg::error::{Error, Result};
+use crate::pg::guard::by_kept_plans;
 use crate::pg::query::{self, Row};
 use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
 
@@ -129,13 +130,15 @@ pub fn read_customers(
 ) -> Result<HashMap<String, Customer>> {
     let statement = statement(campaign, encoder_version, encoder)?;
     let mut customers = HashMap::with_capacity(customer_ids.len());
-    let rows = query::read(&statement.sql, &[customer_ids.to_vec().into(), now.into()], |row| {
-        Ok(Customer {
-            customer_id: row.value(1)?,
-            in_audience: row.value(2)?,
-            time_zone: row.get(3)?,
-            household: row.get(4)?,
-            observation: statement.reading.observation(row, 5, 6)?,
+    let rows = by_kept_plans(|| {
+        query::read(&statement.sql, &[customer_ids.to_vec().into(), now.into()], |row| {
+            Ok(Customer {
+                customer_id: row.value(1)?,
+                in_audience: row.value(2)?,
+                time_zone: row.get(3)?,
+                household: row.get(4)?,
+                observation: statement.reading.observation(row, 5, 6)?,
+            })
         })
     })?;
     for customer in rows {

@@ -52,7 +52,7 @@ fn tuple(campaign: &Campaign, answer: &Answer) -> Result<DecisionTuple> {
             ]
         }
     };
-    composite::form("decisioning.decision", attributes)
+    composite::form(c"decision", attributes)
 }
 
 fn decide_one(

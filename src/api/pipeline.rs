@@ -4,12 +4,15 @@
 //! user's relation is read and the choice is made: the assignment row is written only if it is still as it was read,
 //! and customers whom another session decided for in between are read again.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Rule, Salt, Scope};
+use decisioning_core::decide::{choose, month, next_slot, period, Choice, Group, Period, Rule, Salt, Scope};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::{PgSqlErrorCode, Uuid};
+use pgrx::pg_sys::Datum;
+use pgrx::{IntoDatum, PgSqlErrorCode, Uuid};
 use serde_json::{Map, Value};
 
 use super::budget;
@@ -20,7 +23,7 @@ use super::model::{self, Compiled};
 use super::offer::{self, Held};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::{query, settings};
+use crate::pg::{bulk, datum, query, settings};
 
 /// Sessions that keep losing the race for the same customers give up after so many rounds.
 const ROUNDS: usize = 20;
@@ -102,12 +105,16 @@ struct Assignment {
     group: Group,
     ordinal: i64,
     overlap: i32,
+    /// The offer sent last.
     held: Option<Held>,
+    /// The decision of the current period, even one later than now: now is the start of the transaction, and another may
+    /// have been quicker.
+    open: Option<Uuid>,
 }
 
 impl Assignment {
     fn first(campaign: &Campaign, bucket: u16) -> Self {
-        Assignment { group: campaign.shares().group(bucket), ordinal: 0, overlap: 0, held: None }
+        Assignment { group: campaign.shares().group(bucket), ordinal: 0, overlap: 0, held: None, open: None }
     }
 }
 
@@ -155,52 +162,53 @@ pub fn decide_many(
         )
         .hint("Use CALL decisioning.decide_all(campaign), or several batches."));
     }
-    let (round, canonical) = as_owner(|| Ok((prepare(campaign)?, canonical_ids(customer_ids)?)))?;
+    let (round, mut known) = as_owner(|| {
+        let round = prepare(campaign)?;
+        let known = assignments(&round, customer_ids)?;
+        Ok((round, known))
+    })?;
+    let canonical: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
     let mut answers: HashMap<String, Answer> = HashMap::with_capacity(canonical.len());
-    // Sorted, so that batches lock in the same order and cannot deadlock.
-    let mut open: Vec<String> = canonical.clone();
-    open.sort_unstable();
-    open.dedup();
 
     for _ in 0..ROUNDS {
-        let mut assignments = as_owner(|| assignments(&round, &open))?;
-        for (customer_id, (_, decision)) in &mut assignments {
-            if let Some(decision) = decision.take() {
-                answers.insert(customer_id.clone(), Answer::Decided(Rc::new(decision)));
+        // Sorted, so that batches lock in the same order and cannot deadlock.
+        known.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        known.dedup_by(|a, b| a.0 == b.0);
+        let open: Vec<Uuid> = known.iter().filter_map(|(_, assignment)| assignment.as_ref()?.open).collect();
+        if !open.is_empty() {
+            for decision in as_owner(|| logged(open))? {
+                answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
             }
         }
-        open.retain(|id| !answers.contains_key(id));
-        if open.is_empty() {
+        known.retain(|(id, _)| !answers.contains_key(id));
+        if known.is_empty() {
             break;
         }
         let model = &round.compiled.model;
         let now = settings::timestamp(round.now)?;
-        let mut customers =
-            context::read_customers(&round.campaign, model.encoder_version, &model.encoder, &open, now)?;
+        let ids: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
+        let mut customers = context::read_customers(&round.campaign, model.encoder_version, &model.encoder, &ids, now)?;
         let mut entrants = Vec::with_capacity(customers.len());
-        for (n, id) in open.iter().enumerate() {
+        for (n, (id, assignment)) in known.iter().enumerate() {
             if n % 1024 == 0 {
                 crate::pg::interrupt::check();
             }
             match customers.remove(id).filter(|customer| customer.in_audience) {
                 None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
-                Some(customer) => entrants.push(enter(
-                    &round,
-                    customer,
-                    assignments.get(id).map(|(assignment, _)| assignment),
-                    context,
-                )?),
+                Some(customer) => entrants.push(enter(&round, customer, assignment.as_ref(), context)?),
             }
         }
         for decision in as_owner(|| constrain_and_log(&round, entrants))? {
             answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
         }
-        open.retain(|id| !answers.contains_key(id));
-        if open.is_empty() {
+        known.retain(|(id, _)| !answers.contains_key(id));
+        if known.is_empty() {
             break;
         }
+        let left: Vec<String> = known.into_iter().map(|(id, _)| id).collect();
+        known = as_owner(|| assignments(&round, &left))?;
     }
-    if !open.is_empty() {
+    if !known.is_empty() {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             "other sessions keep deciding for the same customers",
@@ -253,51 +261,66 @@ pub fn parse_group(text: &str) -> Result<Group> {
     Group::parse(text).ok_or_else(|| Error::corrupted(format!("unknown treatment group \"{text}\"")))
 }
 
-/// Assignments of the customers, with the decision of the current period where there is one. One statement, so that
-/// both are of one moment; `write`, because a later round must see what others committed meanwhile. Any decision of the
-/// period counts, even one later than now: now is the start of the transaction, and another may have been quicker. Runs
-/// as the owner.
-fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String, (Assignment, Option<Decision>)>> {
-    let rows = query::write(
-        "SELECT s.customer_id, s.treatment_group, s.ordinal,
+/// Canonical id and assignment, if any, of each of `ids`, which may be aliases, in their order. `write`, because a later round
+/// must see what others committed meanwhile. Runs as the owner.
+fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
+    let mut found = query::write(
+        "SELECT coalesce(a.customer_id, n.id), s.treatment_group, s.ordinal,
                 (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
                  WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
-                d.decision_id, d.action_id, d.content::text, d.send_at, d.propensity, d.reason, d.expires_at,
-                d.treatment_group, s.offer, s.offered_at
-         FROM decisioning._assignment s
-         LEFT JOIN decisioning.decisions d
-             ON d.decision_id = s.decision_id AND s.period_ends_at > $3 AND s.decided_at < $5
-         WHERE s.campaign = $1 AND s.customer_id = ANY ($2)",
+                CASE WHEN s.period_ends_at > $3 AND s.decided_at < $5 THEN s.decision_id END,
+                n.position, s.offer, s.offered_at
+         FROM unnest($2::text[]) WITH ORDINALITY AS n(id, position)
+         LEFT JOIN decisioning._customer_alias a ON a.alias = n.id
+         LEFT JOIN decisioning._assignment s
+             ON s.customer_id = coalesce(a.customer_id, n.id) AND s.campaign = $1",
         &[
             round.campaign.campaign.as_str().into(),
-            customer_ids.to_vec().into(),
+            ids.to_vec().into(),
             settings::timestamp(round.now)?.into(),
             round.campaign.window_seconds().into(),
             settings::timestamp(round.period.end)?.into(),
         ],
         |row| {
-            let customer_id = row.value::<String>(1)?;
-            let group = parse_group(&row.value::<String>(2)?)?;
-            let open = match row.get::<Uuid>(5)? {
+            let assignment = match row.get::<String>(2)? {
                 None => None,
-                Some(decision_id) => Some(Decision {
-                    decision_id,
-                    customer_id: customer_id.clone(),
-                    group: parse_group(&row.value::<String>(12)?)?,
-                    action_id: Some(row.value::<i32>(6)?).filter(|id| *id > 0),
-                    content: row.get(7)?,
-                    send_at: row.get(8)?,
-                    propensity: row.value(9)?,
-                    reason: row.value(10)?,
-                    expires_at: row.get(11)?,
-                    new: false,
+                Some(group) => Some(Assignment {
+                    group: parse_group(&group)?,
+                    ordinal: row.value(3)?,
+                    overlap: row.value(4)?,
+                    held: offer::held(row, 7)?,
+                    open: row.get(5)?,
                 }),
             };
-            let held = offer::held(row, 13)?;
-            Ok((customer_id, (Assignment { group, ordinal: row.value(3)?, overlap: row.value(4)?, held }, open)))
+            Ok((row.value::<i64>(6)?, (row.value(1)?, assignment)))
         },
     )?;
-    Ok(rows.into_iter().collect())
+    found.sort_unstable_by_key(|(position, _)| *position);
+    Ok(found.into_iter().map(|(_, known)| known).collect())
+}
+
+/// Decisions of the log, by id. Runs as the owner.
+fn logged(decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
+    query::write(
+        "SELECT d.customer_id, d.decision_id, d.action_id, d.content::text, d.send_at, d.propensity, d.reason, d.expires_at,
+                d.treatment_group
+         FROM decisioning.decisions d WHERE d.decision_id = ANY ($1)",
+        &[decision_ids.into()],
+        |row| {
+            Ok(Decision {
+                customer_id: row.value(1)?,
+                decision_id: row.value(2)?,
+                action_id: Some(row.value::<i32>(3)?).filter(|id| *id > 0),
+                content: row.get(4)?,
+                send_at: row.get(5)?,
+                propensity: row.value(6)?,
+                reason: row.value(7)?,
+                expires_at: row.get(8)?,
+                group: parse_group(&row.value::<String>(9)?)?,
+                new: false,
+            })
+        },
+    )
 }
 
 /// Group and context of one customer.
@@ -316,7 +339,7 @@ fn enter(
     encoder.encode(&customer.observation, &mut encoded);
     let bucket = salt.bucket(&customer.customer_id);
     let first = Assignment::first(campaign, bucket);
-    let Assignment { group, ordinal, overlap, held } = assignment.unwrap_or(&first);
+    let Assignment { group, ordinal, overlap, held, .. } = assignment.unwrap_or(&first);
     let ordinal = ordinal + 1;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
     Ok(Entrant {
@@ -422,7 +445,7 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     if proposals.is_empty() {
         return Ok(Vec::new());
     }
-    let Round { campaign, compiled, now, period, candidates, .. } = round;
+    let Round { campaign, now, period, candidates, .. } = round;
     let name = campaign.campaign.as_str();
     let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
     let reserved: HashSet<String> = query::write(
@@ -468,67 +491,100 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     }
 
     let decisions: Vec<Decision> = proposals.iter().map(|proposal| decision(round, proposal)).collect::<Result<_>>()?;
-    let width = compiled.model.encoder.width();
-    // Vectors of candidates differ in length, and lie one after the other.
-    let sizes: Vec<i64> = column(&proposals, |p| p.candidates.ids.len() as i64);
-    let last: Vec<i64> = sizes
-        .iter()
-        .scan(0, |last, size| {
-            *last += size;
-            Some(*last)
-        })
-        .collect();
-    let removed: Vec<Option<String>> = proposals
-        .iter()
-        .map(|p| (!p.removed.is_empty()).then(|| serde_json::to_string(&p.removed)).transpose())
-        .collect::<std::result::Result<_, _>>()?;
-    query::execute(
-        "INSERT INTO decisioning.decisions (decision_id, customer_id, campaign, treatment_group, action, action_id,
-             propensity, reason, decided_at, expires_at, send_at, origin, ordinal, overlap, epoch, model_version,
-             encoder_version, candidates, propensities, encoded, context, content, removed)
-         SELECT n.decision_id, n.customer_id, $1, n.treatment_group, n.action, n.action_id, n.propensity, n.reason, $2, $3,
-                n.send_at, 'live', n.ordinal, n.overlap, $4, $5, $6,
-                $7[n.last - n.size + 1 : n.last], $8[n.last - n.size + 1 : n.last], $10[(n.row - 1) * $11 + 1 : n.row * $11],
-                n.context::jsonb, n.content::jsonb, n.removed::jsonb
-         FROM unnest($12::uuid[], $13::text[], $14::text[], $15::text[], $16::int4[], $17::float8[], $18::text[],
-                     $19::timestamptz[], $20::int8[], $21::int4[], $22::text[], $23::text[], $24::text[], $9::int8[], $25::int8[])
-              WITH ORDINALITY
-              AS n(decision_id, customer_id, treatment_group, action, action_id, propensity, reason, send_at, ordinal,
-                   overlap, context, content, removed, size, last, row)",
-        &[
-            name.into(),
-            now.into(),
-            ends.into(),
-            campaign.edition.epoch.into(),
-            compiled.model.version.into(),
-            compiled.model.encoder_version.into(),
-            proposals.iter().flat_map(|p| p.candidates.ids.iter().copied()).collect::<Vec<i32>>().into(),
-            proposals.iter().flat_map(|p| p.choice.propensities.iter().copied()).collect::<Vec<f64>>().into(),
-            sizes.clone().into(),
-            proposals.iter().flat_map(|p| p.entrant.encoded.iter().copied()).collect::<Vec<f32>>().into(),
-            (width as i64).into(),
-            column(&decisions, |d| d.decision_id).into(),
-            column(&decisions, |d| d.customer_id.clone()).into(),
-            column(&decisions, |d| d.group.as_str().to_owned()).into(),
-            column(&decisions, |d| action_name(campaign, d.action_id).to_owned()).into(),
-            column(&decisions, |d| d.action_id.unwrap_or(0)).into(),
-            column(&decisions, |d| d.propensity).into(),
-            column(&decisions, |d| d.reason.clone()).into(),
-            column(&decisions, |d| d.send_at).into(),
-            column(&proposals, |p| p.entrant.ordinal).into(),
-            column(&proposals, |p| p.entrant.overlap).into(),
-            column(&proposals, |p| p.entrant.context.clone()).into(),
-            column(&decisions, |d| d.content.clone()).into(),
-            removed.into(),
-            last.into(),
-        ],
-    )?;
-    query::execute(
-        "INSERT INTO decisioning._inbox (campaign, closes_at, decision_id)
-         SELECT $1, $2 + $3 * interval '1 second', n.decision_id FROM unnest($4::uuid[]) AS n(decision_id)",
-        &[name.into(), now.into(), campaign.window_seconds().into(), column(&decisions, |d| d.decision_id).into()],
-    )?;
+    log(round, &proposals, &decisions)?;
     Ok(decisions)
+}
+
+/// Name of the partition of the log for decisions of a moment, as `_make_partition` makes them.
+fn partition(at: i64) -> Result<CString> {
+    let (year, month) = month(at).map_err(|error| Error::invalid(error.to_string()))?;
+    CString::new(format!("decisions_{year:04}_{month:02}"))
+        .map_err(|_| Error::corrupted("a month contains a zero byte"))
+}
+
+/// Appends decisions to the log and to the learner's inbox. Runs as the owner.
+fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Result<()> {
+    let Round { campaign, compiled, .. } = round;
+    let name = campaign.campaign.as_str();
+    let now = settings::timestamp(round.now)?;
+    let mut contents: HashMap<i32, Option<Datum>> = HashMap::new();
+    for decision in decisions {
+        if let (Some(id), Some(content)) = (decision.action_id, &decision.content) {
+            if let Entry::Vacant(entry) = contents.entry(id) {
+                entry.insert(Some(datum::jsonb(content)?));
+            }
+        }
+    }
+    let partition = partition(round.now)?;
+    bulk::append_to_partition(
+        c"decisions",
+        [&partition, c"decisions_default"],
+        [
+            c"decision_id",
+            c"customer_id",
+            c"campaign",
+            c"treatment_group",
+            c"action",
+            c"action_id",
+            c"propensity",
+            c"reason",
+            c"decided_at",
+            c"expires_at",
+            c"send_at",
+            c"origin",
+            c"ordinal",
+            c"overlap",
+            c"epoch",
+            c"model_version",
+            c"encoder_version",
+            c"candidates",
+            c"propensities",
+            c"encoded",
+            c"context",
+            c"content",
+            c"removed",
+        ],
+        decisions.len(),
+        |n| {
+            let (proposal, decision) = (&proposals[n], &decisions[n]);
+            Ok([
+                decision.decision_id.into_datum(),
+                decision.customer_id.as_str().into_datum(),
+                name.into_datum(),
+                decision.group.as_str().into_datum(),
+                action_name(campaign, decision.action_id).into_datum(),
+                decision.action_id.unwrap_or(0).into_datum(),
+                decision.propensity.into_datum(),
+                decision.reason.as_str().into_datum(),
+                now.into_datum(),
+                decision.expires_at.into_datum(),
+                decision.send_at.into_datum(),
+                "live".into_datum(),
+                proposal.entrant.ordinal.into_datum(),
+                proposal.entrant.overlap.into_datum(),
+                campaign.edition.epoch.into_datum(),
+                compiled.model.version.into_datum(),
+                compiled.model.encoder_version.into_datum(),
+                Some(datum::array(&proposal.candidates.ids)),
+                Some(datum::array(&proposal.choice.propensities)),
+                Some(datum::array(&proposal.entrant.encoded)),
+                Some(datum::jsonb(&proposal.entrant.context)?),
+                decision.action_id.and_then(|id| contents.get(&id).copied().flatten()),
+                removed(proposal)?,
+            ])
+        },
+    )?;
+    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
+    bulk::append(c"_inbox", [c"campaign", c"closes_at", c"decision_id"], decisions.len(), |n| {
+        Ok([name.into_datum(), closes_at.into_datum(), decisions[n].decision_id.into_datum()])
+    })
+}
+
+fn removed(proposal: &Proposal) -> Result<Option<Datum>> {
+    match proposal.removed.is_empty() {
+        true => Ok(None),
+        false => Ok(Some(datum::jsonb(&serde_json::to_string(&proposal.removed)?)?)),
+    }
 }
 
 fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {

@@ -1,6 +1,8 @@
 //! The boundary to Postgres. All `unsafe` of the extension is here; nothing here knows the product.
 
+pub mod bulk;
 pub mod composite;
+pub mod datum;
 pub mod error;
 pub mod guard;
 pub mod interrupt;

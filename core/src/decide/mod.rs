@@ -12,6 +12,6 @@ pub use budget::{demand, millionths, spread, Demand, Draws, Ledger, Scope, SLOTS
 pub use choice::{choose, propensities, Choice, Rule};
 pub use group::{Group, Shares};
 pub use pacing::{price, Pace, Progress};
-pub use period::{calendar_period, next_slot, period, Calendar, Period, PeriodError};
+pub use period::{calendar_period, month, next_slot, period, Calendar, Period, PeriodError};
 pub use policy::{Cost, Policy, Terms, Unit};
 pub use seed::{Salt, BUCKETS};

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Step of the logarithm of the price per logarithm of demand over plan.
-const GAIN: f64 = 0.6;
+const GAIN: f64 = 0.4;
 
 /// A single look tells of chance too: demand is believed up to this factor, as a logarithm.
 const MOST: f64 = 1.0;

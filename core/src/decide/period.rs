@@ -65,6 +65,15 @@ pub fn calendar_period(at: i64, zone: &str, calendar: Calendar) -> Result<Period
     Ok(Period { start: start(first)?, end: start(next)? })
 }
 
+/// Year and month of `at` (microseconds) in UTC.
+///
+/// # Errors
+/// [`PeriodError::OutOfRange`].
+pub fn month(at: i64) -> Result<(i16, i8), PeriodError> {
+    let at = Timestamp::from_microsecond(at).map_err(|_| PeriodError::OutOfRange)?.to_zoned(TimeZone::UTC);
+    Ok((at.year(), at.month()))
+}
+
 /// Hours of the slots that have a name; any other slot may be written `HH:MM`.
 fn slot_times(slot: &str) -> Option<(Time, Time)> {
     let hours = |from: i8, to: i8| Some((time(from, 0, 0, 0), time(to, 0, 0, 0)));
@@ -133,6 +142,12 @@ mod tests {
         assert_eq!(month, Period { start: at("2026-02-28T23:00:00Z"), end: at("2026-03-31T22:00:00Z") });
         let next = calendar_period(week.end, zone, Calendar::Week).unwrap();
         assert_eq!(next.start, week.end, "periods follow each other without a gap");
+    }
+
+    #[test]
+    fn months_are_those_of_utc() {
+        assert_eq!(month(at("2026-12-31T23:59:59Z")).unwrap(), (2026, 12));
+        assert_eq!(month(at("2027-01-01T00:00:00Z")).unwrap(), (2027, 1));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A model version compiled for choosing.
 
+use pulp::Arch;
 use serde::{Deserialize, Serialize};
 
 use crate::learn::{Arm, DrawBank, Layout, DRAWS};
@@ -131,7 +132,18 @@ impl Policy {
     /// For every draw, the best candidate under `terms`: the one that is worth most net of its costs, where no-send gets
     /// the minimum uplift on top. `candidates` holds arm indices, `None` for no-send; ties go to the earlier candidate.
     /// Returns positions in `candidates`.
+    ///
+    /// Runs with the widest vectors that the processor has. Draws do not mix and sums keep their order, so that the bits do
+    /// not depend on it.
     pub fn best(&self, encoded: &[f32], candidates: &[Option<usize>], terms: &Terms) -> [u32; DRAWS] {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || self.best_inlined(encoded, candidates, terms),
+        )
+    }
+
+    #[inline(always)]
+    fn best_inlined(&self, encoded: &[f32], candidates: &[Option<usize>], terms: &Terms) -> [u32; DRAWS] {
         let mut best = [0_u32; DRAWS];
         let mut highest = [f32::NEG_INFINITY; DRAWS];
         let mut offer = |at: usize, scores: &Scores| {
@@ -199,6 +211,7 @@ impl Policy {
     }
 
     /// A linear predictor of a candidate, less that of no-send.
+    #[inline(always)]
     fn scores(&self, part: &Part, blocks: &Blocks, candidate: Option<usize>) -> Scores {
         let Some(arm) = candidate else { return [0.0; DRAWS] };
         let mut scores = blocks.send;
@@ -223,6 +236,7 @@ impl Part {
         Part { bank, pairs }
     }
 
+    #[inline(always)]
     fn blocks(&self, layout: &Layout, encoded: &[f32], used: &[bool]) -> Blocks {
         let level = |(level, used): (usize, &bool)| match used {
             true => self.block(encoded, &layout.interacting, layout.level_offset(level)),
@@ -235,6 +249,7 @@ impl Part {
     }
 
     /// Σ x · coefficient over one block, for every draw.
+    #[inline(always)]
     fn block(&self, encoded: &[f32], columns: &[u32], offset: usize) -> Scores {
         let mut sum = [0.0; DRAWS];
         for (at, column) in columns.iter().enumerate() {
@@ -250,6 +265,7 @@ impl Part {
     }
 }
 
+#[inline(always)]
 fn add(sum: &mut Scores, other: &Scores) {
     for draw in 0..DRAWS {
         sum[draw] += other[draw];
