@@ -10,7 +10,7 @@ use pgrx::{JsonB, Uuid};
 
 use super::budget;
 use super::campaign::{self, Action, Campaign, Rules, NO_SEND};
-use super::constraint::{Constraints, Prospect, Removed};
+use super::constraint::{self, Constraints, Prospect, Removed};
 use super::context;
 use super::decide::context_object;
 use super::model::{self, Compiled};
@@ -94,8 +94,9 @@ fn preview(
     let prospect = Prospect { encoded: &encoded, held: held.as_ref(), household };
     let scopes = budget::scopes(&campaign);
     let remaining = as_owner(|| {
-        let constraints = Constraints::look(&campaign, &compiled, &approved, &scopes, now, &prospect)?;
-        Ok(constraints.remaining(0, &prospect))
+        let (campaign, compiled) = (&*campaign, &*compiled);
+        let frame = constraint::Frame { campaign, compiled, candidates: &approved, scopes: &scopes, now };
+        Ok(Constraints::look(frame, &prospect)?.remaining(0, &prospect))
     })?;
     let (candidates, removed) = remaining.unwrap_or((approved, Removed::new()));
     let rule = rule(group, &campaign.rules, &compiled, &candidates, |name| find(&campaign, name), &encoded);

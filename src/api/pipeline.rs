@@ -1,29 +1,34 @@
 //! The way to a decision: one path for one customer and for a million.
 //!
-//! canonical id → open decision? → context → group → candidates → choice → reserve → log. Nothing is locked while the
-//! user's relation is read and the choice is made: the assignment row is written only if it is still as it was read,
-//! and customers whom another session decided for in between are read again.
+//! canonical id → open decision? → context → group → candidates → choice → reserve → log. Nothing but budgets and households
+//! is locked while the user's relation is read and the choice is made: the assignment row is written only if it is still as
+//! it was read, and customers whom another session decided for in between are read again.
 
-use std::collections::hash_map::Entry;
+mod append;
+mod candidates;
+
 use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, month, next_slot, period, Choice, Group, Period, Rule, Salt, Scope};
+use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Salt, Scope};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::Datum;
-use pgrx::{IntoDatum, PgSqlErrorCode, Uuid};
+use pgrx::{PgSqlErrorCode, Uuid};
 use serde_json::{Map, Value};
 
 use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
-use super::constraint::{Constraints, Prospect, Removed};
+use super::constraint::{Constraints, Frame, Prospect, Removed};
 use super::context::{self, Customer};
 use super::model::{self, Compiled};
 use super::offer::{self, Held};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::{bulk, datum, query, settings};
+use crate::pg::{query, settings};
+
+pub use candidates::{rule, Candidates};
+
+use append::log;
+use candidates::reason;
 
 /// Sessions that keep losing the race for the same customers give up after so many rounds.
 const ROUNDS: usize = 20;
@@ -63,41 +68,6 @@ struct Round {
     period: Period,
     candidates: Rc<Candidates>,
     scopes: Vec<Scope>,
-}
-
-/// No-send first, then the approved actions by `action_id`.
-pub struct Candidates {
-    pub ids: Vec<i32>,
-    /// Arm of each candidate, `None` for no-send.
-    pub arms: Vec<Option<usize>>,
-}
-
-impl Candidates {
-    pub fn of(campaign: &Campaign) -> Self {
-        let (mut ids, mut arms) = (vec![0], vec![None]);
-        for (arm, action) in campaign.actions.iter().enumerate().filter(|(_, action)| action.approved()) {
-            ids.push(action.action_id);
-            arms.push(Some(arm));
-        }
-        Candidates { ids, arms }
-    }
-
-    /// The candidates but those whose arm `removed` tells.
-    pub fn without(self, removed: impl Fn(usize) -> bool) -> Self {
-        let kept = self.ids.into_iter().zip(self.arms).filter(|(_, arm)| !arm.is_some_and(&removed));
-        let (ids, arms) = kept.unzip();
-        Candidates { ids, arms }
-    }
-
-    pub fn without_ids(&self, gone: &HashSet<i32>) -> Self {
-        let kept = self.ids.iter().zip(&self.arms).filter(|(id, _)| !gone.contains(id));
-        let (ids, arms) = kept.unzip();
-        Candidates { ids, arms }
-    }
-
-    pub fn any_send(&self) -> bool {
-        self.ids.len() > 1
-    }
 }
 
 /// The assignment row as read.
@@ -359,11 +329,15 @@ fn enter(
 
 /// Chooses for all, and logs what nobody else decided meanwhile. Runs as the owner.
 fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<Decision>> {
-    // Turns by the hash in the decision ids, so that what is scarce does not always go to the same customers.
-    entrants.sort_unstable_by_key(|entrant| entrant.decision_id);
-    let prospects: Vec<Prospect<'_>> = entrants.iter().map(Entrant::prospect).collect();
     let Round { campaign, compiled, candidates, scopes, .. } = round;
-    let mut constraints = Constraints::hold(campaign, compiled, candidates, scopes, round.now, &prospects)?;
+    // Turns by the hash in the decision ids, so that what is scarce does not always go to the same customers.
+    let in_turn = !scopes.is_empty() || campaign.household_column.is_some();
+    if in_turn {
+        entrants.sort_unstable_by_key(|entrant| entrant.decision_id);
+    }
+    let prospects: Vec<Prospect<'_>> = entrants.iter().map(Entrant::prospect).collect();
+    let frame = Frame { campaign, compiled, candidates, scopes, now: round.now };
+    let mut constraints = Constraints::hold(frame, &prospects)?;
     let mut proposals = Vec::with_capacity(entrants.len());
     for (at, entrant) in entrants.into_iter().enumerate() {
         if at % 1024 == 0 {
@@ -372,11 +346,12 @@ fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<De
         let proposal = propose(round, &mut constraints, at, entrant)?;
         proposals.push(proposal);
     }
-    proposals.sort_unstable_by(|a, b| a.entrant.customer_id.cmp(&b.entrant.customer_id));
+    if in_turn {
+        proposals.sort_unstable_by(|a, b| a.entrant.customer_id.cmp(&b.entrant.customer_id));
+    }
     let decisions = reserve_and_log(round, proposals)?;
-    let decided = decisions.iter().map(|decision| decision.decision_id).collect();
     let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
-    constraints.record(&decided, closes_at)?;
+    constraints.record(decisions.iter().map(|decision| decision.decision_id), closes_at)?;
     Ok(decisions)
 }
 
@@ -404,40 +379,6 @@ fn propose(round: &Round, constraints: &mut Constraints<'_>, at: usize, mut entr
 
 fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
     campaign.actions.iter().find(|action| action.action == name).map(|action| action.action_id)
-}
-
-/// How a group chooses among the candidates.
-pub fn rule<'a>(
-    group: Group,
-    rules: &campaign::Rules,
-    compiled: &'a Compiled,
-    candidates: &Candidates,
-    action_id: impl Fn(&str) -> Option<i32>,
-    encoded: &'a [f32],
-) -> Rule<'a> {
-    match group {
-        Group::Holdout => Rule::Fixed(0),
-        // A control action that is not a candidate now leaves the customer alone.
-        Group::Control => {
-            let control = rules.control_action.as_deref().and_then(action_id);
-            Rule::Fixed(control.and_then(|id| candidates.ids.iter().position(|known| *known == id)).unwrap_or(0))
-        }
-        Group::Explore => Rule::Random { no_send: rules.explore_no_send },
-        Group::Optimise => {
-            Rule::Learned { policy: &compiled.policy, terms: &compiled.terms, encoded, floor: rules.propensity_floor }
-        }
-    }
-}
-
-fn reason(group: Group, candidates: &Candidates, removed: &Removed) -> &'static str {
-    match group {
-        _ if !removed.is_empty() && !candidates.any_send() => "no_candidate_left",
-        _ if !candidates.any_send() => "no_approved_action",
-        Group::Holdout => "holdout",
-        Group::Control => "control",
-        Group::Explore => "explore",
-        Group::Optimise => "optimise",
-    }
 }
 
 /// Writes the assignments that nobody changed since they were read, and logs those decisions. Runs as the owner.
@@ -493,98 +434,6 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     let decisions: Vec<Decision> = proposals.iter().map(|proposal| decision(round, proposal)).collect::<Result<_>>()?;
     log(round, &proposals, &decisions)?;
     Ok(decisions)
-}
-
-/// Name of the partition of the log for decisions of a moment, as `_make_partition` makes them.
-fn partition(at: i64) -> Result<CString> {
-    let (year, month) = month(at).map_err(|error| Error::invalid(error.to_string()))?;
-    CString::new(format!("decisions_{year:04}_{month:02}"))
-        .map_err(|_| Error::corrupted("a month contains a zero byte"))
-}
-
-/// Appends decisions to the log and to the learner's inbox. Runs as the owner.
-fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Result<()> {
-    let Round { campaign, compiled, .. } = round;
-    let name = campaign.campaign.as_str();
-    let now = settings::timestamp(round.now)?;
-    let mut contents: HashMap<i32, Option<Datum>> = HashMap::new();
-    for decision in decisions {
-        if let (Some(id), Some(content)) = (decision.action_id, &decision.content) {
-            if let Entry::Vacant(entry) = contents.entry(id) {
-                entry.insert(Some(datum::jsonb(content)?));
-            }
-        }
-    }
-    let partition = partition(round.now)?;
-    bulk::append_to_partition(
-        c"decisions",
-        [&partition, c"decisions_default"],
-        [
-            c"decision_id",
-            c"customer_id",
-            c"campaign",
-            c"treatment_group",
-            c"action",
-            c"action_id",
-            c"propensity",
-            c"reason",
-            c"decided_at",
-            c"expires_at",
-            c"send_at",
-            c"origin",
-            c"ordinal",
-            c"overlap",
-            c"epoch",
-            c"model_version",
-            c"encoder_version",
-            c"candidates",
-            c"propensities",
-            c"encoded",
-            c"context",
-            c"content",
-            c"removed",
-        ],
-        decisions.len(),
-        |n| {
-            let (proposal, decision) = (&proposals[n], &decisions[n]);
-            Ok([
-                decision.decision_id.into_datum(),
-                decision.customer_id.as_str().into_datum(),
-                name.into_datum(),
-                decision.group.as_str().into_datum(),
-                action_name(campaign, decision.action_id).into_datum(),
-                decision.action_id.unwrap_or(0).into_datum(),
-                decision.propensity.into_datum(),
-                decision.reason.as_str().into_datum(),
-                now.into_datum(),
-                decision.expires_at.into_datum(),
-                decision.send_at.into_datum(),
-                "live".into_datum(),
-                proposal.entrant.ordinal.into_datum(),
-                proposal.entrant.overlap.into_datum(),
-                campaign.edition.epoch.into_datum(),
-                compiled.model.version.into_datum(),
-                compiled.model.encoder_version.into_datum(),
-                Some(datum::array(&proposal.candidates.ids)),
-                Some(datum::array(&proposal.choice.propensities)),
-                Some(datum::array(&proposal.entrant.encoded)),
-                Some(datum::jsonb(&proposal.entrant.context)?),
-                decision.action_id.and_then(|id| contents.get(&id).copied().flatten()),
-                removed(proposal)?,
-            ])
-        },
-    )?;
-    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
-    bulk::append(c"_inbox", [c"campaign", c"closes_at", c"decision_id"], decisions.len(), |n| {
-        Ok([name.into_datum(), closes_at.into_datum(), decisions[n].decision_id.into_datum()])
-    })
-}
-
-fn removed(proposal: &Proposal) -> Result<Option<Datum>> {
-    match proposal.removed.is_empty() {
-        true => Ok(None),
-        false => Ok(Some(datum::jsonb(&serde_json::to_string(&proposal.removed)?)?)),
-    }
 }
 
 fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {

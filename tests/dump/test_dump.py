@@ -17,7 +17,7 @@ STATE = {
     "reservations": "SELECT * FROM decisioning._reservation ORDER BY 1, budget",
     "paces": "SELECT * FROM decisioning._pace ORDER BY 1, 2",
     "households": "SELECT * FROM decisioning._household ORDER BY 1, 2",
-    "budget status": "SELECT * FROM decisioning.budget_status ORDER BY 1, 2",
+    "budget status": "SELECT budget, amount, reserved, spent, remaining, shadow_price FROM decisioning.budget_status ORDER BY 1",
     "sources": "SELECT * FROM decisioning.outcome_sources",
     "assignments": "SELECT * FROM decisioning._assignment ORDER BY customer_id, campaign",
     "decisions": "SELECT * FROM decisioning.decisions ORDER BY decision_id",

@@ -59,7 +59,7 @@ impl Budget {
     }
 
     /// Units that a send of an action with this cost takes: at once, and when there is a response.
-    fn takes(&self, cost: Cost) -> Cost {
+    pub fn takes(&self, cost: Cost) -> Cost {
         match self.draws() {
             Draws::Cost => cost,
             Draws::Sends => Cost { send: 1.0, ..Cost::default() },

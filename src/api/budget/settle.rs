@@ -15,6 +15,10 @@ pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
     if campaign.budgets.is_empty() {
         return Ok(());
     }
+    let now = settings::timestamp(now)?;
+    if outcomes.is_empty() && !any_due(campaign, now)? {
+        return Ok(());
+    }
     let sql = format!(
         "WITH late AS MATERIALIZED (
              SELECT DISTINCT o.customer_id, o.occurred_at, g.attribution_seconds
@@ -59,7 +63,7 @@ pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
             "true",
         ),
     );
-    let arguments = [campaign.campaign.as_str().into(), settings::timestamp(now)?.into(), outcomes.into()];
+    let arguments = [campaign.campaign.as_str().into(), now.into(), outcomes.into()];
     let changes = query::write_large(&sql, &arguments, |row| {
         Ok((
             row.value::<String>(1)?,
@@ -72,4 +76,13 @@ pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
         charge(&campaign.campaign, &budget, starts_at, more, settled)?;
     }
     Ok(())
+}
+
+fn any_due(campaign: &Campaign, now: TimestampWithTimeZone) -> Result<bool> {
+    let due = query::write(
+        "SELECT EXISTS (SELECT FROM decisioning._reservation r WHERE r.campaign = $1 AND NOT r.closed AND r.closes_at <= $2)",
+        &[campaign.campaign.as_str().into(), now.into()],
+        |row| row.value::<bool>(1),
+    )?;
+    Ok(due.contains(&true))
 }

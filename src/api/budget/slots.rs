@@ -100,6 +100,23 @@ impl Account<'_> {
         slots.write(slots.total + self.amount() - amount, self.amount())
     }
 
+    /// Takes `wanted` if the slot of this session has it, and is of the amount that is configured now.
+    fn take_from_own_slot(&self, wanted: i64) -> Result<bool> {
+        let sql = format!(
+            "UPDATE decisioning._budget_slot s SET available = s.available - $5
+             WHERE s.campaign = $1 AND s.budget = $2 AND s.starts_at = $3 AND s.slot = {OWN_SLOT} AND s.amount = $4
+               AND s.available >= $5"
+        );
+        let arguments = [
+            self.campaign.into(),
+            self.budget.name.as_str().into(),
+            self.starts_at()?.into(),
+            self.amount().into(),
+            wanted.into(),
+        ];
+        Ok(query::execute(&sql, &arguments)? > 0)
+    }
+
     /// Takes what is demanded, or what is left of it; nothing if it would serve nobody.
     fn gather(&self, demand: Demand) -> Result<i64> {
         let (total, current) = self.total(true)?;
@@ -184,35 +201,18 @@ pub fn available(accounts: &[Account<'_>]) -> Result<Vec<i64>> {
     accounts.iter().map(|account| Ok(account.total(false)?.0.max(0))).collect()
 }
 
-/// Takes what the customers of a call may need of each account, or what is left of it. Runs as the owner.
+/// Takes what the customers of a call may need of each account, or what is left of it. One account after the other: whoever
+/// waits for the slots of one holds none of those that follow. Runs as the owner.
 pub fn hold(accounts: &[Account<'_>], demands: &[Demand]) -> Result<Vec<i64>> {
-    let mut held = vec![0; accounts.len()];
-    let wanted: Vec<usize> = (0..accounts.len()).filter(|at| demands[*at].most > 0).collect();
-    let Some(campaign) = wanted.first().map(|at| accounts[*at].campaign) else { return Ok(held) };
-    let sql = format!(
-        "UPDATE decisioning._budget_slot s SET available = s.available - n.wanted
-         FROM unnest($2::text[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::integer[])
-              AS n(budget, starts_at, amount, wanted, position)
-         WHERE s.campaign = $1 AND s.budget = n.budget AND s.starts_at = n.starts_at AND s.slot = {OWN_SLOT}
-           AND s.amount = n.amount AND s.available >= n.wanted
-         RETURNING n.position"
-    );
-    let served = query::write(
-        &sql,
-        &[
-            campaign.into(),
-            wanted.iter().map(|at| accounts[*at].budget.name.clone()).collect::<Vec<_>>().into(),
-            wanted.iter().map(|at| accounts[*at].starts_at()).collect::<Result<Vec<_>>>()?.into(),
-            wanted.iter().map(|at| accounts[*at].amount()).collect::<Vec<_>>().into(),
-            wanted.iter().map(|at| demands[*at].most).collect::<Vec<_>>().into(),
-            wanted.iter().map(|at| *at as i32).collect::<Vec<_>>().into(),
-        ],
-        |row| row.value::<i32>(1),
-    )?;
-    for at in wanted {
-        held[at] = if served.contains(&(at as i32)) { demands[at].most } else { accounts[at].gather(demands[at])? };
-    }
-    Ok(held)
+    accounts
+        .iter()
+        .zip(demands)
+        .map(|(account, demand)| match demand.most {
+            0 => Ok(0),
+            most if account.take_from_own_slot(most)? => Ok(most),
+            _ => account.gather(*demand),
+        })
+        .collect()
 }
 
 /// What one decision needs of one account.
@@ -221,8 +221,8 @@ pub struct Reservation {
     /// Position of the account.
     pub account: usize,
     pub amount: i64,
-    /// Of the action, in units of the goals' value.
-    pub cost: Cost,
+    /// Units that the send takes: at once, and when there is a response.
+    pub takes: Cost,
 }
 
 /// Records what is reserved until `closes_at`, and gives back what was held beyond it. Runs as the owner.
@@ -237,10 +237,7 @@ pub fn record(
     if reservations.is_empty() && held.iter().all(|unused| *unused == 0) {
         return Ok(());
     }
-    let column = |value: fn(&Cost) -> f64| -> Vec<f64> {
-        let takes = |at: &Reservation| value(&accounts[at.account].budget.takes(at.cost));
-        reservations.iter().map(takes).collect()
-    };
+    let column = |value: fn(&Cost) -> f64| -> Vec<f64> { reservations.iter().map(|at| value(&at.takes)).collect() };
     let sql = format!(
         "WITH back AS (
              UPDATE decisioning._budget_slot s SET available = s.available + n.unused
