@@ -122,7 +122,7 @@ fn campaign(paced: bool, look: usize, batch: bool, draws: Draws, seed: u64) -> (
                 }
             }
             let at = week * WEEK + hour + 1;
-            if at % look == 0 {
+            if at.is_multiple_of(look) {
                 let spent_by_now: f64 = weeks.iter().map(|week| week.spent).sum();
                 let progress = Progress {
                     elapsed: (at - last) as f64 * HOUR,

@@ -22,7 +22,7 @@ use super::context::{self, Customer};
 use super::model::{self, Compiled};
 use super::offer::{self, Held};
 use crate::pg::error::{Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::as_owner_by_key;
 use crate::pg::{query, settings};
 
 pub use candidates::{rule, Candidates};
@@ -132,7 +132,7 @@ pub fn decide_many(
         )
         .hint("Use CALL decisioning.decide_all(campaign), or several batches."));
     }
-    let (round, mut known) = as_owner(|| {
+    let (round, mut known) = as_owner_by_key(|| {
         let round = prepare(campaign)?;
         let known = assignments(&round, customer_ids)?;
         Ok((round, known))
@@ -146,7 +146,7 @@ pub fn decide_many(
         known.dedup_by(|a, b| a.0 == b.0);
         let open: Vec<Uuid> = known.iter().filter_map(|(_, assignment)| assignment.as_ref()?.open).collect();
         if !open.is_empty() {
-            for decision in as_owner(|| logged(open))? {
+            for decision in as_owner_by_key(|| logged(open))? {
                 answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
             }
         }
@@ -168,7 +168,7 @@ pub fn decide_many(
                 Some(customer) => entrants.push(enter(&round, customer, assignment.as_ref(), context)?),
             }
         }
-        for decision in as_owner(|| constrain_and_log(&round, entrants))? {
+        for decision in as_owner_by_key(|| constrain_and_log(&round, entrants))? {
             answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
         }
         known.retain(|(id, _)| !answers.contains_key(id));
@@ -176,7 +176,7 @@ pub fn decide_many(
             break;
         }
         let left: Vec<String> = known.into_iter().map(|(id, _)| id).collect();
-        known = as_owner(|| assignments(&round, &left))?;
+        known = as_owner_by_key(|| assignments(&round, &left))?;
     }
     if !known.is_empty() {
         return Err(Error::new(
@@ -232,7 +232,8 @@ pub fn parse_group(text: &str) -> Result<Group> {
 }
 
 /// Canonical id and assignment, if any, of each of `ids`, which may be aliases, in their order. `write`, because a later round
-/// must see what others committed meanwhile. Runs as the owner.
+/// must see what others committed meanwhile. One look-up per id (OFFSET 0), since the plan may be from when the tables were
+/// empty. Runs as the owner.
 fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
     let mut found = query::write(
         "SELECT coalesce(a.customer_id, n.id), s.treatment_group, s.ordinal,
@@ -241,9 +242,11 @@ fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assi
                 CASE WHEN s.period_ends_at > $3 AND s.decided_at < $5 THEN s.decision_id END,
                 n.position, s.offer, s.offered_at
          FROM unnest($2::text[]) WITH ORDINALITY AS n(id, position)
-         LEFT JOIN decisioning._customer_alias a ON a.alias = n.id
-         LEFT JOIN decisioning._assignment s
-             ON s.customer_id = coalesce(a.customer_id, n.id) AND s.campaign = $1",
+         LEFT JOIN LATERAL (
+             SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = n.id OFFSET 0) AS a ON true
+         LEFT JOIN LATERAL (
+             SELECT s.* FROM decisioning._assignment s
+             WHERE s.customer_id = coalesce(a.customer_id, n.id) AND s.campaign = $1 OFFSET 0) AS s ON true",
         &[
             round.campaign.campaign.as_str().into(),
             ids.to_vec().into(),

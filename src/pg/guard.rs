@@ -11,16 +11,32 @@ use pgrx::pg_sys;
 use super::error::{Error, Result};
 
 /// What our statements run under. Just-in-time compilation of our large statements costs seconds and saves none.
-const SETTINGS: [(&CStr, &CStr); 3] = [(c"search_path", c"pg_catalog, pg_temp"), (c"jit", c"off"), KEPT_PLANS];
+const SETTINGS: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"jit", c"off")];
 
-/// Kept plans find one customer and ten thousand alike, by index; planning anew for each would cost more than the rows.
+/// Plans are kept, and not made anew for the arguments of every call, which would cost more than running them.
 const KEPT_PLANS: (&CStr, &CStr) = (c"plan_cache_mode", c"force_generic_plan");
+
+/// What statements run under that find rows by key: kept plans that use indexes, however small the tables are when they are
+/// made, so that they still serve when the tables have grown.
+const BY_KEY: [(&CStr, &CStr); 4] = [SETTINGS[0], SETTINGS[1], KEPT_PLANS, (c"enable_seqscan", c"off")];
 
 /// Runs `f` as the owner of the extension under [`SETTINGS`].
 ///
 /// On an ERROR that unwinds, (sub)transaction abort restores user and settings; on any ordinary return the guard does.
 pub fn as_owner<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _guard = OwnerGuard::enter()?;
+    let _guard = OwnerGuard::enter(&SETTINGS)?;
+    f()
+}
+
+/// The same for the statements of deciding, which find one customer or ten thousand by key, all the time.
+pub fn as_owner_by_key<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _guard = OwnerGuard::enter(&BY_KEY)?;
+    f()
+}
+
+/// Runs a statement on a relation of the user by its kept plan.
+pub fn by_kept_plan<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _settings = Settings::set(&[KEPT_PLANS]);
     f()
 }
 
@@ -28,13 +44,6 @@ pub fn as_owner<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 /// believes in. Tables that have just been filled look small to it, and a nested loop over them would never end.
 pub fn for_large_sets<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let _settings = Settings::set(&[(c"enable_nestloop", c"off")]);
-    f()
-}
-
-/// Runs statements of `f` by their kept plans and never plans them anew for their arguments: for a statement on a relation of
-/// the user that one customer and ten thousand read alike by its key.
-pub fn by_kept_plans<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _settings = Settings::set(&[KEPT_PLANS]);
     f()
 }
 
@@ -82,7 +91,7 @@ struct OwnerGuard {
 }
 
 impl OwnerGuard {
-    fn enter() -> Result<Self> {
+    fn enter(settings: &[(&CStr, &CStr)]) -> Result<Self> {
         let owner = owner()?;
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         // SAFETY: plain reads and writes of backend state on the backend's only thread; the out-pointers are valid for
@@ -91,7 +100,7 @@ impl OwnerGuard {
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
         }
-        Ok(OwnerGuard { user, context, _settings: Settings::set(&SETTINGS) })
+        Ok(OwnerGuard { user, context, _settings: Settings::set(settings) })
     }
 }
 
