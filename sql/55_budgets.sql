@@ -79,6 +79,26 @@ CREATE TABLE decisioning._budget_slot (
 COMMENT ON TABLE decisioning._budget_slot IS 'Internal: what is left of a period of a budget, in 64 parts, so that sessions do not wait for each other. While the budget is overdrawn no slot has anything.';
 COMMENT ON COLUMN decisioning._budget_slot.amount IS 'Amount of the budget that the slot belongs to.';
 
+-- Takes from the slot of this session, or takes nothing. An update that waits for a row and then finds too little in it keeps
+-- the lock; the exception gives it back, since nobody may hold one slot while waiting for all of them.
+CREATE FUNCTION decisioning._take_from_slot(campaign text, budget text, starts_at timestamptz, amount bigint, wanted bigint) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE decisioning._budget_slot s SET available = s.available - $5
+    WHERE s.campaign = $1 AND s.budget = $2 AND s.starts_at = $3 AND s.slot = (pg_backend_pid() % 64)::smallint
+      AND s.amount = $4 AND s.available >= $5;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'too little in this slot' USING ERRCODE = 'DC001';
+    END IF;
+    RETURN true;
+EXCEPTION WHEN SQLSTATE 'DC001' THEN
+    RETURN false;
+END $$;
+COMMENT ON FUNCTION decisioning._take_from_slot(text, text, timestamptz, bigint, bigint) IS 'Internal: takes part of a budget from the slot of this session, if that has as much of the amount that is configured.';
+
 CREATE TABLE decisioning._reservation (
     decision_id uuid        NOT NULL,
     campaign    text        NOT NULL,

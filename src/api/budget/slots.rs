@@ -102,19 +102,18 @@ impl Account<'_> {
 
     /// Takes `wanted` if the slot of this session has it, and is of the amount that is configured now.
     fn take_from_own_slot(&self, wanted: i64) -> Result<bool> {
-        let sql = format!(
-            "UPDATE decisioning._budget_slot s SET available = s.available - $5
-             WHERE s.campaign = $1 AND s.budget = $2 AND s.starts_at = $3 AND s.slot = {OWN_SLOT} AND s.amount = $4
-               AND s.available >= $5"
-        );
-        let arguments = [
-            self.campaign.into(),
-            self.budget.name.as_str().into(),
-            self.starts_at()?.into(),
-            self.amount().into(),
-            wanted.into(),
-        ];
-        Ok(query::execute(&sql, &arguments)? > 0)
+        let taken = query::write(
+            "SELECT decisioning._take_from_slot($1, $2, $3, $4, $5)",
+            &[
+                self.campaign.into(),
+                self.budget.name.as_str().into(),
+                self.starts_at()?.into(),
+                self.amount().into(),
+                wanted.into(),
+            ],
+            |row| row.value::<bool>(1),
+        )?;
+        Ok(taken.contains(&true))
     }
 
     /// Takes what is demanded, or what is left of it; nothing if it would serve nobody.
