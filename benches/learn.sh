@@ -9,6 +9,7 @@ bench_cluster learn -c shared_buffers=2GB -c max_wal_size=16GB -c autovacuum=off
 bench_campaign "$customers"
 psql -XqAt -v ON_ERROR_STOP=1 >/dev/null 2>&1 <<'SQL'
 SET decisioning.simulated_now = '2026-01-05 10:00+00';
+SELECT decisioning.maintain();
 CALL decisioning.decide_all('c');
 SET decisioning.simulated_now = '2026-01-05 12:00+00';
 SELECT decisioning.record_outcomes('buy', array_agg('e-' || d.customer_id), array_agg(d.customer_id))

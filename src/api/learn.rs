@@ -32,6 +32,9 @@ use crate::pg::settings;
 /// Decisions absorbed at a time; bounds the memory that one step holds.
 const CHUNK: i64 = 50_000;
 
+/// Rows of the log that a refit reads at a time: few, so that their memory is used again at once.
+const FETCH: usize = 8192;
+
 /// Open decisions that count in a model, those that close first before others: bounds the memory and the time of a call.
 const OPEN_LIMIT: i64 = 1_000_000;
 
@@ -649,7 +652,7 @@ impl<'a> Log<'a> {
         query::stream(
             &self.sql,
             &[session.name().into(), horizon(session)?.into()],
-            CHUNK as usize,
+            FETCH,
             |row| session.reader.logged(row),
             |logged| {
                 session.add_delays(&logged, part);

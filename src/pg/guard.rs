@@ -4,7 +4,7 @@
 //! Statements on our tables run as the owner of the extension, inside [`as_owner`]; callers have no rights
 //! there. No statement mixes both.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
@@ -41,9 +41,13 @@ pub fn by_kept_plan<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// Plans the statements of `f` for large sets: joins by hash or merge and not row by row, however few rows the planner
-/// believes in. Tables that have just been filled look small to it, and a nested loop over them would never end.
+/// believes in. Tables that have just been filled look small to it, and a nested loop over them would never end. It is work
+/// of maintenance, and has its memory.
 pub fn for_large_sets<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _settings = Settings::set(&[(c"enable_nestloop", c"off")]);
+    // SAFETY: plain reads of settings on the backend's only thread.
+    let memory = unsafe { pg_sys::work_mem.max(pg_sys::maintenance_work_mem) };
+    let memory = CString::new(format!("{memory}kB")).unwrap_or_default();
+    let _settings = Settings::set(&[(c"enable_nestloop", c"off"), (c"work_mem", &memory)]);
     f()
 }
 

@@ -34,6 +34,7 @@ pub struct Rows {
     pub(super) link: Link,
     width: usize,
     len: usize,
+    pub(super) threads: usize,
     pub(super) groups: BTreeMap<Option<u32>, Group>,
 }
 
@@ -60,7 +61,12 @@ pub struct Misfit;
 impl Rows {
     /// An empty batch of contexts with `width` columns.
     pub fn new(link: Link, width: usize) -> Self {
-        Rows { link, width, len: 0, groups: BTreeMap::new() }
+        Rows { link, width, len: 0, threads: 1, groups: BTreeMap::new() }
+    }
+
+    /// Lets sums over the batch be taken by so many threads; they are the same for any number.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Rows { threads, ..self }
     }
 
     /// A batch of all of `observed`.
