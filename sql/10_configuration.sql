@@ -44,6 +44,9 @@ CREATE TABLE decisioning.campaigns (
     half_life           interval    DEFAULT '30 days' CHECK (half_life >= '1 hour' AND half_life <= '100 years'),
     half_life_seconds   float8      GENERATED ALWAYS AS (pg_catalog.date_part('epoch', half_life)) STORED,
     minimum_uplift      float8      NOT NULL DEFAULT 0 CHECK (minimum_uplift >= 0 AND minimum_uplift < 'Infinity'),
+    offer_consistency   interval    DEFAULT '30 days' CHECK (offer_consistency > '0' AND offer_consistency <= '100 years'),
+    offer_consistency_seconds float8 GENERATED ALWAYS AS (pg_catalog.date_part('epoch', offer_consistency)) STORED,
+    household_column    text,
     currency            text        CHECK (currency ~ '^[A-Z]{3}$'),
     mode                text        NOT NULL DEFAULT 'live' CHECK (mode IN ('live', 'shadow', 'preview')),
     control_ramped      float8      NOT NULL DEFAULT 0 CHECK (control_ramped BETWEEN 0 AND 1),
@@ -82,6 +85,9 @@ COMMENT ON COLUMN decisioning.campaigns.temper IS 'Factor on the posterior sprea
 COMMENT ON COLUMN decisioning.campaigns.half_life IS 'Age at which a decision counts half in the model, so that it follows a changing world; NULL never forgets.';
 COMMENT ON COLUMN decisioning.campaigns.half_life_seconds IS 'The half-life in seconds (a day is 24 hours, a month 30 days).';
 COMMENT ON COLUMN decisioning.campaigns.minimum_uplift IS 'A send must be worth this much more than no_send, net of its costs, in units of the goals'' value. Customers below it still get a random action with the probability of the floor, so that the model keeps learning about them.';
+COMMENT ON COLUMN decisioning.campaigns.offer_consistency IS 'Who was sent an action with a level of the dimension offer gets no other offer for this time; actions without an offer and no_send stay possible. NULL lets offers change at any time.';
+COMMENT ON COLUMN decisioning.campaigns.offer_consistency_seconds IS 'The same in seconds (a day is 24 hours, a month 30 days).';
+COMMENT ON COLUMN decisioning.campaigns.household_column IS 'Column of the customers relation that is equal for the members of a household: they get one offer together.';
 COMMENT ON COLUMN decisioning.campaigns.currency IS 'ISO 4217 code of values and costs, for people and reports.';
 COMMENT ON COLUMN decisioning.campaigns.mode IS 'live; shadow: what explore and optimise would choose is logged, and the control action is taken; preview: nothing is written. The stricter of this and the setting decisioning.mode holds.';
 COMMENT ON COLUMN decisioning.campaigns.control_ramped IS 'Share of the control group that has moved to optimise, in the order of buckets. It never falls; change it with ramp_control, which moves and dates the customers.';
@@ -188,7 +194,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- Generated columns are not there yet in NEW, and say nothing new.
-    derived CONSTANT text[] := '{epoch, message, offer, channel, slot, attribution_seconds, half_life_seconds}';
+    derived CONSTANT text[] := '{epoch, message, offer, channel, slot, attribution_seconds, half_life_seconds, offer_consistency_seconds}';
     old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - derived END;
     new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - derived END;
     changed text := coalesce(new_row, old_row) ->> 'campaign';

@@ -17,12 +17,14 @@ CREATE FUNCTION decisioning.create_campaign(
     offset_column       text    DEFAULT NULL,
     offset_scale        text    DEFAULT 'probability',
     minimum_uplift      float8  DEFAULT 0,
+    offer_consistency   interval DEFAULT '30 days',
+    household_column    text    DEFAULT NULL,
     currency            text    DEFAULT NULL,
     description         text    DEFAULT NULL
 ) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'create_campaign_wrapper';
-COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, text, text, float8, text, text) IS
+COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, text, text, float8, interval, text, text, text) IS
 'Creates a campaign in draft over a table or view with one row per customer. audience is a predicate over it; time_zone is an IANA zone or a column with one; offset_column has a score from elsewhere (offset_scale: probability or log_odds) that the model starts from. Returns what the audience makes detectable.';
 
 CREATE FUNCTION decisioning.start_campaign(campaign text, mode text DEFAULT NULL) RETURNS void

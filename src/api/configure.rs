@@ -29,6 +29,8 @@ fn create_campaign(
     offset_column: Option<&str>,
     offset_scale: Option<&str>,
     minimum_uplift: Option<f64>,
+    offer_consistency: Option<pgrx::datum::Interval>,
+    household_column: Option<&str>,
     currency: Option<&str>,
     description: Option<&str>,
 ) -> std::result::Result<String, ErrorReport> {
@@ -78,6 +80,9 @@ fn create_campaign(
     if let Some(column) = offset_column {
         check_offset(&relation, relation.column(&columns, column)?, offset_scale)?;
     }
+    if let Some(column) = household_column {
+        relation.column(&columns, column)?;
+    }
     let (zone, zone_column) = match time_zone {
         None => (session_zone()?, None),
         Some(text) if columns.iter().any(|column| column.name == text) => (session_zone()?, Some(text)),
@@ -97,8 +102,9 @@ fn create_campaign(
         let inserted = query::execute(
             "INSERT INTO decisioning.campaigns (campaign, customers_schema, customers_relation, customer_key, audience,
                  features, time_zone, time_zone_column, holdout_share, control_share, explore_share, control_action,
-                 propensity_floor, temper, half_life, minimum_uplift, currency, description, offset_column, offset_scale)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+                 propensity_floor, temper, half_life, minimum_uplift, offer_consistency, household_column, currency,
+                 description, offset_column, offset_scale)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
              ON CONFLICT (campaign) DO NOTHING",
             &[
                 name.into(),
@@ -117,6 +123,8 @@ fn create_campaign(
                 temper.into(),
                 half_life.into(),
                 minimum_uplift.into(),
+                offer_consistency.into(),
+                household_column.into(),
                 currency.into(),
                 description.into(),
                 offset_column.into(),

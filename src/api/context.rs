@@ -25,6 +25,7 @@ pub struct Customer {
     pub customer_id: String,
     pub in_audience: bool,
     pub time_zone: Option<String>,
+    pub household: Option<String>,
     pub observation: Observation,
 }
 
@@ -137,7 +138,8 @@ pub fn read_customers(
                 customer_id: row.value(1)?,
                 in_audience: row.value(2)?,
                 time_zone: row.get(3)?,
-                observation: statement.reading.observation(row, 4, 5)?,
+                household: row.get(4)?,
+                observation: statement.reading.observation(row, 5, 6)?,
             })
         })
     };
@@ -183,13 +185,16 @@ fn statement(campaign: &Campaign, encoder_version: i32, encoder: &Encoder) -> Re
             reading.lost.join(", ")
         );
     }
-    let zone = match &campaign.time_zone_column {
-        Some(column) => format!("relation.{}::text", quote_identifier(&relation.column(&columns, column)?.name)),
-        None => "NULL::text".to_owned(),
+    let text = |column: &Option<String>| -> Result<String> {
+        Ok(match column {
+            Some(column) => format!("relation.{}::text", quote_identifier(&relation.column(&columns, column)?.name)),
+            None => "NULL::text".to_owned(),
+        })
     };
+    let (zone, household) = (text(&campaign.time_zone_column)?, text(&campaign.household_column)?);
     let quoted_key = format!("relation.{}", quote_identifier(&key.name));
     let sql = format!(
-        "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {}, {}, $2::pg_catalog.timestamptz
+        "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}, {}, {}, $2::pg_catalog.timestamptz
          FROM {} AS relation WHERE {quoted_key} = ANY ($1::pg_catalog.text[]::{}[])",
         campaign.audience.as_deref().unwrap_or("true"),
         reading.numbers,

@@ -8,14 +8,17 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 
-use super::campaign::{self, Campaign, Rules, NO_SEND};
+use super::budget;
+use super::campaign::{self, Action, Campaign, Rules, NO_SEND};
+use super::constraint::{self, Constraints, Prospect, Removed};
+use super::context;
 use super::decide::context_object;
 use super::model::{self, Compiled};
+use super::offer;
 use super::pipeline::{action_name, canonical_ids, parse_group, rule, Candidates};
-use super::{context, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::query;
+use crate::pg::{query, settings};
 
 /// Features named in an explanation.
 const CONTRIBUTIONS: usize = 5;
@@ -51,16 +54,22 @@ fn preview(
         let compiled = model::current(&campaign, model_version)?;
         let id = canonical_ids(&[customer_id.to_owned()])?.remove(0);
         let assigned = query::read_one(
-            "SELECT s.treatment_group, s.ramped_at IS NOT NULL FROM decisioning._assignment s
+            "SELECT s.treatment_group, s.ramped_at IS NOT NULL, s.offer, s.offered_at FROM decisioning._assignment s
              WHERE s.campaign = $1 AND s.customer_id = $2",
             &[name.into(), id.as_str().into()],
-            |row| Ok((parse_group(&row.value::<String>(1)?)?, row.value::<bool>(2)?)),
+            |row| Ok((parse_group(&row.value::<String>(1)?)?, row.value::<bool>(2)?, offer::held(row, 3)?)),
         )?;
         Ok((campaign, compiled, id, assigned))
     })?;
     let model = &compiled.model;
-    let mut customers =
-        context::read_customers(&campaign, model.encoder_version, &model.encoder, std::slice::from_ref(&id), now()?)?;
+    let now = settings::now_micros()?;
+    let mut customers = context::read_customers(
+        &campaign,
+        model.encoder_version,
+        &model.encoder,
+        std::slice::from_ref(&id),
+        settings::timestamp(now)?,
+    )?;
     let customer = customers.remove(&id).filter(|customer| customer.in_audience);
     let actions = campaign.actions.iter().map(|action| action.action.clone());
     let Some(mut customer) = customer else {
@@ -75,10 +84,20 @@ fn preview(
     }
     let mut encoded = vec![0.0; model.encoder.width()];
     model.encoder.encode(&customer.observation, &mut encoded);
-    let bucket = campaign.salt()?.bucket(&id);
-    let (group, ramped) = assigned.unwrap_or_else(|| (campaign.shares().group(bucket), false));
+    let salt = campaign.salt()?;
+    let bucket = salt.bucket(&id);
+    let (group, ramped, held) = assigned.unwrap_or_else(|| (campaign.shares().group(bucket), false, None));
     let group = campaign.treated_as(group, bucket, ramped);
-    let candidates = Candidates::of(&campaign);
+    let approved = Candidates::of(&campaign);
+    let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
+    let prospect = Prospect { encoded: &encoded, held: held.as_ref(), household };
+    let scopes = budget::scopes(&campaign);
+    let remaining = as_owner(|| {
+        let (campaign, compiled) = (&*campaign, &*compiled);
+        let frame = constraint::Frame { campaign, compiled, candidates: &approved, scopes: &scopes, now };
+        Ok(Constraints::look(frame, &prospect)?.remaining(0, &prospect))
+    })?;
+    let (candidates, removed) = remaining.unwrap_or((approved, Removed::new()));
     let rule = rule(group, &campaign.rules, &compiled, &candidates, |name| find(&campaign, name), &encoded);
     let weights = propensities(&rule, &candidates.arms);
 
@@ -99,7 +118,7 @@ fn preview(
         rows.push((
             action.action.clone(),
             position.is_some(),
-            position.is_none().then(|| format!("approval: {}", action.status)),
+            position.is_none().then(|| removed_by(&removed, action)),
             Some(sent),
             Some(sent - no_send),
             Some(compiled.net_worth(&encoded, Some(arm)) - quiet),
@@ -108,6 +127,11 @@ fn preview(
         ));
     }
     Ok(TableIterator::new(rows))
+}
+
+fn removed_by(removed: &Removed, action: &Action) -> String {
+    let by = removed.iter().find(|(_, actions)| actions.contains(&action.action_id));
+    by.map_or_else(|| format!("approval: {}", action.status), |(by, _)| by.clone())
 }
 
 fn find(campaign: &Campaign, name: &str) -> Option<i32> {
@@ -126,6 +150,7 @@ struct Logged {
     propensities: Vec<f64>,
     ordinal: i64,
     candidates: Candidates,
+    removed: Removed,
     encoded: Vec<f32>,
     /// What would have been chosen, and its propensities, if the decision was made in shadow mode.
     shadow: Option<(i32, Vec<f64>)>,
@@ -147,7 +172,7 @@ fn load(decision_id: Uuid) -> Result<Logged> {
                 (SELECT e.after::text FROM decisioning.epochs e
                  WHERE e.campaign = d.campaign AND e.relation = 'campaigns' AND e.epoch <= d.epoch AND e.after IS NOT NULL
                  ORDER BY e.epoch DESC LIMIT 1),
-                d.shadow_action_id, d.shadow_propensities
+                d.shadow_action_id, d.shadow_propensities, d.removed::text
          FROM decisioning.decisions d WHERE d.decision_id = $1",
         &[decision_id.into()],
         |row| {
@@ -159,7 +184,7 @@ fn load(decision_id: Uuid) -> Result<Logged> {
             let rules: Rules = serde_json::from_str(&row.value::<String>(16)?)?;
             let model_version = row.value::<i64>(10)?;
             let mut compiled = model::compile(&campaign, Rc::new(model::load(&campaign.campaign, model_version)?));
-            compiled.terms = campaign::at_epoch(&campaign, &rules, row.value(11)?)?.terms(&compiled.model.targets());
+            compiled.terms = campaign::at_epoch(&campaign, &rules, row.value(11)?)?.terms(&compiled.model.targets(), &compiled.model.prices);
             let ids: Vec<i32> = row.value(8)?;
             let arm = |id: &i32| campaign.actions.iter().position(|action| action.action_id == *id);
             let candidates = Candidates { arms: ids.iter().map(arm).collect(), ids };
@@ -173,6 +198,7 @@ fn load(decision_id: Uuid) -> Result<Logged> {
                 propensities: row.value(6)?,
                 ordinal: row.value(7)?,
                 candidates,
+                removed: row.get::<String>(19)?.map_or(Ok(Removed::new()), |removed| serde_json::from_str(&removed))?,
                 encoded: row.value(9)?,
                 shadow: row.get::<i32>(17)?.zip(row.get::<Vec<f64>>(18)?),
                 model_version,
@@ -294,6 +320,10 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
     if let (Some(feature), Some(at)) = (compiled.model.encoder.offset(), compiled.model.encoder.offset_column()) {
         let meaning = format!("log-odds by {}, which the model starts from", feature.name);
         say("offset", meaning, logged.encoded.get(at as usize).map(|x| f64::from(*x)));
+    }
+    for (by, actions) in &logged.removed {
+        let names: Vec<&str> = actions.iter().map(|id| action_name(campaign, Some(*id))).collect();
+        say("removed", format!("{by} kept out {}", names.join(", ")), Some(actions.len() as f64));
     }
     if logged.group == "optimise" {
         let arm = |id: i32| campaign.actions.iter().position(|known| known.action_id == id);

@@ -18,6 +18,7 @@ use decisioning_core::learn::{
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::budget;
 use super::campaign::{self, Campaign, Target};
 use super::log::{customer_ids, reward_of, Logged, Reader, Reward, ABSORBED};
 use super::model::{self, Learned, LearnedPart};
@@ -341,11 +342,13 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
     learned.fade(campaign.discount(session.now - learned_at));
 
-    let new_outcomes = absorb_outcomes(&session, &mut learned)?;
+    let absorbed = absorb_outcomes(&session, &mut learned)?;
+    let new_outcomes = absorbed.len() as i64;
     let waiting = Waiting::count(&session)?;
     let new = waiting.due > 0 || new_outcomes > 0 || rearranged || retargeted;
     let refresh = waiting.open > 0 && session.share(learned_at, session.now) >= OPEN_REFRESH;
     if !new && !refresh && waiting.open == learned.open_decisions {
+        budget::settle(campaign, absorbed, session.now)?;
         return Ok(Step { model_version: version, new_decisions: 0, new_outcomes, learned });
     }
     learned.open_decisions = waiting.open;
@@ -368,6 +371,7 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         open
     };
     let version = finish(&session, encoder_version, &mut learned, &open)?;
+    budget::settle(campaign, absorbed, session.now)?;
     Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned })
 }
 
@@ -383,10 +387,10 @@ fn retarget(learned: &mut Learned, targets: Vec<Target>, layout: &Layout) -> boo
     new
 }
 
-/// Corrects absorbed decisions whose reward changes with the waiting outcomes, then takes those out of the inbox.
-fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<i64> {
+/// Corrects absorbed decisions whose reward changes with the waiting outcomes, then takes those out of the inbox. Returns their ids.
+fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<Vec<i64>> {
     let name = session.name();
-    let mut absorbed = 0;
+    let mut absorbed = Vec::new();
     loop {
         let waiting: Vec<i64> = query::write(
             "SELECT w.outcome_id FROM decisioning._inbox w
@@ -434,10 +438,10 @@ fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<i64> 
         correct(session, learned, &corrections)?;
         let deleted = query::execute(
             "DELETE FROM decisioning._inbox w WHERE w.campaign = $1 AND w.outcome_id = ANY ($2)",
-            &[name.into(), waiting.into()],
-        )? as i64;
-        absorbed += deleted;
-        learned.outcomes += deleted;
+            &[name.into(), waiting.clone().into()],
+        )?;
+        absorbed.extend(waiting);
+        learned.outcomes += deleted as i64;
     }
 }
 
@@ -686,7 +690,9 @@ fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, op
         part.scales = scales;
         posteriors.push(posterior);
     }
-    model::store(session.campaign, encoder_version, session.layout, learned, &posteriors)
+    let version = model::store(session.campaign, encoder_version, session.layout, learned, &posteriors)?;
+    budget::look(session.campaign, version, session.now)?;
+    Ok(version)
 }
 
 #[pg_extern(sql = false)]

@@ -2,9 +2,11 @@
 //! result; the declarations are in `sql/`.
 
 mod action;
+mod budget;
 mod calibration;
 mod campaign;
 mod configure;
+mod constraint;
 mod context;
 mod decide;
 mod evaluate;
@@ -18,6 +20,7 @@ mod log;
 mod measure;
 mod mode;
 mod model;
+mod offer;
 mod outcome;
 mod pipeline;
 mod ramp;

@@ -1,28 +1,36 @@
 //! The way to a decision: one path for one customer and for a million.
 //!
-//! canonical id → open decision? → context → group → candidates → choice → reserve → log. Nothing is locked while the
-//! user's relation is read and the choice is made: the assignment row is written only if it is still as it was read,
-//! and customers whom another session decided for in between are read again.
+//! canonical id → open decision? → context → group → candidates → choice → reserve → log. Nothing but budgets and households
+//! is locked while the user's relation is read and the choice is made: the assignment row is written only if it is still as
+//! it was read, and customers whom another session decided for in between are read again.
 
-use std::collections::hash_map::Entry;
+mod append;
+mod candidates;
+
 use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, month, next_slot, period, Choice, Group, Period, Rule, Salt};
+use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Salt, Scope};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::Datum;
-use pgrx::{IntoDatum, PgSqlErrorCode, Uuid};
+use pgrx::{PgSqlErrorCode, Uuid};
 use serde_json::{Map, Value};
 
+use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
+use super::constraint::{Constraints, Frame, Prospect, Removed};
 use super::context::{self, Customer};
 use super::mode::{self, Shadow};
 use super::model::{self, Compiled};
+use super::offer::{self, Held};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner_by_key;
 use crate::pg::settings::Mode;
-use crate::pg::{bulk, datum, query, settings};
+use crate::pg::{query, settings};
+
+pub use candidates::{rule, Candidates};
+
+use append::log;
+use candidates::reason;
 
 /// Sessions that keep losing the race for the same customers give up after so many rounds.
 const ROUNDS: usize = 20;
@@ -64,7 +72,8 @@ struct Round {
     salt: Salt,
     now: i64,
     period: Period,
-    candidates: Candidates,
+    candidates: Rc<Candidates>,
+    scopes: Vec<Scope>,
     mode: Mode,
 }
 
@@ -77,35 +86,6 @@ impl Round {
     }
 }
 
-/// No-send first, then the approved actions by `action_id`.
-pub struct Candidates {
-    pub ids: Vec<i32>,
-    /// Arm of each candidate, `None` for no-send.
-    pub arms: Vec<Option<usize>>,
-}
-
-impl Candidates {
-    pub fn of(campaign: &Campaign) -> Self {
-        let (mut ids, mut arms) = (vec![0], vec![None]);
-        for (arm, action) in campaign.actions.iter().enumerate().filter(|(_, action)| action.approved()) {
-            ids.push(action.action_id);
-            arms.push(Some(arm));
-        }
-        Candidates { ids, arms }
-    }
-
-    /// The candidates but those whose arm `removed` tells.
-    pub fn without(self, removed: impl Fn(usize) -> bool) -> Self {
-        let kept = self.ids.into_iter().zip(self.arms).filter(|(_, arm)| !arm.is_some_and(&removed));
-        let (ids, arms) = kept.unzip();
-        Candidates { ids, arms }
-    }
-
-    pub fn any_send(&self) -> bool {
-        self.ids.len() > 1
-    }
-}
-
 /// The assignment row as read.
 struct Assignment {
     /// As assigned; a ramp may have moved the customer since.
@@ -113,6 +93,8 @@ struct Assignment {
     ramped: bool,
     ordinal: i64,
     overlap: i32,
+    /// The offer sent last.
+    held: Option<Held>,
     /// The decision of the current period, even one later than now: now is the start of the transaction, and another may
     /// have been quicker.
     open: Option<Uuid>,
@@ -120,26 +102,49 @@ struct Assignment {
 
 impl Assignment {
     fn first(campaign: &Campaign, bucket: u16) -> Self {
-        Assignment { group: campaign.shares().group(bucket), ramped: false, ordinal: 0, overlap: 0, open: None }
+        Assignment {
+            group: campaign.shares().group(bucket),
+            ramped: false,
+            ordinal: 0,
+            overlap: 0,
+            held: None,
+            open: None,
+        }
     }
 }
 
-/// A decision made but not yet reserved.
-struct Proposal {
+/// A customer to decide for.
+struct Entrant {
     customer_id: String,
+    time_zone: Option<String>,
+    household: Option<Uuid>,
     bucket: u16,
     assigned: Group,
     /// Group that the customer is treated as.
     group: Group,
     ordinal: i64,
     overlap: i32,
+    held: Option<Held>,
     decision_id: [u8; 16],
+    encoded: Vec<f32>,
+    context: String,
+}
+
+impl Entrant {
+    fn prospect(&self) -> Prospect<'_> {
+        Prospect { encoded: &self.encoded, held: self.held.as_ref(), household: self.household }
+    }
+}
+
+/// A decision made but not yet reserved.
+struct Proposal {
+    entrant: Entrant,
+    candidates: Rc<Candidates>,
+    removed: Removed,
     choice: Choice,
     shadow: Option<Shadow>,
     reason: &'static str,
     send_at: i64,
-    encoded: Vec<f32>,
-    context: String,
 }
 
 /// Decides for `customer_ids`: the campaign decided under, and one answer each, in their order.
@@ -181,21 +186,17 @@ pub fn decide_many(
         let now = settings::timestamp(round.now)?;
         let ids: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
         let mut customers = context::read_customers(&round.campaign, model.encoder_version, &model.encoder, &ids, now)?;
-        let mut proposals = Vec::with_capacity(customers.len());
+        let mut entrants = Vec::with_capacity(customers.len());
         for (n, (id, assignment)) in known.iter().enumerate() {
             if n % 1024 == 0 {
                 crate::pg::interrupt::check();
             }
             match customers.remove(id).filter(|customer| customer.in_audience) {
                 None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
-                Some(customer) => proposals.push(propose(&round, customer, assignment.as_ref(), context)?),
+                Some(customer) => entrants.push(enter(&round, customer, assignment.as_ref(), context)?),
             }
         }
-        let decisions = match round.mode {
-            Mode::Preview => proposals.iter().map(|proposal| decision(&round, proposal)).collect::<Result<_>>()?,
-            Mode::Live | Mode::Shadow => as_owner_by_key(|| reserve_and_log(&round, proposals))?,
-        };
-        for decision in decisions {
+        for decision in as_owner_by_key(|| constrain_and_log(&round, entrants))? {
             answers.insert(decision.customer_id.clone(), round.answer(decision));
         }
         known.retain(|(id, _)| !answers.contains_key(id));
@@ -237,9 +238,10 @@ fn prepare(name: &str) -> Result<Round> {
     let compiled = model::current(&campaign, model_version)?;
     let now = settings::now_micros()?;
     let period = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?;
-    let candidates = Candidates::of(&campaign);
+    let candidates = Rc::new(Candidates::of(&campaign));
+    let scopes = budget::scopes(&campaign);
     let mode = mode::in_force(&campaign);
-    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, mode, campaign })
+    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, scopes, mode, campaign })
 }
 
 /// Canonical id of each given id: merged and source-qualified ids are resolved. Runs as the owner.
@@ -267,7 +269,7 @@ fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assi
                 (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
                  WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
                 CASE WHEN s.period_ends_at > $3 AND s.decided_at < $5 THEN s.decision_id END,
-                n.position, s.ramped_at IS NOT NULL
+                n.position, s.ramped_at IS NOT NULL, s.offer, s.offered_at
          FROM unnest($2::text[]) WITH ORDINALITY AS n(id, position)
          LEFT JOIN LATERAL (
              SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = n.id OFFSET 0) AS a ON true
@@ -289,6 +291,7 @@ fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assi
                     ramped: row.value(7)?,
                     ordinal: row.value(3)?,
                     overlap: row.value(4)?,
+                    held: offer::held(row, 8)?,
                     open: row.get(5)?,
                 }),
             };
@@ -323,95 +326,107 @@ fn logged(decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
     )
 }
 
-/// The pure part: group, candidates and choice of one customer.
-fn propose(
+/// Group and context of one customer.
+fn enter(
     round: &Round,
     mut customer: Customer,
     assignment: Option<&Assignment>,
     context: Option<&Map<String, Value>>,
-) -> Result<Proposal> {
-    let Round { campaign, compiled, salt, now, candidates, mode, .. } = round;
+) -> Result<Entrant> {
+    let Round { campaign, compiled, salt, now, .. } = round;
     let encoder = &compiled.model.encoder;
     if let Some(context) = context {
         context::override_features(encoder, &mut customer.observation, context)?;
     }
     let mut encoded = vec![0.0; encoder.width()];
     encoder.encode(&customer.observation, &mut encoded);
-
     let bucket = salt.bucket(&customer.customer_id);
     let first = Assignment::first(campaign, bucket);
-    let Assignment { group: assigned, ramped, ordinal, overlap, .. } = assignment.unwrap_or(&first);
-    let group = campaign.treated_as(*assigned, bucket, *ramped);
+    let Assignment { group: assigned, ramped, ordinal, overlap, held, .. } = assignment.unwrap_or(&first);
     let ordinal = ordinal + 1;
-    let choose = |group| {
-        let rule = rule(group, &campaign.rules, compiled, candidates, |name| action_id(campaign, name), &encoded);
-        choose(&rule, &candidates.arms, &mut salt.random(&customer.customer_id, ordinal))
-    };
-    let (choice, shadow) = match mode::shadows(*mode, group) {
-        false => (choose(group), None),
-        true => (choose(Group::Control), Some(Shadow::new(choose(group), &candidates.ids))),
-    };
-
-    let slot = candidates.arms[choice.chosen].and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
-    // An unknown zone of a customer falls back to the campaign's.
-    let zone = customer.time_zone.as_deref().unwrap_or(&campaign.time_zone);
-    let send_at = next_slot(*now, zone, slot.map(String::as_str))
-        .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
-        .map_err(|error| Error::invalid(error.to_string()))?;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
-    Ok(Proposal {
+    Ok(Entrant {
         bucket,
         assigned: *assigned,
-        group,
+        group: campaign.treated_as(*assigned, bucket, *ramped),
         ordinal,
         overlap: overlap + 1,
+        held: held.clone(),
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
-        reason: reason(group, candidates, shadow.is_some()),
-        choice,
-        shadow,
-        send_at,
         context: context::document(encoder, &customer.observation, context),
         encoded,
+        household: customer.household.map(|name| offer::household(salt, &name)),
+        time_zone: customer.time_zone,
         customer_id: customer.customer_id,
     })
 }
 
+/// Chooses for all, and logs what nobody else decided meanwhile; a preview only chooses. Runs as the owner.
+fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<Decision>> {
+    let Round { campaign, compiled, candidates, scopes, .. } = round;
+    // Turns by the hash in the decision ids, so that what is scarce does not always go to the same customers.
+    let in_turn = !scopes.is_empty() || campaign.household_column.is_some();
+    if in_turn {
+        entrants.sort_unstable_by_key(|entrant| entrant.decision_id);
+    }
+    let frame = Frame { campaign, compiled, candidates, scopes, now: round.now };
+    if round.mode == Mode::Preview {
+        let preview = |entrant: Entrant| {
+            let mut constraints = Constraints::look(frame, &entrant.prospect())?;
+            decision(round, &propose(round, &mut constraints, 0, entrant)?)
+        };
+        return entrants.into_iter().map(preview).collect();
+    }
+    let prospects: Vec<Prospect<'_>> = entrants.iter().map(Entrant::prospect).collect();
+    let mut constraints = Constraints::hold(frame, &prospects)?;
+    let mut proposals = Vec::with_capacity(entrants.len());
+    for (at, entrant) in entrants.into_iter().enumerate() {
+        if at % 1024 == 0 {
+            crate::pg::interrupt::check();
+        }
+        let proposal = propose(round, &mut constraints, at, entrant)?;
+        proposals.push(proposal);
+    }
+    if in_turn {
+        proposals.sort_unstable_by(|a, b| a.entrant.customer_id.cmp(&b.entrant.customer_id));
+    }
+    let decisions = reserve_and_log(round, proposals)?;
+    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
+    constraints.record(decisions.iter().map(|decision| decision.decision_id), closes_at)?;
+    Ok(decisions)
+}
+
+/// Candidates and choice of one customer.
+fn propose(round: &Round, constraints: &mut Constraints<'_>, at: usize, mut entrant: Entrant) -> Result<Proposal> {
+    let Round { campaign, compiled, salt, now, candidates, .. } = round;
+    let (candidates, removed) = match constraints.remaining(at, &entrant.prospect()) {
+        Some((remaining, removed)) => (Rc::new(remaining), removed),
+        None => (candidates.clone(), Removed::new()),
+    };
+    let choose = |group| {
+        let name = |name: &str| action_id(campaign, name);
+        let rule = rule(group, &campaign.rules, compiled, &candidates, name, &entrant.encoded);
+        choose(&rule, &candidates.arms, &mut salt.random(&entrant.customer_id, entrant.ordinal))
+    };
+    let (choice, shadow) = match mode::shadows(round.mode, entrant.group) {
+        false => (choose(entrant.group), None),
+        true => (choose(Group::Control), Some(Shadow::new(choose(entrant.group), &candidates.ids))),
+    };
+    let arm = candidates.arms[choice.chosen];
+    entrant.held = constraints.take(at, &entrant.prospect(), Uuid::from_bytes(entrant.decision_id), arm);
+
+    let slot = arm.and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
+    // An unknown zone of a customer falls back to the campaign's.
+    let zone = entrant.time_zone.as_deref().unwrap_or(&campaign.time_zone);
+    let send_at = next_slot(*now, zone, slot.map(String::as_str))
+        .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    let reason = reason(entrant.group, &candidates, &removed, shadow.is_some());
+    Ok(Proposal { entrant, candidates, removed, choice, shadow, reason, send_at })
+}
+
 fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
     campaign.actions.iter().find(|action| action.action == name).map(|action| action.action_id)
-}
-
-/// How a group chooses among the candidates.
-pub fn rule<'a>(
-    group: Group,
-    rules: &campaign::Rules,
-    compiled: &'a Compiled,
-    candidates: &Candidates,
-    action_id: impl Fn(&str) -> Option<i32>,
-    encoded: &'a [f32],
-) -> Rule<'a> {
-    match group {
-        Group::Holdout => Rule::Fixed(0),
-        // A control action that is not a candidate now leaves the customer alone.
-        Group::Control => {
-            let control = rules.control_action.as_deref().and_then(action_id);
-            Rule::Fixed(control.and_then(|id| candidates.ids.iter().position(|known| *known == id)).unwrap_or(0))
-        }
-        Group::Explore => Rule::Random { no_send: rules.explore_no_send },
-        Group::Optimise => {
-            Rule::Learned { policy: &compiled.policy, terms: &compiled.terms, encoded, floor: rules.propensity_floor }
-        }
-    }
-}
-
-fn reason(group: Group, candidates: &Candidates, shadow: bool) -> &'static str {
-    match group {
-        _ if !candidates.any_send() => "no_approved_action",
-        _ if shadow => "shadow",
-        Group::Holdout => "holdout",
-        Group::Control => "control",
-        Group::Explore => "explore",
-        Group::Optimise => "optimise",
-    }
 }
 
 /// Writes the assignments that nobody changed since they were read, and logs those decisions. Runs as the owner.
@@ -424,14 +439,16 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
     let reserved: HashSet<String> = query::write(
         "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
-             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at)
+             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at, offer, offered_at)
          SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3],
-                CASE WHEN n.ramped THEN $3 END
-         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::boolean[])
-              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped)
+                CASE WHEN n.ramped THEN $3 END, n.offer, n.offered_at
+         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::boolean[], $13::text[],
+                     $14::timestamptz[])
+              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped, offer, offered_at)
          ON CONFLICT (customer_id, campaign) DO UPDATE
          SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
              period_ends_at = excluded.period_ends_at, ramped_at = coalesce(s.ramped_at, excluded.ramped_at),
+             offer = excluded.offer, offered_at = excluded.offered_at,
              recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
                                       WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3
          WHERE s.ordinal = excluded.ordinal - 1
@@ -442,19 +459,25 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             now.into(),
             candidates.any_send().into(),
             ends.into(),
-            column(&proposals, |p| p.customer_id.clone()).into(),
-            column(&proposals, |p| p.assigned.as_str().to_owned()).into(),
-            column(&proposals, |p| p.bucket as i16).into(),
-            column(&proposals, |p| p.ordinal).into(),
-            column(&proposals, |p| Uuid::from_bytes(p.decision_id)).into(),
+            column(&proposals, |p| p.entrant.customer_id.clone()).into(),
+            column(&proposals, |p| p.entrant.assigned.as_str().to_owned()).into(),
+            column(&proposals, |p| p.entrant.bucket as i16).into(),
+            column(&proposals, |p| p.entrant.ordinal).into(),
+            column(&proposals, |p| Uuid::from_bytes(p.entrant.decision_id)).into(),
             campaign.window_seconds().into(),
-            column(&proposals, |p| p.group != p.assigned).into(),
+            column(&proposals, |p| p.entrant.group != p.entrant.assigned).into(),
+            column(&proposals, |p| p.entrant.held.as_ref().map(|held| held.offer.clone())).into(),
+            proposals
+                .iter()
+                .map(|p| p.entrant.held.as_ref().map(|held| settings::timestamp(held.since)).transpose())
+                .collect::<Result<Vec<_>>>()?
+                .into(),
         ],
         |row| row.value::<String>(1),
     )?
     .into_iter()
     .collect();
-    proposals.retain(|proposal| reserved.contains(&proposal.customer_id));
+    proposals.retain(|proposal| reserved.contains(&proposal.entrant.customer_id));
     if proposals.is_empty() {
         return Ok(Vec::new());
     }
@@ -464,104 +487,17 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     Ok(decisions)
 }
 
-/// Name of the partition of the log for decisions of a moment, as `_make_partition` makes them.
-fn partition(at: i64) -> Result<CString> {
-    let (year, month) = month(at).map_err(|error| Error::invalid(error.to_string()))?;
-    CString::new(format!("decisions_{year:04}_{month:02}"))
-        .map_err(|_| Error::corrupted("a month contains a zero byte"))
-}
-
-/// Appends decisions to the log and to the learner's inbox. Runs as the owner.
-fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Result<()> {
-    let Round { campaign, compiled, candidates, .. } = round;
-    let name = campaign.campaign.as_str();
-    let now = settings::timestamp(round.now)?;
-    let mut contents: HashMap<i32, Option<Datum>> = HashMap::new();
-    for decision in decisions {
-        if let (Some(id), Some(content)) = (decision.action_id, &decision.content) {
-            if let Entry::Vacant(entry) = contents.entry(id) {
-                entry.insert(Some(datum::jsonb(content)?));
-            }
-        }
-    }
-    let partition = partition(round.now)?;
-    bulk::append_to_partition(
-        c"decisions",
-        [&partition, c"decisions_default"],
-        [
-            c"decision_id",
-            c"customer_id",
-            c"campaign",
-            c"treatment_group",
-            c"action",
-            c"action_id",
-            c"propensity",
-            c"reason",
-            c"decided_at",
-            c"expires_at",
-            c"send_at",
-            c"origin",
-            c"ordinal",
-            c"overlap",
-            c"epoch",
-            c"model_version",
-            c"encoder_version",
-            c"candidates",
-            c"propensities",
-            c"encoded",
-            c"context",
-            c"content",
-            c"shadow_action_id",
-            c"shadow_propensities",
-        ],
-        decisions.len(),
-        |n| {
-            let (proposal, decision) = (&proposals[n], &decisions[n]);
-            Ok([
-                decision.decision_id.into_datum(),
-                decision.customer_id.as_str().into_datum(),
-                name.into_datum(),
-                decision.group.as_str().into_datum(),
-                action_name(campaign, decision.action_id).into_datum(),
-                decision.action_id.unwrap_or(0).into_datum(),
-                decision.propensity.into_datum(),
-                decision.reason.as_str().into_datum(),
-                now.into_datum(),
-                decision.expires_at.into_datum(),
-                decision.send_at.into_datum(),
-                "live".into_datum(),
-                proposal.ordinal.into_datum(),
-                proposal.overlap.into_datum(),
-                campaign.edition.epoch.into_datum(),
-                compiled.model.version.into_datum(),
-                compiled.model.encoder_version.into_datum(),
-                Some(datum::array(&candidates.ids)),
-                Some(datum::array(&proposal.choice.propensities)),
-                Some(datum::array(&proposal.encoded)),
-                Some(datum::jsonb(&proposal.context)?),
-                decision.action_id.and_then(|id| contents.get(&id).copied().flatten()),
-                proposal.shadow.as_ref().map(|shadow| shadow.action_id).into_datum(),
-                proposal.shadow.as_ref().map(|shadow| datum::array(&shadow.choice.propensities)),
-            ])
-        },
-    )?;
-    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
-    bulk::append(c"_inbox", [c"campaign", c"closes_at", c"decision_id"], decisions.len(), |n| {
-        Ok([name.into_datum(), closes_at.into_datum(), decisions[n].decision_id.into_datum()])
-    })
-}
-
 fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
     rows.iter().map(value).collect()
 }
 
 fn decision(round: &Round, proposal: &Proposal) -> Result<Decision> {
     let chosen = proposal.choice.chosen;
-    let action = round.candidates.arms[chosen].map(|arm| &round.campaign.actions[arm]);
+    let action = proposal.candidates.arms[chosen].map(|arm| &round.campaign.actions[arm]);
     Ok(Decision {
-        decision_id: Uuid::from_bytes(proposal.decision_id),
-        customer_id: proposal.customer_id.clone(),
-        group: proposal.group,
+        decision_id: Uuid::from_bytes(proposal.entrant.decision_id),
+        customer_id: proposal.entrant.customer_id.clone(),
+        group: proposal.entrant.group,
         action_id: action.map(|action| action.action_id),
         content: action.and_then(|action| action.content.as_ref()).map(Value::to_string),
         send_at: action.map(|_| settings::timestamp(proposal.send_at)).transpose()?,

@@ -11,6 +11,13 @@ STATE = {
     "actions": "SELECT * FROM decisioning.actions ORDER BY campaign, action_id",
     "epochs": "SELECT * FROM decisioning.epochs ORDER BY epoch",
     "goals": "SELECT * FROM decisioning.goals, decisioning.campaign_goals ORDER BY 1",
+    "budgets": "SELECT * FROM decisioning.budgets ORDER BY 1, 2",
+    "budget periods": "SELECT * FROM decisioning._budget_period ORDER BY 1, 2, 3",
+    "budget slots": "SELECT * FROM decisioning._budget_slot ORDER BY 1, 2, 3, 4",
+    "reservations": "SELECT * FROM decisioning._reservation ORDER BY 1, budget",
+    "paces": "SELECT * FROM decisioning._pace ORDER BY 1, 2",
+    "households": "SELECT * FROM decisioning._household ORDER BY 1, 2",
+    "budget status": "SELECT budget, amount, reserved, spent, remaining, shadow_price FROM decisioning.budget_status ORDER BY 1",
     "sources": "SELECT * FROM decisioning.outcome_sources",
     "assignments": "SELECT * FROM decisioning._assignment ORDER BY customer_id, campaign",
     "decisions": "SELECT * FROM decisioning.decisions ORDER BY decision_id",
@@ -35,6 +42,8 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
     connection.execute(
         "SELECT decisioning.add_outcome_source('buy', 'public.orders', customer_key => 'customer', occurred_at => 'at', value => 'margin', event_id => 'id')"
     )
+    connection.execute("UPDATE decisioning.campaigns SET household_column = 'kind'")
+    connection.execute("SELECT decisioning.set_budget('c', 300, unit => 'sends', dimension => 'channel', level => 'sms')")
     connection.execute("CALL decisioning.decide_all('c')")
     connection.execute("INSERT INTO public.orders SELECT 'o-' || n, 'c-' || n, '2026-06-01 11:00+00', n FROM generate_series(1, 1500, 5) n")
     # A decision outside of every monthly partition, as after a long pause of maintain.

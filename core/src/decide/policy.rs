@@ -55,6 +55,22 @@ pub struct Terms {
     pub minimum_uplift: f64,
 }
 
+impl Cost {
+    /// The cost as the choice sees it: every unit of money times `factor`, and every send `per_send` dearer.
+    pub fn priced(self, factor: f64, per_send: f64) -> Self {
+        Cost {
+            send: self.send * factor + per_send,
+            on_goal: self.on_goal * factor,
+            on_goal_share: self.on_goal_share * factor,
+        }
+    }
+
+    /// What one send is expected to cost, where a response has this probability and this worth.
+    pub fn expected(self, probability: f64, worth: f64) -> f64 {
+        self.send + probability * (self.on_goal + self.on_goal_share * worth.max(0.0))
+    }
+}
+
 impl Unit {
     pub fn standardise(&self, worth: f64) -> f64 {
         (worth.clamp(self.low, self.high) - self.centre) / self.scale
