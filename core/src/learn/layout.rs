@@ -28,6 +28,9 @@ pub struct Layout {
     pub levels: Vec<(String, String)>,
     /// Indices into `levels`, smaller first.
     pub pairs: Vec<(u32, u32)>,
+    /// Columns that bend the base and are in no other block; some of them may be left out of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<u32>,
 }
 
 /// An action in terms of a layout. Levels that the layout does not know yet add nothing.
@@ -47,14 +50,29 @@ pub enum LayoutError {
 
 impl Layout {
     /// Lays out a model for `columns` with the given `variances` and for all levels in `actions`, within `limit`
-    /// coefficients. To stay under it, interactions go first, those of the columns that vary least before others;
-    /// then pairwise terms; then the send and base effects of the least varying columns. Intercepts always stay.
+    /// coefficients; every column has every effect.
     ///
     /// # Errors
     /// [`LayoutError::TooManyLevels`].
     pub fn new<'a>(
         columns: Vec<String>,
         variances: &[f64],
+        actions: impl IntoIterator<Item = &'a Dimensions>,
+        limit: usize,
+    ) -> Result<Self, LayoutError> {
+        Layout::with_curves(columns, variances, Vec::new(), actions, limit)
+    }
+
+    /// The same with some columns, ascending, that only bend the base. To stay under `limit`, these go first, those that
+    /// vary least before others; then the interactions of the columns that vary least; then pairwise terms; then the send
+    /// and base effects of the least varying columns. Intercepts always stay.
+    ///
+    /// # Errors
+    /// [`LayoutError::TooManyLevels`].
+    pub fn with_curves<'a>(
+        columns: Vec<String>,
+        variances: &[f64],
+        curves: Vec<u32>,
         actions: impl IntoIterator<Item = &'a Dimensions>,
         limit: usize,
     ) -> Result<Self, LayoutError> {
@@ -75,34 +93,49 @@ impl Layout {
         }
 
         // Columns from most to least varying, the intercept first.
-        let mut order: Vec<u32> = (0..columns.len() as u32).collect();
         let variance = |column: &u32| variances.get(*column as usize).copied().unwrap_or(0.0);
-        order[1..].sort_by(|a, b| variance(b).total_cmp(&variance(a)).then(a.cmp(b)));
+        let by_variance = |a: &u32, b: &u32| variance(b).total_cmp(&variance(a)).then(a.cmp(b));
+        let (mut bends, mut order): (Vec<u32>, Vec<u32>) =
+            (0..columns.len() as u32).partition(|column| curves.binary_search(column).is_ok());
+        bends.retain(|column| variance(column) > 0.0);
+        bends.sort_by(by_variance);
+        order[1..].sort_by(by_variance);
 
         let varying = 1 + order[1..].iter().take_while(|column| variance(column) > 0.0).count();
-        let (mut base, mut send) = (columns.len(), columns.len());
-        let fits = |base: usize, send: usize, interacting: usize, pairs: usize| {
-            base + send + levels.len() * interacting + pairs <= limit
-        };
+        let (mut base, mut send) = (order.len(), order.len());
         let mut interacting = if levels.is_empty() { 1 } else { varying };
-        while interacting > 1 && !fits(base, send, interacting, pairs.len()) {
+        let fits = |bends: usize, base: usize, send: usize, interacting: usize, pairs: usize| {
+            bends + base + send + levels.len() * interacting + pairs <= limit
+        };
+        while !bends.is_empty() && !fits(bends.len(), base, send, interacting, pairs.len()) {
+            bends.pop();
+        }
+        while interacting > 1 && !fits(bends.len(), base, send, interacting, pairs.len()) {
             interacting -= 1;
         }
-        if !fits(base, send, interacting, pairs.len()) {
+        if !fits(bends.len(), base, send, interacting, pairs.len()) {
             pairs.clear();
         }
-        while send > 1 && !fits(base, send, interacting, pairs.len()) {
+        while send > 1 && !fits(bends.len(), base, send, interacting, pairs.len()) {
             send -= 1;
         }
-        while base > 1 && !fits(base, send, interacting, pairs.len()) {
+        while base > 1 && !fits(bends.len(), base, send, interacting, pairs.len()) {
             base -= 1;
         }
-        let kept = |count: usize| {
-            let mut kept = order[..count].to_vec();
+        let kept = |kept: &[u32], bends: &[u32]| {
+            let mut kept = [kept, bends].concat();
             kept.sort_unstable();
             kept
         };
-        Ok(Layout { base: kept(base), send: kept(send), interacting: kept(interacting), columns, levels, pairs })
+        Ok(Layout {
+            base: kept(&order[..base], &bends),
+            send: kept(&order[..send], &[]),
+            interacting: kept(&order[..interacting], &[]),
+            columns,
+            levels,
+            pairs,
+            curves,
+        })
     }
 
     /// Number of coefficients.
@@ -130,16 +163,16 @@ impl Layout {
     /// What was left out to stay under the coefficient limit, in words; empty if nothing was. Columns that never vary
     /// have nothing to interact with and are not missed.
     pub fn left_out(&self, variances: &[f64]) -> Vec<String> {
-        let missing = |kept: &[u32], what: &str| {
+        let missing = |kept: &[u32], what: &str, without: &[u32]| {
             (0..self.columns.len() as u32)
-                .filter(|column| !kept.contains(column))
+                .filter(|column| !kept.contains(column) && !without.contains(column))
                 .filter(|column| variances.get(*column as usize).is_some_and(|variance| *variance > 0.0))
                 .map(|column| format!("{what} {}", self.columns[column as usize]))
                 .collect::<Vec<_>>()
         };
-        let mut left_out = missing(&self.interacting, "interactions of");
-        left_out.extend(missing(&self.send, "send effect of"));
-        left_out.extend(missing(&self.base, "base effect of"));
+        let mut left_out = missing(&self.interacting, "interactions of", &self.curves);
+        left_out.extend(missing(&self.send, "send effect of", &self.curves));
+        left_out.extend(missing(&self.base, "base effect of", &[]));
         left_out
     }
 
@@ -219,7 +252,7 @@ impl Layout {
         names
     }
 
-    /// Coefficients by what their size has in common: base effects; what sending, a level or a dimension's levels change
+    /// Coefficients by what their size has in common: base effects; how the base bends; what sending, a level or a dimension's levels change
     /// for everybody; for whom sending or a dimension's levels matter; pairs. The base intercept belongs to none.
     pub fn blocks(&self) -> Vec<Block> {
         let slopes = |columns: &[u32], offset: usize| -> Vec<usize> {
@@ -234,8 +267,11 @@ impl Layout {
             main.extend(intercept(&self.interacting, offset));
             by_dimension.entry(dimension).or_default().extend(slopes(&self.interacting, offset));
         }
+        let (curves, base) =
+            slopes(&self.base, 0).into_iter().partition(|at| self.curves.binary_search(&self.base[*at]).is_ok());
         let mut blocks = vec![
-            block("base", prior::BASE, slopes(&self.base, 0)),
+            block("base", prior::BASE, base),
+            block("base curves", prior::CURVE, curves),
             block("main effects", prior::MAIN, main),
             block("send", prior::INTERACTION, slopes(&self.send, self.send_offset())),
         ];
