@@ -23,7 +23,8 @@ extension_sql_file!("../sql/40_configure.sql", name = "configure", requires = ["
 extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["configure"]);
 extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["decide"]);
 extension_sql_file!("../sql/70_learn.sql", name = "learn", requires = ["record"]);
-extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["learn"]);
+extension_sql_file!("../sql/75_statistics.sql", name = "statistics", requires = ["learn"]);
+extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["statistics"]);
 extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["measure"], finalize);
 
 #[pg_guard]

@@ -19,6 +19,7 @@ mod model;
 mod outcome;
 mod pipeline;
 mod source;
+mod statistics;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

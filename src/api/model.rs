@@ -237,7 +237,7 @@ pub fn profile(campaign: &Campaign) -> Result<Encoder> {
 pub fn lay_out(campaign: &Campaign, encoder: &Encoder) -> Result<Layout> {
     let limit = usize::try_from(campaign.coefficient_limit).unwrap_or(1024);
     let actions = campaign.actions.iter().map(|action| &action.dimensions);
-    Layout::new(encoder.column_names(), &encoder.variances, actions, limit).map_err(|error| {
+    Layout::with_curves(encoder.column_names(), &encoder.variances, encoder.hinges(), actions, limit).map_err(|error| {
         Error::new(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, error.to_string())
             .hint("Use fewer dimension levels, or raise coefficient_limit of the campaign.")
     })

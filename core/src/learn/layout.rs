@@ -148,6 +148,18 @@ impl Layout {
         self.len() == 0
     }
 
+    /// Whether all columns, levels and pairs refer to what there is: a layout read from elsewhere may not.
+    pub fn is_consistent(&self) -> bool {
+        let within = |columns: &[u32]| {
+            columns.iter().all(|at| (*at as usize) < self.columns.len())
+                && columns.windows(2).all(|pair| pair[0] < pair[1])
+        };
+        let level = |at: u32| (at as usize) < self.levels.len();
+        [&self.base, &self.send, &self.interacting, &self.curves].into_iter().all(|columns| within(columns))
+            && self.pairs.iter().all(|(a, b)| level(*a) && level(*b))
+            && !self.base.is_empty()
+    }
+
     pub fn send_offset(&self) -> usize {
         self.base.len()
     }
@@ -355,6 +367,49 @@ mod tests {
             Layout::new(columns, &[1.0], &actions(), 5),
             Err(LayoutError::TooManyLevels { levels: 4, limit: 5 })
         );
+    }
+
+    #[test]
+    fn curves_bend_the_base_alone_and_go_first() {
+        let columns = ["intercept", "age", "age above 30", "age above 50", "member"].map(str::to_owned).to_vec();
+        let variances = [1.0, 1.0, 0.4, 0.3, 0.2];
+        let layout = |limit| Layout::with_curves(columns.clone(), &variances, vec![2, 3], &actions(), limit).unwrap();
+        let full = layout(1024);
+        assert_eq!((full.base.len(), full.send.len(), full.interacting.len()), (5, 3, 3));
+        assert!(full.left_out(&variances).is_empty() && full.is_consistent());
+        let names = |block: &str| {
+            let block = full.blocks().into_iter().find(|found| found.name == block).unwrap();
+            block.coefficients.iter().map(|at| full.coefficient_names()[*at].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("base"), ["base: age", "base: member"]);
+        assert_eq!(names("base curves"), ["base: age above 30", "base: age above 50"]);
+
+        let tight = layout(full.len() - 1);
+        assert_eq!((tight.base.as_slice(), tight.interacting.len()), ([0, 1, 2, 4].as_slice(), 3));
+        assert_eq!(tight.left_out(&variances), ["base effect of age above 50"]);
+        let tighter = layout(full.len() - 3);
+        assert_eq!((tighter.base.as_slice(), tighter.interacting.len()), ([0, 1, 4].as_slice(), 2));
+        for limit in 6..30 {
+            assert!(layout(limit).len() <= limit, "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_layout_from_before_curves_reads_back() {
+        let plain = layout(1024);
+        let written = serde_json::to_string(&plain).unwrap();
+        assert!(!written.contains("curves"), "{written}");
+        assert_eq!(serde_json::from_str::<Layout>(&written).unwrap(), plain);
+    }
+
+    #[test]
+    fn inconsistent_layouts_are_known() {
+        let sound = layout(1024);
+        assert!(sound.is_consistent());
+        assert!(!Layout { base: vec![0, 9], ..sound.clone() }.is_consistent());
+        assert!(!Layout { send: vec![1, 0], ..sound.clone() }.is_consistent());
+        assert!(!Layout { pairs: vec![(0, 9)], ..sound.clone() }.is_consistent());
+        assert!(!Layout { base: Vec::new(), ..sound }.is_consistent());
     }
 
     #[test]

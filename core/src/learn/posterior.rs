@@ -187,10 +187,7 @@ impl<'a> Pass<'a> {
             let mut scaled = Mat::<f64>::zeros(responses.len(), constant + 1);
             for (n, (x, response)) in encoded.chunks_exact(constant).zip(responses).enumerate() {
                 let eta = intercept + x.iter().zip(effects).map(|(x, effect)| f64::from(*x) * effect).sum::<f64>();
-                let local = match link {
-                    Link::Logistic => Local::logistic(eta, response.reward, response.reported),
-                    Link::Gaussian => Local::gaussian(eta, response.reward),
-                };
+                let local = Local::of(link, eta, response.reward, response.reported);
                 let root = (response.weight * local.curvature).sqrt();
                 let score = response.weight * (local.score + local.curvature * eta);
                 self.log_likelihood += response.weight * local.log_likelihood;
@@ -218,14 +215,21 @@ impl<'a> Pass<'a> {
 }
 
 /// Log-likelihood of one response around the linear predictor η, with its derivatives.
-struct Local {
+pub(super) struct Local {
     log_likelihood: f64,
-    score: f64,
+    pub score: f64,
     /// −d² log-likelihood / dη², at least 0.
-    curvature: f64,
+    pub curvature: f64,
 }
 
 impl Local {
+    pub fn of(link: Link, eta: f64, reward: f64, reported: f64) -> Self {
+        match link {
+            Link::Logistic => Local::logistic(eta, reward, reported),
+            Link::Gaussian => Local::gaussian(eta, reward),
+        }
+    }
+
     /// A seen reward has likelihood F p. A silent decision has 1 − F p: its score is that of a decision whose reward is
     /// q = p (1 − F) / (1 − F p), what may still be expected of it. (For p above one half the log-likelihood of a silent
     /// decision is not concave; its curvature then counts as none.)
