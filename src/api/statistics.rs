@@ -46,7 +46,7 @@ fn statistics_of(bytes: &[u8]) -> Result<Statistics> {
 const KEPT_POINTS: usize = 16;
 
 thread_local! {
-    /// Points by checksum: rows come one by one, each with its point.
+    /// Points by checksum: rows come one by one, each with its point. The bytes under a known checksum are not read again.
     static POINTS: RefCell<HashMap<u64, Rc<Point>>> = RefCell::new(HashMap::new());
 }
 

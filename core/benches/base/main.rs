@@ -7,6 +7,7 @@
 //! in log-odds.
 //!
 //!   SEEDS=101..121   seeds to report on; forms and their prior scales were chosen on 1..9
+//!   FORMS="linear,hinges"  the first of them is what the others are compared with (all unless given)
 //!   DAYS=42 PER_DAY=1000 THREADS=2
 
 mod learner;
@@ -94,12 +95,15 @@ fn main() {
     let (first, end) = range.split_once("..").expect("SEEDS=first..end");
     let seeds: Vec<u64> = (first.parse().expect("a number")..end.parse().expect("a number")).collect();
     let (days, per_day, threads) = (setting("DAYS", 42), setting("PER_DAY", 1000), setting("THREADS", 2));
+    let named = std::env::var("FORMS").unwrap_or_default();
+    let named: Vec<&str> = named.split(',').filter(|name| !name.is_empty()).collect();
+    let forms: Vec<Form> = FORMS.into_iter().filter(|form| named.is_empty() || named.contains(&form.name())).collect();
     println!("{} seeds {range}, {days} days of {per_day} customers", seeds.len());
     println!("world            base                   share after a week     on the last day   bias  error");
 
     let jobs: Vec<(Shape, Form, u64)> = SHAPES
         .iter()
-        .flat_map(|shape| FORMS.iter().map(move |form| (*shape, *form)))
+        .flat_map(|shape| forms.iter().map(move |form| (*shape, *form)))
         .flat_map(|(shape, form)| seeds.iter().map(move |seed| (shape, form, *seed)))
         .collect();
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -120,12 +124,12 @@ fn main() {
             found.sort_by_key(|(_, _, seed, _)| *seed);
             found
         };
-        let linear = of(Form::Linear);
-        for form in FORMS {
-            let found = of(form);
+        let first = of(forms[0]);
+        for form in &forms {
+            let found = of(*form);
             let share = mean(found.iter().map(|found| found.3.share));
             let last = mean(found.iter().map(|found| found.3.last));
-            let gains: Vec<f64> = found.iter().zip(&linear).map(|(a, b)| a.3.share - b.3.share).collect();
+            let gains: Vec<f64> = found.iter().zip(&first).map(|(a, b)| a.3.share - b.3.share).collect();
             let gain = mean(gains.iter().copied());
             let deviation =
                 (mean(gains.iter().map(|x| (x - gain).powi(2))) / (gains.len() as f64 - 1.0).max(1.0)).sqrt();
