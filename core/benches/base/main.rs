@@ -6,9 +6,9 @@
 //! bias (root mean square over customers and arms of the mean error over seeds) and its error (root mean square of all),
 //! in log-odds.
 //!
-//!   SEEDS=101..121   seeds to report on; forms and their prior scales were chosen on 1..9
+//!   SEEDS=101..121   seeds to report on; forms and their prior scales were chosen on 1..17
 //!   FORMS="linear,hinges"  the first of them is what the others are compared with (all unless given)
-//!   DAYS=42 PER_DAY=1000 THREADS=2
+//!   DAYS=28 PER_DAY=1000 THREADS=2
 
 mod learner;
 mod world;
@@ -94,7 +94,7 @@ fn main() {
     let range = std::env::var("SEEDS").unwrap_or_else(|_| "101..121".to_owned());
     let (first, end) = range.split_once("..").expect("SEEDS=first..end");
     let seeds: Vec<u64> = (first.parse().expect("a number")..end.parse().expect("a number")).collect();
-    let (days, per_day, threads) = (setting("DAYS", 42), setting("PER_DAY", 1000), setting("THREADS", 2));
+    let (days, per_day, threads) = (setting("DAYS", 28), setting("PER_DAY", 1000), setting("THREADS", 2));
     let named = std::env::var("FORMS").unwrap_or_default();
     let named: Vec<&str> = named.split(',').filter(|name| !name.is_empty()).collect();
     let forms: Vec<Form> = FORMS.into_iter().filter(|form| named.is_empty() || named.contains(&form.name())).collect();
