@@ -125,7 +125,12 @@ impl Quadratic {
     }
 }
 
-/// Cholesky of the lower triangle, with a jitter of up to 1e-6 of the largest diagonal entry if rounding needs it.
+/// A factor whose smallest pivot is below this share of its largest is mostly rounding: solutions would have few digits, and
+/// standard errors none.
+const SMALLEST_PIVOT: f64 = 1e-14;
+
+/// Cholesky of the lower triangle, with a jitter of up to 1e-6 of the largest diagonal entry if it is singular or so nearly
+/// that rounding decides.
 fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
     let len = matrix.nrows();
     let largest = (0..len).map(|i| matrix[(i, i)]).fold(0.0, f64::max);
@@ -137,8 +142,14 @@ fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
         for i in 0..len {
             jittered[(i, i)] += jitter * largest;
         }
-        Llt::new(jittered.as_ref(), Side::Lower).ok()
+        Llt::new(jittered.as_ref(), Side::Lower).ok().filter(is_well_conditioned)
     })
+}
+
+fn is_well_conditioned(factor: &Llt<f64>) -> bool {
+    let pivots = (0..factor.L().nrows()).map(|i| factor.L()[(i, i)].powi(2));
+    let (least, largest) = pivots.fold((f64::INFINITY, 0.0_f64), |(least, largest), x| (least.min(x), largest.max(x)));
+    largest.is_finite() && least >= SMALLEST_PIVOT * largest
 }
 
 /// Rows of a block of the design matrix that are multiplied at a time: it stays in the cache.
