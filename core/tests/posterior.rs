@@ -340,7 +340,7 @@ fn nearly_singular_sums_give_a_finite_posterior_or_none() {
     let (layout, _) = layout(2, &[dimensions(&[("channel", "email")])]);
     let len = layout.len();
     let mut solved = 0;
-    for scale in [1.0, 1e6, 1e12, 1e18, 1e24, 1e300] {
+    for scale in [1e4, 1e8, 1e12, 1e15, 1e16, 1e17, 1e18, 1e24, 1e300] {
         // All coefficients multiply the same column.
         let mut sums = Statistics::new(len);
         sums.precision.iter_mut().for_each(|x| *x = scale);
@@ -351,6 +351,9 @@ fn nearly_singular_sums_give_a_finite_posterior_or_none() {
             // They share an effect of 1.
             assert!((posterior.mean.iter().sum::<f64>() - 1.0).abs() < 0.05, "{scale}: {:?}", posterior.mean);
             assert!(posterior.standard_errors().iter().all(|x| x.is_finite() && *x < 10.0), "{scale}");
+            // Sending and its one channel have the same prior and the same column, and so the same share of it.
+            let [send, email] = [layout.send_offset(), layout.level_offset(0)].map(|at| posterior.mean[at]);
+            assert!((send - email).abs() < 0.01, "{scale}: {send} {email}");
         }
     }
     assert!(solved >= 3, "{solved}");

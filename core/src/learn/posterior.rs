@@ -125,8 +125,8 @@ impl Quadratic {
     }
 }
 
-/// A factor whose smallest pivot is below this share of its largest is mostly rounding: solutions would have few digits, and
-/// standard errors none.
+/// A pivot below this share of its diagonal entry is mostly rounding: the coefficient is a combination of those before it, and
+/// what its estimate and standard error would be is chance.
 const SMALLEST_PIVOT: f64 = 1e-14;
 
 /// Cholesky of the lower triangle, with a jitter of up to 1e-6 of the largest diagonal entry if it is singular or so nearly
@@ -142,14 +142,12 @@ fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
         for i in 0..len {
             jittered[(i, i)] += jitter * largest;
         }
-        Llt::new(jittered.as_ref(), Side::Lower).ok().filter(is_well_conditioned)
+        Llt::new(jittered.as_ref(), Side::Lower).ok().filter(|factor| is_well_conditioned(factor, &jittered))
     })
 }
 
-fn is_well_conditioned(factor: &Llt<f64>) -> bool {
-    let pivots = (0..factor.L().nrows()).map(|i| factor.L()[(i, i)].powi(2));
-    let (least, largest) = pivots.fold((f64::INFINITY, 0.0_f64), |(least, largest), x| (least.min(x), largest.max(x)));
-    largest.is_finite() && least >= SMALLEST_PIVOT * largest
+fn is_well_conditioned(factor: &Llt<f64>, matrix: &Mat<f64>) -> bool {
+    (0..matrix.nrows()).all(|i| factor.L()[(i, i)].powi(2) >= SMALLEST_PIVOT * matrix[(i, i)])
 }
 
 /// Rows of a block of the design matrix that are multiplied at a time: it stays in the cache.
