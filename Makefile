@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-curve bench-evaluate clean-cluster
+.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-curve bench-base bench-aggregates bench-evaluate clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -48,6 +48,12 @@ bench-curve: build ## what a decision costs as actions and features grow
 
 bench-evaluate: build ## off-policy estimates against obp on the small Open Bandit Dataset (Python 3.11)
 	@benches/evaluate.sh
+
+bench-base: ## forms of the base and of action features, in simulated worlds (pure core; about 20 minutes)
+	@cargo bench -p decisioning-core --bench base
+
+bench-aggregates: build ## statistics as parallel aggregates against a plain count
+	@benches/aggregates.sh
 
 clean-cluster: ## stop and delete the demo's cluster and what failed tests left
 	@scripts/cluster.sh clean

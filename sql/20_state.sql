@@ -197,7 +197,8 @@ CREATE TABLE decisioning._model_part (
     coefficients    float8[]    NOT NULL,
     standard_errors float8[]    NOT NULL,
     draw_bank       bytea       NOT NULL,
-    PRIMARY KEY (campaign, model_version, part)
+    PRIMARY KEY (campaign, model_version, part),
+    CHECK (NOT coefficients && '{NaN,Infinity,-Infinity}' AND NOT standard_errors && '{NaN,Infinity,-Infinity}')
 );
 ALTER TABLE decisioning._model_part ALTER COLUMN draw_bank SET STORAGE EXTERNAL;
 COMMENT ON TABLE decisioning._model_part IS 'Internal: what a model version predicts: response (log-odds of a goal), worth (of a response, where it varies) and harm: goal (log-odds of each kind of harm). All parts share the layout.';

@@ -24,7 +24,8 @@ extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["config
 extension_sql_file!("../sql/55_budgets.sql", name = "budgets", requires = ["decide"]);
 extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["budgets"]);
 extension_sql_file!("../sql/70_learn.sql", name = "learn", requires = ["record"]);
-extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["learn"]);
+extension_sql_file!("../sql/75_statistics.sql", name = "statistics", requires = ["learn"]);
+extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["statistics"]);
 extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["measure"], finalize);
 
 #[pg_guard]

@@ -6,7 +6,8 @@ use common::{dimensions, normal, random, sigmoid};
 use decisioning_core::decide::{Cost, Policy, Terms};
 use decisioning_core::features::{Declared, Encoder, Feature, FeatureKind, OffsetScale, Profile, Value};
 use decisioning_core::learn::{
-    fit, linearise, Arm, DrawBank, Layout, Link, Misfit, Observed, Posterior, Prior, Rows, Scales, Statistics, DRAWS,
+    fit, linearise, Arm, DrawBank, Layout, Link, Misfit, Observed, Posterior, Prior, Roles, Rows, Scales, Statistics,
+    DRAWS,
 };
 use rand::RngExt;
 
@@ -14,7 +15,9 @@ use rand::RngExt;
 fn layout() -> (Layout, Vec<Arm>) {
     let email = dimensions(&[("channel", "email")]);
     let columns = ["intercept", "x", "score (offset)"].map(str::to_owned).to_vec();
-    let layout = Layout::with_offset(columns, Some(2), &[1.0, 1.0, 1.0], [&email], 1024).unwrap();
+    let layout =
+        Layout::with_roles(columns, Roles { offset: Some(2), ..Roles::default() }, &[1.0, 1.0, 1.0], [&email], 1024)
+            .unwrap();
     let arms = vec![layout.arm(&email)];
     (layout, arms)
 }
@@ -83,7 +86,9 @@ fn agrees_with_scipy() {
 fn five_rows_with_an_offset() {
     let actions = [dimensions(&[("channel", "email")]), dimensions(&[("channel", "sms")])];
     let columns = ["intercept", "score (offset)"].map(str::to_owned).to_vec();
-    let layout = Layout::with_offset(columns, Some(1), &[1.0, 1.0], &actions, 1024).unwrap();
+    let layout =
+        Layout::with_roles(columns, Roles { offset: Some(1), ..Roles::default() }, &[1.0, 1.0], &actions, 1024)
+            .unwrap();
     let arms: Vec<Arm> = actions.iter().map(|action| layout.arm(action)).collect();
     let row = |score, arm, weight, reward| {
         let log_odds = OffsetScale::Probability.log_odds(score).unwrap() as f32;
@@ -192,8 +197,8 @@ fn errors(rows: usize, seed: u64) -> [f64; 3] {
             row
         };
         let email = dimensions(&[("channel", "email")]);
-        let (names, offset) = (encoder.column_names(), encoder.offset_column());
-        let layout = Layout::with_offset(names, offset, &encoder.variances, [&email], 1024).unwrap();
+        let roles = Roles { offset: encoder.offset_column(), ..Roles::default() };
+        let layout = Layout::with_roles(encoder.column_names(), roles, &encoder.variances, [&email], 1024).unwrap();
         let arms = [layout.arm(&email)];
         let (seen, later) = world.split_at(rows);
         let observed = seen.iter().map(|customer| Observed {

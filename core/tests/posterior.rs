@@ -293,6 +293,73 @@ fn a_thousand_collinear_columns_have_a_finite_posterior() {
     }
 }
 
+/// Newton without damping: the fit that ours would be if every step were taken in full.
+fn undamped(layout: &Layout, arms: &[Arm], rows: &[Observed], start: &[f64]) -> Option<Vec<f64>> {
+    let rows = Rows::collect(Link::Logistic, layout.columns.len(), rows).unwrap();
+    let mut at = start.to_vec();
+    for _ in 0..50 {
+        let sums = linearise::<Misfit>(layout, arms, &at, |add| {
+            add(&rows);
+            Ok(())
+        });
+        let next = Posterior::of(&prior(layout), &sums.unwrap())?.mean;
+        let moved = next.iter().zip(&at).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        at = next;
+        if moved < 1e-6 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// Rare responses that a few customers with extreme features give: full steps overshoot and never come back, from the prior
+/// as from the model of a calmer time. Ours finds the mode from either.
+#[test]
+fn damping_converges_where_full_steps_do_not() {
+    let (layout, arms) = layout(4, &grid(&["email", "sms"], &["none", "ten"]));
+    let empty = Statistics::new(layout.len());
+    let mut lost = 0;
+    for seed in 0..40 {
+        let mut random = random(seed);
+        let truth: Vec<f64> = truth(&layout, &mut random).iter().map(|x| 4.0 * x).collect();
+        let rows: Vec<Observed> = (0..400).map(|_| common::observe(&layout, &arms, &truth, &mut random)).collect();
+        let mode = refit(&layout, &arms, &rows);
+        for start in [prior(&layout).mean, truth.clone(), truth.iter().map(|x| -x).collect()] {
+            let found = try_fit(&layout, &arms, &empty, &start, &rows).unwrap();
+            let found = Posterior::of(&prior(&layout), &found.sums).unwrap();
+            assert!(gradient(&layout, &arms, &rows, &found) < 1e-3, "seed {seed}");
+            assert_close(&found.mean, &mode.mean, 1e-3);
+            lost += u32::from(undamped(&layout, &arms, &rows, &start).is_none());
+        }
+    }
+    assert!(lost >= 10, "full steps lose their way only {lost} times: the test shows nothing");
+}
+
+/// Sums that rounding has made singular, as those of damaged or long discounted rows may be: a finite posterior or none.
+#[test]
+fn nearly_singular_sums_give_a_finite_posterior_or_none() {
+    let (layout, _) = layout(2, &[dimensions(&[("channel", "email")])]);
+    let len = layout.len();
+    let mut solved = 0;
+    for scale in [1e4, 1e8, 1e12, 1e15, 1e16, 1e17, 1e18, 1e24, 1e300] {
+        // All coefficients multiply the same column.
+        let mut sums = Statistics::new(len);
+        sums.precision.iter_mut().for_each(|x| *x = scale);
+        sums.linear.iter_mut().for_each(|x| *x = scale);
+        if let Some(posterior) = Posterior::of(&prior(&layout), &sums) {
+            solved += 1;
+            assert!(posterior.mean.iter().all(|x| x.is_finite() && x.abs() < 1e3), "{scale}: {:?}", posterior.mean);
+            // They share an effect of 1.
+            assert!((posterior.mean.iter().sum::<f64>() - 1.0).abs() < 0.05, "{scale}: {:?}", posterior.mean);
+            assert!(posterior.standard_errors().iter().all(|x| x.is_finite() && *x < 10.0), "{scale}");
+            // Sending and its one channel have the same prior and the same column, and so the same share of it.
+            let [send, email] = [layout.send_offset(), layout.level_offset(0)].map(|at| posterior.mean[at]);
+            assert!((send - email).abs() < 0.01, "{scale}: {send} {email}");
+        }
+    }
+    assert!(solved >= 3, "{solved}");
+}
+
 #[test]
 fn a_start_astray_does_not_matter() {
     let (layout, arms) = layout(4, &grid(&["email", "sms"], &["none", "ten"]));

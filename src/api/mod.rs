@@ -25,6 +25,7 @@ mod outcome;
 mod pipeline;
 mod ramp;
 mod source;
+mod statistics;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use decisioning_core::decide::{Cost, Policy, Terms, Unit};
 use decisioning_core::features::{Declared, Encoder, FeatureKind, Profile};
-use decisioning_core::learn::{Arm, Delays, DrawBank, Layout, Posterior, Prior, Scales, Statistics};
+use decisioning_core::learn::{Arm, Delays, DrawBank, Layout, Posterior, Prior, Roles, Scales, Statistics};
 
 use super::budget::Prices;
 use super::campaign::{Campaign, Edition, Target};
@@ -252,8 +252,8 @@ pub fn profile(campaign: &Campaign) -> Result<Encoder> {
 pub fn lay_out(campaign: &Campaign, encoder: &Encoder) -> Result<Layout> {
     let limit = usize::try_from(campaign.coefficient_limit).unwrap_or(1024);
     let actions = campaign.actions.iter().map(|action| &action.dimensions);
-    let layout =
-        Layout::with_offset(encoder.column_names(), encoder.offset_column(), &encoder.variances, actions, limit);
+    let roles = Roles { offset: encoder.offset_column(), curves: encoder.hinges() };
+    let layout = Layout::with_roles(encoder.column_names(), roles, &encoder.variances, actions, limit);
     layout.map_err(|error| {
         Error::new(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, error.to_string())
             .hint("Use fewer dimension levels, or raise coefficient_limit of the campaign.")

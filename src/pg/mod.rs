@@ -1,5 +1,6 @@
 //! The boundary to Postgres. All `unsafe` of the extension is here; nothing here knows the product.
 
+pub mod aggregate;
 pub mod bulk;
 pub mod composite;
 pub mod datum;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A standardised numeric is clipped to this many robust standard deviations.
-const CLIP: f64 = 4.0;
+pub(super) const CLIP: f64 = 4.0;
 
 /// Log-odds of a score are clipped to this.
 const OFFSET_LIMIT: f64 = 8.0;
@@ -27,20 +27,26 @@ pub struct Feature {
     pub kind: FeatureKind,
 }
 
-/// Columns of each kind: a numeric gives its standardised value and a missing flag, a boolean (0/1) the same,
-/// a category one column per known level, one for any other level and one for missing, an offset its log-odds.
+/// Columns of each kind: a numeric gives its standardised value, one hinge per knot and a missing flag, a boolean (0/1)
+/// its value and the flag, a category one column per known level, one for any other level and one for missing, an offset
+/// its log-odds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FeatureKind {
-    /// `(x − center) / scale`, clipped; median and normal-consistent interquartile range of the audience.
+    /// `z = (x − center) / scale`, clipped; median and normal-consistent interquartile range of the audience. A hinge is
+    /// `max(z − (knot − center) / scale, 0)`.
     Numeric {
         center: f64,
         scale: f64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        knots: Vec<f64>,
     },
-    /// A date or time: its age in days, standardised like a numeric.
+    /// A date or time: its age in days, encoded like a numeric.
     Age {
         center: f64,
         scale: f64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        knots: Vec<f64>,
     },
     Boolean,
     Category {
@@ -76,7 +82,8 @@ impl OffsetScale {
 impl Feature {
     fn width(&self) -> usize {
         match &self.kind {
-            FeatureKind::Numeric { .. } | FeatureKind::Age { .. } | FeatureKind::Boolean => 2,
+            FeatureKind::Numeric { knots, .. } | FeatureKind::Age { knots, .. } => knots.len() + 2,
+            FeatureKind::Boolean => 2,
             FeatureKind::Category { levels } => levels.len() + 2,
             FeatureKind::Offset { .. } => 1,
         }
@@ -97,14 +104,34 @@ impl Encoder {
         1 + self.features.iter().map(Feature::width).sum::<usize>()
     }
 
-    /// Name of every column: `intercept`, `age`, `age is missing`, `city = Berlin`, `city is other`.
+    /// Columns that are hinges, ascending.
+    pub fn hinges(&self) -> Vec<u32> {
+        let mut hinges = Vec::new();
+        let mut at = 1;
+        for feature in &self.features {
+            if let FeatureKind::Numeric { knots, .. } | FeatureKind::Age { knots, .. } = &feature.kind {
+                hinges.extend(at + 1..at + 1 + knots.len() as u32);
+            }
+            at += feature.width() as u32;
+        }
+        hinges
+    }
+
+    /// Name of every column: `intercept`, `age`, `age above 40`, `age is missing`, `city = Berlin`, `city is other`.
     /// Names identify coefficients across versions.
     pub fn column_names(&self) -> Vec<String> {
         let mut names = vec!["intercept".to_owned()];
         for Feature { name, kind } in &self.features {
             match kind {
-                FeatureKind::Numeric { .. } | FeatureKind::Boolean => names.push(name.clone()),
-                FeatureKind::Age { .. } => names.push(format!("{name} (age)")),
+                FeatureKind::Boolean => names.push(name.clone()),
+                FeatureKind::Numeric { knots, .. } => {
+                    names.push(name.clone());
+                    names.extend(knots.iter().map(|knot| format!("{name} above {knot}")));
+                }
+                FeatureKind::Age { knots, .. } => {
+                    names.push(format!("{name} (age)"));
+                    names.extend(knots.iter().map(|knot| format!("{name} (age) above {knot}")));
+                }
                 FeatureKind::Category { levels } => {
                     names.extend(levels.iter().map(|level| format!("{name} = {level}")));
                     names.push(format!("{name} is other"));
@@ -141,10 +168,15 @@ impl Encoder {
             let width = feature.width();
             let columns = &mut out[at..at + width];
             match (&feature.kind, value) {
-                (FeatureKind::Numeric { center, scale } | FeatureKind::Age { center, scale }, Value::Number(x))
-                    if x.is_finite() =>
-                {
-                    columns[0] = ((x - center) / scale).clamp(-CLIP, CLIP) as f32;
+                (
+                    FeatureKind::Numeric { center, scale, knots } | FeatureKind::Age { center, scale, knots },
+                    Value::Number(x),
+                ) if x.is_finite() => {
+                    let z = ((x - center) / scale).clamp(-CLIP, CLIP);
+                    columns[0] = z as f32;
+                    for (hinge, knot) in columns[1..].iter_mut().zip(knots) {
+                        *hinge = (z - (knot - center) / scale).max(0.0) as f32;
+                    }
                 }
                 (FeatureKind::Boolean, Value::Number(x)) if x.is_finite() => {
                     columns[0] = if *x != 0.0 { 1.0 } else { 0.0 };
@@ -168,11 +200,15 @@ impl Encoder {
 mod tests {
     use super::*;
 
+    fn numeric(knots: Vec<f64>) -> FeatureKind {
+        FeatureKind::Numeric { center: 40.0, scale: 10.0, knots }
+    }
+
     fn encoder() -> Encoder {
         Encoder {
             variances: vec![],
             features: vec![
-                Feature { name: "age".into(), kind: FeatureKind::Numeric { center: 40.0, scale: 10.0 } },
+                Feature { name: "age".into(), kind: numeric(vec![]) },
                 Feature { name: "member".into(), kind: FeatureKind::Boolean },
                 Feature {
                     name: "city".into(),
@@ -200,6 +236,32 @@ mod tests {
     fn encodes_each_kind() {
         let row = encode(&[Value::Number(55.0), Value::Number(1.0), Value::Text("Rom".into())]);
         assert_eq!(row, [1.0, 1.5, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn hinges_follow_their_number() {
+        let mut encoder = encoder();
+        encoder.features[0].kind = numeric(vec![35.0, 50.0]);
+        assert_eq!(encoder.hinges(), [2, 3]);
+        let names = encoder.column_names();
+        assert_eq!(names[1..5], ["age", "age above 35", "age above 50", "age is missing"]);
+        let encode = |age| {
+            let mut row = vec![9.0; encoder.width()];
+            encoder.encode(&[age, Value::Missing, Value::Missing], &mut row);
+            row[1..5].to_vec()
+        };
+        assert_eq!(encode(Value::Number(55.0)), [1.5, 2.0, 0.5, 0.0]);
+        assert_eq!(encode(Value::Number(36.0)), [-0.4, 0.1, 0.0, 0.0]);
+        assert_eq!(encode(Value::Number(1e9)), [4.0, 4.5, 3.0, 0.0]);
+        assert_eq!(encode(Value::Number(f64::NAN)), [0.0, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn an_encoder_from_before_hinges_reads_back() {
+        let written = r#"{"features": [{"name": "age", "kind": {"kind": "numeric", "center": 40.0, "scale": 10.0}}], "variances": []}"#;
+        let encoder: Encoder = serde_json::from_str(written).unwrap();
+        assert_eq!((encoder.width(), encoder.hinges().len()), (3, 0));
+        assert!(!serde_json::to_string(&encoder).unwrap().contains("knots"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::encoder::CLIP;
 use super::{Encoder, Feature, FeatureKind, Observation, OffsetScale, Value};
 
 /// Rows kept. Quartiles of 20 000 rows are within half a percentile of the truth.
@@ -15,6 +16,9 @@ const LEVELS: usize = 30;
 
 /// A level must hold this share of the audience (and ten rows, or half of a small sample's) to get its own column.
 const RARE: f64 = 0.002;
+
+/// Quantiles at which the base may bend.
+const KNOTS: [f64; 3] = [0.25, 0.5, 0.75];
 
 /// What the relation says a feature is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +69,12 @@ impl Profile {
             .map(|(at, (name, declared))| {
                 let kind = match declared {
                     Declared::Numeric => {
-                        let (center, scale) = self.center_and_scale(at);
-                        FeatureKind::Numeric { center, scale }
+                        let (center, scale, knots) = self.standard(at);
+                        FeatureKind::Numeric { center, scale, knots }
                     }
                     Declared::Age => {
-                        let (center, scale) = self.center_and_scale(at);
-                        FeatureKind::Age { center, scale }
+                        let (center, scale, knots) = self.standard(at);
+                        FeatureKind::Age { center, scale, knots }
                     }
                     Declared::Boolean => FeatureKind::Boolean,
                     Declared::Category => FeatureKind::Category { levels: self.levels(at) },
@@ -118,9 +122,10 @@ impl Profile {
         scores.get(scores.len() / 2).copied().unwrap_or(0.0)
     }
 
-    /// Median, and interquartile range / 1.349 (the standard deviation, for a normal). A column whose middle half is
-    /// constant falls back to its standard deviation, a constant one to 1.
-    fn center_and_scale(&self, at: usize) -> (f64, f64) {
+    /// Centre, scale and knots of a number: the median; interquartile range / 1.349 (the standard deviation, for a normal);
+    /// and the quartiles that have numbers on both sides, rounded to be read. A column whose middle half is constant
+    /// falls back to its standard deviation, a constant one to 1.
+    fn standard(&self, at: usize) -> (f64, f64, Vec<f64>) {
         let mut numbers: Vec<f64> = self
             .sample
             .iter()
@@ -129,13 +134,12 @@ impl Profile {
                 _ => None,
             })
             .collect();
-        if numbers.is_empty() {
-            return (0.0, 1.0);
-        }
         numbers.sort_unstable_by(f64::total_cmp);
+        let (Some(least), Some(largest)) = (numbers.first(), numbers.last()) else { return (0.0, 1.0, Vec::new()) };
         let quantile = |q: f64| numbers[((numbers.len() - 1) as f64 * q).round() as usize];
-        let median = quantile(0.5);
-        let mut scale = (quantile(0.75) - quantile(0.25)) / 1.349;
+        let quartiles = KNOTS.map(quantile);
+        let [low, median, high] = quartiles;
+        let mut scale = (high - low) / 1.349;
         if scale <= 0.0 {
             let (mut mean, mut squares) = (0.0, 0.0);
             for (n, x) in numbers.iter().enumerate() {
@@ -145,11 +149,18 @@ impl Profile {
             }
             scale = (squares / numbers.len() as f64).sqrt();
         }
-        if scale.is_finite() && scale > f64::MIN_POSITIVE {
-            (median, scale)
-        } else {
-            (median, 1.0)
+        if !(scale.is_finite() && scale > f64::MIN_POSITIVE) {
+            scale = 1.0;
         }
+        // Hundredths of the scale at most.
+        let decimals = (1.0 - scale.log10().floor()).clamp(0.0, 300.0) as usize;
+        let mut knots: Vec<f64> = quartiles
+            .into_iter()
+            .filter_map(|knot| format!("{knot:.decimals$}").parse().ok())
+            .filter(|knot| least < knot && knot < largest && ((knot - median) / scale).abs() < CLIP)
+            .collect();
+        knots.dedup();
+        (median, scale, knots)
     }
 
     /// The most frequent levels, most frequent first, ties by name.
@@ -178,9 +189,10 @@ mod tests {
         for i in 0..1000 {
             profile.add(vec![Value::Number(if i % 100 == 0 { 1e12 } else { f64::from(i % 100) })]);
         }
-        let FeatureKind::Numeric { center, scale } = profile.encoder().features[0].kind else { panic!() };
+        let FeatureKind::Numeric { center, scale, knots } = &profile.encoder().features[0].kind else { panic!() };
         assert!((center - 50.0).abs() <= 1.0, "{center}");
         assert!((scale - 50.0 / 1.349).abs() < 2.0, "{scale}");
+        assert!(knots.iter().zip([25.0, 50.0, 75.0]).all(|(knot, at)| (knot - at).abs() <= 2.0), "{knots:?}");
     }
 
     #[test]
@@ -190,8 +202,26 @@ mod tests {
             profile.add(vec![Value::Number(3.0), Value::Missing]);
         }
         let encoder = profile.encoder();
-        assert_eq!(encoder.features[0].kind, FeatureKind::Numeric { center: 3.0, scale: 1.0 });
-        assert_eq!(encoder.features[1].kind, FeatureKind::Age { center: 0.0, scale: 1.0 });
+        assert_eq!(encoder.features[0].kind, FeatureKind::Numeric { center: 3.0, scale: 1.0, knots: vec![] });
+        assert_eq!(encoder.features[1].kind, FeatureKind::Age { center: 0.0, scale: 1.0, knots: vec![] });
+    }
+
+    /// A knot at an end would have nothing to bend; equal quartiles are one.
+    #[test]
+    fn knots_lie_inside_and_differ() {
+        let knots = |numbers: &[f64]| {
+            let mut profile = Profile::new(vec![("n".into(), Declared::Numeric)], 1);
+            numbers.iter().for_each(|x| profile.add(vec![Value::Number(*x)]));
+            let FeatureKind::Numeric { knots, .. } = &profile.encoder().features[0].kind else { panic!() };
+            knots.clone()
+        };
+        assert_eq!(knots(&[0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0]), Vec::<f64>::new());
+        assert_eq!(knots(&[0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 5.0]), [1.0]);
+        assert_eq!(knots(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]), [2.0, 4.0, 6.0]);
+        let thirds: Vec<f64> = (0..=800).map(|n| 1.7e9 + f64::from(n) / 3.0).collect();
+        assert_eq!(knots(&thirds), [1_700_000_067.0, 1_700_000_133.0, 1_700_000_200.0], "rounded within the scale");
+        assert_eq!(knots(&[1e300, 2e300, 3e300, 4e300, 5e300]).len(), 3);
+        assert_eq!(knots(&[1e-300, 2e-300, 3e-300, 4e-300, 5e-300]).len(), 3);
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub struct Layout {
     pub levels: Vec<(String, String)>,
     /// Indices into `levels`, smaller first.
     pub pairs: Vec<(u32, u32)>,
+    /// Columns that bend the base and are in no other block; some of them may be left out of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<u32>,
 }
 
 /// An action in terms of a layout. Levels that the layout does not know yet add nothing.
@@ -39,6 +42,15 @@ pub struct Layout {
 pub struct Arm {
     pub levels: Vec<u32>,
     pub pairs: Vec<u32>,
+}
+
+/// Columns that are not like the others.
+#[derive(Clone, Debug, Default)]
+pub struct Roles {
+    /// Enters the linear predictor as it is, and has no coefficients.
+    pub offset: Option<u32>,
+    /// Only bend the base; ascending.
+    pub curves: Vec<u32>,
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -51,8 +63,7 @@ pub enum LayoutError {
 
 impl Layout {
     /// Lays out a model for `columns` with the given `variances` and for all levels in `actions`, within `limit`
-    /// coefficients. To stay under it, interactions go first, those of the columns that vary least before others;
-    /// then pairwise terms; then the send and base effects of the least varying columns. Intercepts always stay.
+    /// coefficients; every column has every effect.
     ///
     /// # Errors
     /// [`LayoutError::TooManyLevels`].
@@ -62,16 +73,18 @@ impl Layout {
         actions: impl IntoIterator<Item = &'a Dimensions>,
         limit: usize,
     ) -> Result<Self, LayoutError> {
-        Self::with_offset(columns, None, variances, actions, limit)
+        Layout::with_roles(columns, Roles::default(), variances, actions, limit)
     }
 
-    /// The same, where the column `offset` gets no coefficients.
+    /// The same where some columns have a role of their own. To stay under `limit`, what bends the base goes first, what
+    /// varies least before others; then the interactions of the columns that vary least; then pairwise terms; then the send
+    /// and base effects of the least varying columns. Intercepts always stay.
     ///
     /// # Errors
     /// [`LayoutError::TooManyLevels`].
-    pub fn with_offset<'a>(
+    pub fn with_roles<'a>(
         columns: Vec<String>,
-        offset: Option<u32>,
+        Roles { offset, curves }: Roles,
         variances: &[f64],
         actions: impl IntoIterator<Item = &'a Dimensions>,
         limit: usize,
@@ -93,41 +106,50 @@ impl Layout {
         }
 
         // Columns from most to least varying, the intercept first.
-        let mut order: Vec<u32> = (0..columns.len() as u32).filter(|column| Some(*column) != offset).collect();
         let variance = |column: &u32| variances.get(*column as usize).copied().unwrap_or(0.0);
-        order[1..].sort_by(|a, b| variance(b).total_cmp(&variance(a)).then(a.cmp(b)));
+        let by_variance = |a: &u32, b: &u32| variance(b).total_cmp(&variance(a)).then(a.cmp(b));
+        let (mut bends, mut order): (Vec<u32>, Vec<u32>) = (0..columns.len() as u32)
+            .filter(|column| Some(*column) != offset)
+            .partition(|column| curves.binary_search(column).is_ok());
+        bends.retain(|column| variance(column) > 0.0);
+        bends.sort_by(by_variance);
+        order[1..].sort_by(by_variance);
 
         let varying = 1 + order[1..].iter().take_while(|column| variance(column) > 0.0).count();
         let (mut base, mut send) = (order.len(), order.len());
-        let fits = |base: usize, send: usize, interacting: usize, pairs: usize| {
-            base + send + levels.len() * interacting + pairs <= limit
-        };
         let mut interacting = if levels.is_empty() { 1 } else { varying };
-        while interacting > 1 && !fits(base, send, interacting, pairs.len()) {
+        let fits = |bends: usize, base: usize, send: usize, interacting: usize, pairs: usize| {
+            bends + base + send + levels.len() * interacting + pairs <= limit
+        };
+        while !bends.is_empty() && !fits(bends.len(), base, send, interacting, pairs.len()) {
+            bends.pop();
+        }
+        while interacting > 1 && !fits(bends.len(), base, send, interacting, pairs.len()) {
             interacting -= 1;
         }
-        if !fits(base, send, interacting, pairs.len()) {
+        if !fits(bends.len(), base, send, interacting, pairs.len()) {
             pairs.clear();
         }
-        while send > 1 && !fits(base, send, interacting, pairs.len()) {
+        while send > 1 && !fits(bends.len(), base, send, interacting, pairs.len()) {
             send -= 1;
         }
-        while base > 1 && !fits(base, send, interacting, pairs.len()) {
+        while base > 1 && !fits(bends.len(), base, send, interacting, pairs.len()) {
             base -= 1;
         }
-        let kept = |count: usize| {
-            let mut kept = order[..count].to_vec();
+        let kept = |kept: &[u32], bends: &[u32]| {
+            let mut kept = [kept, bends].concat();
             kept.sort_unstable();
             kept
         };
         Ok(Layout {
-            base: kept(base),
-            send: kept(send),
-            interacting: kept(interacting),
+            base: kept(&order[..base], &bends),
+            send: kept(&order[..send], &[]),
+            interacting: kept(&order[..interacting], &[]),
             columns,
             offset,
             levels,
             pairs,
+            curves,
         })
     }
 
@@ -139,6 +161,18 @@ impl Layout {
     /// True only for a default-constructed layout; a real one has at least the two intercepts.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether all columns, levels and pairs refer to what there is: a layout read from elsewhere may not.
+    pub fn is_consistent(&self) -> bool {
+        let within = |columns: &[u32]| {
+            columns.iter().all(|at| (*at as usize) < self.columns.len())
+                && columns.windows(2).all(|pair| pair[0] < pair[1])
+        };
+        let level = |at: u32| (at as usize) < self.levels.len();
+        [&self.base, &self.send, &self.interacting, &self.curves].into_iter().all(|columns| within(columns))
+            && self.pairs.iter().all(|(a, b)| level(*a) && level(*b))
+            && !self.base.is_empty()
     }
 
     pub fn send_offset(&self) -> usize {
@@ -156,16 +190,16 @@ impl Layout {
     /// What was left out to stay under the coefficient limit, in words; empty if nothing was. Columns that never vary
     /// have nothing to interact with and are not missed.
     pub fn left_out(&self, variances: &[f64]) -> Vec<String> {
-        let missing = |kept: &[u32], what: &str| {
+        let missing = |kept: &[u32], what: &str, without: &[u32]| {
             (0..self.columns.len() as u32)
-                .filter(|column| !kept.contains(column) && Some(*column) != self.offset)
+                .filter(|column| !kept.contains(column) && !without.contains(column) && Some(*column) != self.offset)
                 .filter(|column| variances.get(*column as usize).is_some_and(|variance| *variance > 0.0))
                 .map(|column| format!("{what} {}", self.columns[column as usize]))
                 .collect::<Vec<_>>()
         };
-        let mut left_out = missing(&self.interacting, "interactions of");
-        left_out.extend(missing(&self.send, "send effect of"));
-        left_out.extend(missing(&self.base, "base effect of"));
+        let mut left_out = missing(&self.interacting, "interactions of", &self.curves);
+        left_out.extend(missing(&self.send, "send effect of", &self.curves));
+        left_out.extend(missing(&self.base, "base effect of", &[]));
         left_out
     }
 
@@ -263,7 +297,7 @@ impl Layout {
         names
     }
 
-    /// Coefficients by what their size has in common: base effects; what sending, a level or a dimension's levels change
+    /// Coefficients by what their size has in common: base effects; how the base bends; what sending, a level or a dimension's levels change
     /// for everybody; for whom sending or a dimension's levels matter; pairs. The base intercept belongs to none.
     pub fn blocks(&self) -> Vec<Block> {
         let slopes = |columns: &[u32], offset: usize| -> Vec<usize> {
@@ -278,8 +312,11 @@ impl Layout {
             main.extend(intercept(&self.interacting, offset));
             by_dimension.entry(dimension).or_default().extend(slopes(&self.interacting, offset));
         }
+        let (curves, base) =
+            slopes(&self.base, 0).into_iter().partition(|at| self.curves.binary_search(&self.base[*at]).is_ok());
         let mut blocks = vec![
-            block("base", prior::BASE, slopes(&self.base, 0)),
+            block("base", prior::BASE, base),
+            block("base curves", prior::CURVE, curves),
             block("main effects", prior::MAIN, main),
             block("send", prior::INTERACTION, slopes(&self.send, self.send_offset())),
         ];
@@ -363,6 +400,58 @@ mod tests {
             Layout::new(columns, &[1.0], &actions(), 5),
             Err(LayoutError::TooManyLevels { levels: 4, limit: 5 })
         );
+    }
+
+    #[test]
+    fn curves_bend_the_base_alone_and_go_first() {
+        let columns = ["intercept", "age", "age above 30", "age above 50", "member"].map(str::to_owned).to_vec();
+        let variances = [1.0, 1.0, 0.4, 0.3, 0.2];
+        let layout = |limit| {
+            Layout::with_roles(
+                columns.clone(),
+                Roles { offset: None, curves: vec![2, 3] },
+                &variances,
+                &actions(),
+                limit,
+            )
+            .unwrap()
+        };
+        let full = layout(1024);
+        assert_eq!((full.base.len(), full.send.len(), full.interacting.len()), (5, 3, 3));
+        assert!(full.left_out(&variances).is_empty() && full.is_consistent());
+        let names = |block: &str| {
+            let block = full.blocks().into_iter().find(|found| found.name == block).unwrap();
+            block.coefficients.iter().map(|at| full.coefficient_names()[*at].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("base"), ["base: age", "base: member"]);
+        assert_eq!(names("base curves"), ["base: age above 30", "base: age above 50"]);
+
+        let tight = layout(full.len() - 1);
+        assert_eq!((tight.base.as_slice(), tight.interacting.len()), ([0, 1, 2, 4].as_slice(), 3));
+        assert_eq!(tight.left_out(&variances), ["base effect of age above 50"]);
+        let tighter = layout(full.len() - 3);
+        assert_eq!((tighter.base.as_slice(), tighter.interacting.len()), ([0, 1, 4].as_slice(), 2));
+        for limit in 6..30 {
+            assert!(layout(limit).len() <= limit, "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_layout_from_before_curves_reads_back() {
+        let plain = layout(1024);
+        let written = serde_json::to_string(&plain).unwrap();
+        assert!(!written.contains("curves"), "{written}");
+        assert_eq!(serde_json::from_str::<Layout>(&written).unwrap(), plain);
+    }
+
+    #[test]
+    fn inconsistent_layouts_are_known() {
+        let sound = layout(1024);
+        assert!(sound.is_consistent());
+        assert!(!Layout { base: vec![0, 9], ..sound.clone() }.is_consistent());
+        assert!(!Layout { send: vec![1, 0], ..sound.clone() }.is_consistent());
+        assert!(!Layout { pairs: vec![(0, 9)], ..sound.clone() }.is_consistent());
+        assert!(!Layout { base: Vec::new(), ..sound }.is_consistent());
     }
 
     #[test]

@@ -6,18 +6,24 @@
 //!
 //! so that what is learned of "SMS" or "10 % off" serves every action that contains it.
 
+mod accumulator;
 mod bank;
 mod delay;
 mod layout;
+mod point;
 mod posterior;
 mod prior;
 mod rows;
+mod serialised;
 mod statistics;
 
+pub use accumulator::Accumulator;
 pub use bank::{DrawBank, DRAWS};
 pub use delay::{Delays, Reporting, Seen};
-pub use layout::{Arm, Dimensions, Layout, LayoutError};
+pub use layout::{Arm, Dimensions, Layout, LayoutError, Roles};
+pub use point::{Point, PointError, Step};
 pub use posterior::{fit, linearise, Fit, FitError, Posterior};
 pub use prior::{Block, Prior, Scales};
 pub use rows::{Link, Misfit, Observed, Rows};
+pub use serialised::Serialised;
 pub use statistics::Statistics;

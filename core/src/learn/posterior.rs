@@ -125,7 +125,12 @@ impl Quadratic {
     }
 }
 
-/// Cholesky of the lower triangle, with a jitter of up to 1e-6 of the largest diagonal entry if rounding needs it.
+/// A pivot below this share of its diagonal entry is mostly rounding: the coefficient is a combination of those before it, and
+/// what its estimate and standard error would be is chance.
+const SMALLEST_PIVOT: f64 = 1e-14;
+
+/// Cholesky of the lower triangle, with a jitter of up to 1e-6 of the largest diagonal entry if it is singular or so nearly
+/// that rounding decides.
 fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
     let len = matrix.nrows();
     let largest = (0..len).map(|i| matrix[(i, i)]).fold(0.0, f64::max);
@@ -137,8 +142,12 @@ fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
         for i in 0..len {
             jittered[(i, i)] += jitter * largest;
         }
-        Llt::new(jittered.as_ref(), Side::Lower).ok()
+        Llt::new(jittered.as_ref(), Side::Lower).ok().filter(|factor| is_well_conditioned(factor, &jittered))
     })
+}
+
+fn is_well_conditioned(factor: &Llt<f64>, matrix: &Mat<f64>) -> bool {
+    (0..matrix.nrows()).all(|i| factor.L()[(i, i)].powi(2) >= SMALLEST_PIVOT * matrix[(i, i)])
 }
 
 /// Rows of a block of the design matrix that are multiplied at a time: it stays in the cache.
@@ -256,10 +265,7 @@ impl Slice<'_> {
             for (n, (x, response)) in encoded.chunks_exact(constant).zip(responses).enumerate() {
                 let linear = self.effects.predict(x);
                 let eta = linear + offset.map_or(0.0, |column| f64::from(x[column]));
-                let local = match link {
-                    Link::Logistic | Link::LogisticAlone => Local::logistic(eta, response.reward, response.reported),
-                    Link::Gaussian => Local::gaussian(eta, response.reward),
-                };
+                let local = Local::of(link, eta, response.reward, response.reported);
                 let root = (response.weight * local.curvature).sqrt();
                 let score = response.weight * (local.score + local.curvature * linear);
                 sums.log_likelihood += response.weight * local.log_likelihood;
@@ -305,14 +311,21 @@ fn in_parallel<T: Sync, U: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> 
 }
 
 /// Log-likelihood of one response around the linear predictor η, with its derivatives.
-struct Local {
+pub(super) struct Local {
     log_likelihood: f64,
-    score: f64,
+    pub score: f64,
     /// −d² log-likelihood / dη², at least 0.
-    curvature: f64,
+    pub curvature: f64,
 }
 
 impl Local {
+    pub fn of(link: Link, eta: f64, reward: f64, reported: f64) -> Self {
+        match link {
+            Link::Logistic | Link::LogisticAlone => Local::logistic(eta, reward, reported),
+            Link::Gaussian => Local::gaussian(eta, reward),
+        }
+    }
+
     /// A seen reward has likelihood F p. A silent decision has 1 − F p: its score is that of a decision whose reward is
     /// q = p (1 − F) / (1 − F p), what may still be expected of it. (For p above one half the log-likelihood of a silent
     /// decision is not concave; its curvature then counts as none.)

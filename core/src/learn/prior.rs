@@ -17,6 +17,7 @@ const BASE_INTERCEPT: f64 = 3.0;
 
 /// Standard deviations before any data, of log-odds or of what has a residual variance of 1.
 pub(super) const BASE: f64 = 0.5;
+pub(super) const CURVE: f64 = 0.3;
 pub(super) const MAIN: f64 = 0.4;
 pub(super) const INTERACTION: f64 = 0.2;
 pub(super) const PAIR: f64 = 0.15;

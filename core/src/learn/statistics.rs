@@ -89,19 +89,22 @@ impl Statistics {
 
     /// Reads [`to_bytes`](Self::to_bytes) back; `None` if the bytes are anything else or hold a non-finite number.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.strip_prefix(MAGIC)?;
-        let (len, rest) = rest.split_first_chunk::<8>()?;
-        let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
-        let numbers = len.checked_mul(len.checked_add(3)?)? / 2;
-        if rest.len() != numbers.checked_mul(8)? {
-            return None;
-        }
+        let (len, rest) = parse(bytes)?;
         let mut numbers = rest.chunks_exact(8).map(|c| f64::from_le_bytes(c.try_into().unwrap_or_default()));
         let linear: Vec<f64> = numbers.by_ref().take(len).collect();
         let precision: Vec<f64> = numbers.collect();
         let finite = linear.iter().chain(&precision).all(|x| x.is_finite());
         finite.then_some(Statistics { precision, linear })
     }
+}
+
+/// Number of coefficients, and the bytes of the numbers behind the header.
+pub(super) fn parse(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (len, rest) = rest.split_first_chunk::<8>()?;
+    let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
+    let numbers = len.checked_mul(len.checked_add(3)?)? / 2;
+    (rest.len() == numbers.checked_mul(8)?).then_some((len, rest))
 }
 
 #[cfg(test)]
