@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-evaluate clean-cluster
+.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-budgets bench-evaluate clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -36,6 +36,9 @@ $(LAYERS:%=test-%): test-%: setup
 
 bench-decide: build ## decide() through pgbench against a bare INSERT of the same row
 	@benches/decide.sh
+
+bench-budgets: build ## decide() under two budgets against decide() without
+	@benches/budgets.sh
 
 bench-evaluate: build ## off-policy estimates against obp on the small Open Bandit Dataset (Python 3.11)
 	@benches/evaluate.sh
