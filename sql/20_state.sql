@@ -15,6 +15,7 @@ CREATE TABLE decisioning._assignment (
     decided_at          timestamptz NOT NULL,
     period_ends_at      timestamptz NOT NULL,
     recent_decisions    timestamptz[] NOT NULL,
+    ramped_at           timestamptz,
     offer               text,
     offered_at          timestamptz,
     PRIMARY KEY (customer_id, campaign)
@@ -23,6 +24,7 @@ COMMENT ON TABLE decisioning._assignment IS 'Internal: treatment group, exposure
 COMMENT ON COLUMN decisioning._assignment.treatable IS 'At exposure, before the draw, at least one send passed audience and approval: the primary population of lift.';
 COMMENT ON COLUMN decisioning._assignment.ordinal IS 'Number of decisions so far; seeds the next choice.';
 COMMENT ON COLUMN decisioning._assignment.recent_decisions IS 'Times of the decisions whose attribution window may still be open; gives the overlap weight.';
+COMMENT ON COLUMN decisioning._assignment.ramped_at IS 'When a control customer moved to optimise; treatment_group stays as assigned.';
 COMMENT ON COLUMN decisioning._assignment.offer IS 'Last offer sent; offered_at is when it was sent first, from where offer_consistency counts.';
 
 -- The log. Partitioned by time-ordered uuid; partitions are made ahead by _make_partition and carry
@@ -50,6 +52,8 @@ CREATE TABLE decisioning.decisions (
     encoded             float4[]    NOT NULL,
     context             jsonb       NOT NULL,
     content             jsonb,
+    shadow_action_id    integer,
+    shadow_propensities float8[],
     removed             jsonb
 ) PARTITION BY RANGE (decision_id);
 COMMENT ON TABLE  decisioning.decisions IS 'The log of decisions, holdout and control included: the context seen, the candidates, their propensities, the choice. Rows never change.';
@@ -65,6 +69,8 @@ COMMENT ON COLUMN decisioning.decisions.removed IS 'Approved actions that were n
 COMMENT ON COLUMN decisioning.decisions.propensities IS 'Propensity of each candidate, in the same order. An imported decision knows only that of the action taken.';
 COMMENT ON COLUMN decisioning.decisions.encoded IS 'Context as the model saw it, under encoder_version.';
 COMMENT ON COLUMN decisioning.decisions.context IS 'Context as read: feature name to value; dates and times as age in days.';
+COMMENT ON COLUMN decisioning.decisions.shadow_action_id IS 'What would have been chosen, had the mode not been shadow; 0 is no_send. NULL when it was done. action, propensity and propensities always say what was done.';
+COMMENT ON COLUMN decisioning.decisions.shadow_propensities IS 'Propensity of each candidate in that choice.';
 
 CREATE TABLE decisioning.decisions_default PARTITION OF decisioning.decisions DEFAULT;
 ALTER TABLE decisioning.decisions_default ADD PRIMARY KEY (decision_id);

@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use decisioning_core::decide::{Cost, Salt, Shares, Terms};
+use decisioning_core::decide::{Cost, Group, Salt, Shares, Terms};
+use decisioning_core::features::OffsetScale;
 use decisioning_core::learn::{Dimensions, Link};
 use serde::Deserialize;
 
@@ -16,6 +17,7 @@ use super::budget::{self, Budget, Prices};
 use crate::pg::error::{Error, Result};
 use crate::pg::query;
 use crate::pg::relation::RelationName;
+use crate::pg::settings::Mode;
 
 /// Name of the action that stays quiet.
 pub const NO_SEND: &str = "no_send";
@@ -41,11 +43,20 @@ pub struct Campaign {
     pub customer_key: String,
     pub audience: Option<String>,
     pub features: Option<Vec<String>>,
+    offset_column: Option<String>,
+    offset_scale: OffsetScale,
     pub time_zone: String,
     pub time_zone_column: Option<String>,
     pub household_column: Option<String>,
     #[serde(flatten)]
     pub rules: Rules,
+    pub mode: Mode,
+    /// Share of the control group that has moved to optimise.
+    pub control_ramped: f64,
+    /// The next step of a ramp on evidence; `None` if there is none.
+    pub ramp_step: Option<f64>,
+    pub ramp_confidence: f64,
+    pub ramp_goal: Option<String>,
     pub temper: f64,
     /// In seconds; `None` never forgets.
     half_life_seconds: Option<f64>,
@@ -144,7 +155,8 @@ impl Target {
     pub fn link(&self) -> Link {
         match self {
             Target::Worth => Link::Gaussian,
-            Target::Response | Target::Harm(_) => Link::Logistic,
+            Target::Response => Link::Logistic,
+            Target::Harm(_) => Link::LogisticAlone,
         }
     }
 }
@@ -164,9 +176,22 @@ impl Campaign {
         salt(&self.edition.salt)
     }
 
+    /// The column of the customers relation that is the offset of the model, and its scale.
+    pub fn offset(&self) -> Option<(&str, OffsetScale)> {
+        self.offset_column.as_deref().map(|column| (column, self.offset_scale))
+    }
+
     pub fn shares(&self) -> Shares {
         let Rules { holdout_share: holdout, control_share: control, explore_share: explore, .. } = self.rules;
         Shares { holdout, control, explore }
+    }
+
+    /// The group that a customer of `assigned` is treated as: a ramp moves control customers to optimise, and not back.
+    pub fn treated_as(&self, assigned: Group, bucket: u16, ramped: bool) -> Group {
+        match assigned {
+            Group::Control if ramped || bucket < self.shares().ramp_bound(self.control_ramped) => Group::Optimise,
+            _ => assigned,
+        }
     }
 
     /// Goals whose events make a decision a success: engagement ranks nothing here and harm is no success.

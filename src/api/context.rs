@@ -53,7 +53,9 @@ impl Reading {
                 )
             };
             let read = match (declared, column.map(|column| column.kind)) {
-                (Declared::Numeric, Some(ColumnKind::Numeric)) => Some(format!("{quoted}::pg_catalog.numeric::float8")),
+                (Declared::Numeric | Declared::Offset(_), Some(ColumnKind::Numeric)) => {
+                    Some(format!("{quoted}::pg_catalog.numeric::float8"))
+                }
                 (Declared::Numeric, Some(ColumnKind::Boolean)) | (Declared::Boolean, Some(ColumnKind::Boolean)) => {
                     Some(format!("{quoted}::int::float8"))
                 }
@@ -270,14 +272,14 @@ pub fn override_features(
                 Value::Text(text.chars().take(TEXT_LENGTH).collect())
             }
             (Declared::Boolean, serde_json::Value::Bool(flag)) => Value::Number(f64::from(u8::from(*flag))),
-            (Declared::Numeric | Declared::Age, serde_json::Value::Number(number)) => {
+            (Declared::Numeric | Declared::Age | Declared::Offset(_), serde_json::Value::Number(number)) => {
                 number.as_f64().map_or(Value::Missing, Value::Number)
             }
             _ => {
                 let wanted = match declared {
                     Declared::Category => "text",
                     Declared::Boolean => "true or false",
-                    Declared::Numeric => "a number",
+                    Declared::Numeric | Declared::Offset(_) => "a number",
                     Declared::Age => "an age in days",
                 };
                 return Err(Error::invalid(format!("context value of \"{}\" must be {wanted}", feature.name))
@@ -311,7 +313,7 @@ pub fn from_document(encoder: &Encoder, document: &str) -> Result<Observation> {
         .iter()
         .map(|feature| match (model::declaration(&feature.kind), document.get(&feature.name)) {
             (Declared::Category, Some(serde_json::Value::String(text))) => Value::Text(text.clone()),
-            (Declared::Numeric | Declared::Age, Some(serde_json::Value::Number(number))) => {
+            (Declared::Numeric | Declared::Age | Declared::Offset(_), Some(serde_json::Value::Number(number))) => {
                 number.as_f64().map_or(Value::Missing, Value::Number)
             }
             (Declared::Numeric | Declared::Boolean, Some(serde_json::Value::Bool(flag))) => {

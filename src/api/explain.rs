@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, propensities, Terms};
+use decisioning_core::decide::{choose, propensities, Group, Terms};
 use decisioning_core::learn::Layout;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -54,10 +54,10 @@ fn preview(
         let compiled = model::current(&campaign, model_version)?;
         let id = canonical_ids(&[customer_id.to_owned()])?.remove(0);
         let assigned = query::read_one(
-            "SELECT s.treatment_group, s.offer, s.offered_at FROM decisioning._assignment s
+            "SELECT s.treatment_group, s.ramped_at IS NOT NULL, s.offer, s.offered_at FROM decisioning._assignment s
              WHERE s.campaign = $1 AND s.customer_id = $2",
             &[name.into(), id.as_str().into()],
-            |row| Ok((row.value::<String>(1)?, offer::held(row, 2)?)),
+            |row| Ok((parse_group(&row.value::<String>(1)?)?, row.value::<bool>(2)?, offer::held(row, 3)?)),
         )?;
         Ok((campaign, compiled, id, assigned))
     })?;
@@ -85,10 +85,9 @@ fn preview(
     let mut encoded = vec![0.0; model.encoder.width()];
     model.encoder.encode(&customer.observation, &mut encoded);
     let salt = campaign.salt()?;
-    let (group, held) = match assigned {
-        Some((group, held)) => (parse_group(&group)?, held),
-        None => (campaign.shares().group(salt.bucket(&id)), None),
-    };
+    let bucket = salt.bucket(&id);
+    let (group, ramped, held) = assigned.unwrap_or_else(|| (campaign.shares().group(bucket), false, None));
+    let group = campaign.treated_as(group, bucket, ramped);
     let approved = Candidates::of(&campaign);
     let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
     let prospect = Prospect { encoded: &encoded, held: held.as_ref(), household };
@@ -153,6 +152,8 @@ struct Logged {
     candidates: Candidates,
     removed: Removed,
     encoded: Vec<f32>,
+    /// What would have been chosen, and its propensities, if the decision was made in shadow mode.
+    shadow: Option<(i32, Vec<f64>)>,
     model_version: i64,
     epoch: i64,
     reason: String,
@@ -171,7 +172,7 @@ fn load(decision_id: Uuid) -> Result<Logged> {
                 (SELECT e.after::text FROM decisioning.epochs e
                  WHERE e.campaign = d.campaign AND e.relation = 'campaigns' AND e.epoch <= d.epoch AND e.after IS NOT NULL
                  ORDER BY e.epoch DESC LIMIT 1),
-                d.removed::text
+                d.shadow_action_id, d.shadow_propensities, d.removed::text
          FROM decisioning.decisions d WHERE d.decision_id = $1",
         &[decision_id.into()],
         |row| {
@@ -197,8 +198,9 @@ fn load(decision_id: Uuid) -> Result<Logged> {
                 propensities: row.value(6)?,
                 ordinal: row.value(7)?,
                 candidates,
-                removed: row.get::<String>(17)?.map_or(Ok(Removed::new()), |removed| serde_json::from_str(&removed))?,
+                removed: row.get::<String>(19)?.map_or(Ok(Removed::new()), |removed| serde_json::from_str(&removed))?,
                 encoded: row.value(9)?,
+                shadow: row.get::<i32>(17)?.zip(row.get::<Vec<f64>>(18)?),
                 model_version,
                 epoch: row.value(11)?,
                 reason: row.value(12)?,
@@ -235,10 +237,18 @@ fn replay(
     let logged = as_owner(|| load(decision_id))?;
     let Logged { campaign, rules, compiled, candidates, encoded, .. } = &logged;
     let group = parse_group(&logged.group)?;
-    let rule = rule(group, rules, compiled, candidates, |name| find(campaign, name), encoded);
-    let choice = choose(&rule, &candidates.arms, &mut campaign.salt()?.random(&logged.customer_id, logged.ordinal));
-    let replayed = candidates.ids[choice.chosen];
-    let matches = replayed == logged.action_id && choice.propensities == logged.propensities;
+    let salt = campaign.salt()?;
+    let repeat = |group| {
+        let rule = rule(group, rules, compiled, candidates, |name| find(campaign, name), encoded);
+        let choice = choose(&rule, &candidates.arms, &mut salt.random(&logged.customer_id, logged.ordinal));
+        (candidates.ids[choice.chosen], choice)
+    };
+    let (replayed, choice) = repeat(if logged.shadow.is_some() { Group::Control } else { group });
+    let shadow_matches = logged.shadow.as_ref().is_none_or(|(action_id, propensities)| {
+        let (replayed, choice) = repeat(group);
+        replayed == *action_id && choice.propensities == *propensities
+    });
+    let matches = shadow_matches && replayed == logged.action_id && choice.propensities == logged.propensities;
     let name = |id: i32| action_name(campaign, Some(id)).to_owned();
     Ok(TableIterator::once((
         matches,
@@ -297,6 +307,20 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
         format!("{} candidates passed the guardrails, no_send included ({})", candidates.ids.len(), logged.reason),
         Some(candidates.ids.len() as f64),
     );
+    let mut considered = logged.action_id;
+    if let Some((would_be, propensities)) = &logged.shadow {
+        considered = *would_be;
+        let at = candidates.ids.iter().position(|id| id == would_be);
+        let meaning = format!(
+            "{} would have been chosen; in shadow mode the control rule decides",
+            action_name(campaign, Some(*would_be))
+        );
+        say("shadow", meaning, at.and_then(|at| propensities.get(at)).copied());
+    }
+    if let (Some(feature), Some(at)) = (compiled.model.encoder.offset(), compiled.model.encoder.offset_column()) {
+        let meaning = format!("log-odds by {}, which the model starts from", feature.name);
+        say("offset", meaning, logged.encoded.get(at as usize).map(|x| f64::from(*x)));
+    }
     for (by, actions) in &logged.removed {
         let names: Vec<&str> = actions.iter().map(|id| action_name(campaign, Some(*id))).collect();
         say("removed", format!("{by} kept out {}", names.join(", ")), Some(actions.len() as f64));
@@ -305,8 +329,9 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
         let arm = |id: i32| campaign.actions.iter().position(|known| known.action_id == id);
         let quiet = compiled.probability(&logged.encoded, None);
         say("no_send", "estimated probability of the goal without a message".to_owned(), Some(quiet));
-        if let Some(chosen) = arm(logged.action_id) {
+        if let Some(chosen) = arm(considered) {
             let sent = compiled.probability(&logged.encoded, Some(chosen));
+            let action = action_name(campaign, Some(considered));
             say(action, "estimated probability of the goal with this action".to_owned(), Some(sent));
             say("uplift", format!("{:+.2} percentage points over no_send", 100.0 * (sent - quiet)), Some(sent - quiet));
             if compiled.terms != Terms::free(campaign.actions.len()) {

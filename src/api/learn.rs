@@ -22,12 +22,13 @@ use super::budget;
 use super::campaign::{self, Campaign, Target};
 use super::log::{customer_ids, reward_of, Logged, Reader, Reward, ABSORBED};
 use super::model::{self, Learned, LearnedPart};
-use super::{now, source};
+use super::{now, ramp, source};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::interrupt;
 use crate::pg::query;
 use crate::pg::settings;
+use crate::pg::threads::{self, without_signals};
 
 /// Decisions absorbed at a time; bounds the memory that one step holds.
 const CHUNK: i64 = 50_000;
@@ -106,7 +107,8 @@ impl<'a> Session<'a> {
     /// What decisions say of a part of the model, as rows to fit; those of long ago are discounted. `reporting` says what
     /// silence means for open ones.
     fn rows(&self, part: &LearnedPart, logged: &[Logged], reporting: Option<&Reporting>) -> Result<Rows> {
-        let mut rows = Rows::new(part.target.link(), self.layout.columns.len());
+        let mut rows =
+            Rows::new(part.target.link(), self.layout.columns.len()).with_threads(threads::for_maintenance());
         for (n, Logged { observed, decided_at, reward, .. }) in logged.iter().enumerate() {
             if n % TICK == 0 {
                 interrupt::check();
@@ -114,7 +116,7 @@ impl<'a> Session<'a> {
             let Some(reward) = reward.of(&part.target, part.unit.as_ref()) else { continue };
             let mut observed = Observed { reward, ..observed.clone() };
             observed.weight *= self.campaign.discount(self.now - decided_at);
-            if let Some(reporting) = reporting.filter(|_| part.target.link() == Link::Logistic) {
+            if let Some(reporting) = reporting.filter(|_| part.target.link().is_logistic()) {
                 observed.reported = reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now));
             }
             rows.push(&observed).map_err(|_| misfit(self.campaign))?;
@@ -170,7 +172,7 @@ impl<'a> Session<'a> {
         fit(self.layout, &part.prior(self.layout), &self.arms, &part.statistics, &part.mean, |visit| {
             batches.iter().for_each(|rows| {
                 interrupt::check();
-                visit(rows);
+                without_signals(|| visit(rows));
             });
             Ok(())
         })
@@ -186,7 +188,7 @@ impl<'a> Session<'a> {
 
     fn linearise(&self, at: &[f64], rows: &Rows) -> Result<Statistics> {
         linearise(self.layout, &self.arms, at, |visit| {
-            visit(rows);
+            without_signals(|| visit(rows));
             Ok(())
         })
         .map_err(|error| self.unsolvable(error))
@@ -308,10 +310,12 @@ fn learn_campaign(name: &str) -> Result<Step> {
     source::ingest(Some(&goals), false)?;
     let compiled = as_owner(|| model::current(&campaign, model_version))?;
     let adapted = adapted_encoder(&campaign, &compiled.model)?;
-    as_owner(|| {
+    let step = as_owner(|| {
         make_partitions()?;
         absorb(&campaign, adapted)
-    })
+    })?;
+    ramp::follow(name)?;
+    Ok(step)
 }
 
 /// Runs as the owner.
@@ -332,7 +336,9 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         let positions = layout.positions_in(&previous.layout);
         learned.parts.iter_mut().for_each(|part| part.rearrange(&layout, &positions));
     }
-    let retargeted = retarget(&mut learned, campaign.targets(), &layout);
+    // What was learned on top of one offset says little on top of another.
+    let reset = encoder.offset() != previous.encoder.offset();
+    let retargeted = retarget(&mut learned, campaign.targets(), &layout) || reset;
     let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
     learned.fade(campaign.discount(session.now - learned_at));
 
@@ -460,7 +466,7 @@ fn correct(session: &Session<'_>, learned: &mut Learned, corrections: &[Correcti
                 continue;
             }
             match (link, rewards) {
-                (Link::Logistic, [Some(before), Some(after)]) => {
+                (Link::Logistic | Link::LogisticAlone, [Some(before), Some(after)]) => {
                     let arm = observed.arm.and_then(|arm| session.arms.get(arm as usize));
                     session.layout.design(&observed.encoded, arm, &mut row);
                     part.statistics.correct(&row, observed.weight * (after - before));
@@ -642,7 +648,7 @@ impl<'a> Log<'a> {
         if let (Some(kept), true) = (&self.kept, self.complete) {
             for rows in kept {
                 interrupt::check();
-                visit(rows);
+                without_signals(|| visit(rows));
             }
             return Ok(());
         }
@@ -658,7 +664,7 @@ impl<'a> Log<'a> {
                 session.add_delays(&logged, part);
                 let rows = session.rows(part, &logged, None)?;
                 self.rewarded += rows.rewarded();
-                visit(&rows);
+                without_signals(|| visit(&rows));
                 let size = self.kept.iter().flatten().map(Rows::len).sum::<usize>();
                 match &mut self.kept {
                     Some(kept) if size + rows.len() <= self.budget => kept.push(rows),

@@ -3,6 +3,7 @@
 
 mod action;
 mod budget;
+mod calibration;
 mod campaign;
 mod configure;
 mod constraint;
@@ -17,10 +18,12 @@ mod import;
 mod learn;
 mod log;
 mod measure;
+mod mode;
 mod model;
 mod offer;
 mod outcome;
 mod pipeline;
+mod ramp;
 mod source;
 
 use pgrx::pg_sys::panic::ErrorReport;

@@ -92,13 +92,11 @@ impl Compiled {
     }
 
     fn predictor(&self, part: &ModelPart, encoded: &[f32], arm: Option<usize>) -> f64 {
-        let mut row = Vec::new();
-        self.model.layout.design(encoded, arm.map(|arm| &self.arms[arm]), &mut row);
-        row.iter().map(|(i, x)| part.mean[*i as usize] * x).sum()
+        self.model.layout.predictor(part.target.link(), &part.mean, encoded, arm.map(|arm| &self.arms[arm]))
     }
 }
 
-fn sigmoid(eta: f64) -> f64 {
+pub fn sigmoid(eta: f64) -> f64 {
     1.0 / (1.0 + (-eta).exp())
 }
 
@@ -195,8 +193,15 @@ pub fn store_encoder(campaign: &str, encoder: &Encoder) -> Result<i32> {
     .ok_or_else(|| Error::corrupted("encoder was not stored"))
 }
 
-/// What a campaign's features are now: those it lists, or every usable column but its key and time zone.
+/// What a campaign's features are now: those it lists, or every usable column but its key, its time zone and its offset,
+/// which comes last.
 pub fn declared(campaign: &Campaign, columns: &[Column]) -> Vec<(String, Declared)> {
+    let is_offset = |column: &Column| campaign.offset().is_some_and(|(name, _)| name == column.name);
+    let offset = columns
+        .iter()
+        .filter(|column| column.kind == ColumnKind::Numeric)
+        .find_map(|column| campaign.offset().filter(|_| is_offset(column)))
+        .map(|(name, scale)| (name.to_owned(), Declared::Offset(scale)));
     columns
         .iter()
         .filter(|column| match &campaign.features {
@@ -204,6 +209,7 @@ pub fn declared(campaign: &Campaign, columns: &[Column]) -> Vec<(String, Declare
             None => {
                 column.name != campaign.customer_key
                     && Some(&column.name) != campaign.time_zone_column.as_ref()
+                    && !is_offset(column)
                     && Some(&column.name) != campaign.household_column.as_ref()
             }
         })
@@ -217,6 +223,7 @@ pub fn declared(campaign: &Campaign, columns: &[Column]) -> Vec<(String, Declare
             };
             Some((column.name.clone(), declared))
         })
+        .chain(offset)
         .collect()
 }
 
@@ -227,6 +234,7 @@ pub fn declaration(kind: &FeatureKind) -> Declared {
         FeatureKind::Age { .. } => Declared::Age,
         FeatureKind::Boolean => Declared::Boolean,
         FeatureKind::Category { .. } => Declared::Category,
+        FeatureKind::Offset { scale, .. } => Declared::Offset(*scale),
     }
 }
 
@@ -244,7 +252,9 @@ pub fn profile(campaign: &Campaign) -> Result<Encoder> {
 pub fn lay_out(campaign: &Campaign, encoder: &Encoder) -> Result<Layout> {
     let limit = usize::try_from(campaign.coefficient_limit).unwrap_or(1024);
     let actions = campaign.actions.iter().map(|action| &action.dimensions);
-    Layout::new(encoder.column_names(), &encoder.variances, actions, limit).map_err(|error| {
+    let layout =
+        Layout::with_offset(encoder.column_names(), encoder.offset_column(), &encoder.variances, actions, limit);
+    layout.map_err(|error| {
         Error::new(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, error.to_string())
             .hint("Use fewer dimension levels, or raise coefficient_limit of the campaign.")
     })

@@ -19,10 +19,12 @@ use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
 use super::constraint::{Constraints, Frame, Prospect, Removed};
 use super::context::{self, Customer};
+use super::mode::{self, Shadow};
 use super::model::{self, Compiled};
 use super::offer::{self, Held};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner_by_key;
+use crate::pg::settings::Mode;
 use crate::pg::{query, settings};
 
 pub use candidates::{rule, Candidates};
@@ -39,8 +41,12 @@ pub const LARGEST_BATCH: usize = 100_000;
 /// What decide answers for one customer.
 #[derive(Clone)]
 pub enum Answer {
-    Outside { customer_id: String },
+    Outside {
+        customer_id: String,
+    },
     Decided(Rc<Decision>),
+    /// What would be decided, or is: nothing is written, and nobody should act on it.
+    Previewed(Rc<Decision>),
 }
 
 #[derive(Clone)]
@@ -68,11 +74,23 @@ struct Round {
     period: Period,
     candidates: Rc<Candidates>,
     scopes: Vec<Scope>,
+    mode: Mode,
+}
+
+impl Round {
+    fn answer(&self, decision: Decision) -> Answer {
+        match self.mode {
+            Mode::Live | Mode::Shadow => Answer::Decided(Rc::new(decision)),
+            Mode::Preview => Answer::Previewed(Rc::new(decision)),
+        }
+    }
 }
 
 /// The assignment row as read.
 struct Assignment {
+    /// As assigned; a ramp may have moved the customer since.
     group: Group,
+    ramped: bool,
     ordinal: i64,
     overlap: i32,
     /// The offer sent last.
@@ -84,7 +102,14 @@ struct Assignment {
 
 impl Assignment {
     fn first(campaign: &Campaign, bucket: u16) -> Self {
-        Assignment { group: campaign.shares().group(bucket), ordinal: 0, overlap: 0, held: None, open: None }
+        Assignment {
+            group: campaign.shares().group(bucket),
+            ramped: false,
+            ordinal: 0,
+            overlap: 0,
+            held: None,
+            open: None,
+        }
     }
 }
 
@@ -94,6 +119,8 @@ struct Entrant {
     time_zone: Option<String>,
     household: Option<Uuid>,
     bucket: u16,
+    assigned: Group,
+    /// Group that the customer is treated as.
     group: Group,
     ordinal: i64,
     overlap: i32,
@@ -115,6 +142,7 @@ struct Proposal {
     candidates: Rc<Candidates>,
     removed: Removed,
     choice: Choice,
+    shadow: Option<Shadow>,
     reason: &'static str,
     send_at: i64,
 }
@@ -147,7 +175,7 @@ pub fn decide_many(
         let open: Vec<Uuid> = known.iter().filter_map(|(_, assignment)| assignment.as_ref()?.open).collect();
         if !open.is_empty() {
             for decision in as_owner_by_key(|| logged(open))? {
-                answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
+                answers.insert(decision.customer_id.clone(), round.answer(decision));
             }
         }
         known.retain(|(id, _)| !answers.contains_key(id));
@@ -169,7 +197,7 @@ pub fn decide_many(
             }
         }
         for decision in as_owner_by_key(|| constrain_and_log(&round, entrants))? {
-            answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
+            answers.insert(decision.customer_id.clone(), round.answer(decision));
         }
         known.retain(|(id, _)| !answers.contains_key(id));
         if known.is_empty() {
@@ -212,7 +240,8 @@ fn prepare(name: &str) -> Result<Round> {
     let period = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?;
     let candidates = Rc::new(Candidates::of(&campaign));
     let scopes = budget::scopes(&campaign);
-    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, scopes, campaign })
+    let mode = mode::in_force(&campaign);
+    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, scopes, mode, campaign })
 }
 
 /// Canonical id of each given id: merged and source-qualified ids are resolved. Runs as the owner.
@@ -240,7 +269,7 @@ fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assi
                 (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
                  WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
                 CASE WHEN s.period_ends_at > $3 AND s.decided_at < $5 THEN s.decision_id END,
-                n.position, s.offer, s.offered_at
+                n.position, s.ramped_at IS NOT NULL, s.offer, s.offered_at
          FROM unnest($2::text[]) WITH ORDINALITY AS n(id, position)
          LEFT JOIN LATERAL (
              SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = n.id OFFSET 0) AS a ON true
@@ -259,9 +288,10 @@ fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assi
                 None => None,
                 Some(group) => Some(Assignment {
                     group: parse_group(&group)?,
+                    ramped: row.value(7)?,
                     ordinal: row.value(3)?,
                     overlap: row.value(4)?,
-                    held: offer::held(row, 7)?,
+                    held: offer::held(row, 8)?,
                     open: row.get(5)?,
                 }),
             };
@@ -312,12 +342,13 @@ fn enter(
     encoder.encode(&customer.observation, &mut encoded);
     let bucket = salt.bucket(&customer.customer_id);
     let first = Assignment::first(campaign, bucket);
-    let Assignment { group, ordinal, overlap, held, .. } = assignment.unwrap_or(&first);
+    let Assignment { group: assigned, ramped, ordinal, overlap, held, .. } = assignment.unwrap_or(&first);
     let ordinal = ordinal + 1;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
     Ok(Entrant {
         bucket,
-        group: *group,
+        assigned: *assigned,
+        group: campaign.treated_as(*assigned, bucket, *ramped),
         ordinal,
         overlap: overlap + 1,
         held: held.clone(),
@@ -330,7 +361,7 @@ fn enter(
     })
 }
 
-/// Chooses for all, and logs what nobody else decided meanwhile. Runs as the owner.
+/// Chooses for all, and logs what nobody else decided meanwhile; a preview only chooses. Runs as the owner.
 fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<Decision>> {
     let Round { campaign, compiled, candidates, scopes, .. } = round;
     // Turns by the hash in the decision ids, so that what is scarce does not always go to the same customers.
@@ -338,8 +369,15 @@ fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<De
     if in_turn {
         entrants.sort_unstable_by_key(|entrant| entrant.decision_id);
     }
-    let prospects: Vec<Prospect<'_>> = entrants.iter().map(Entrant::prospect).collect();
     let frame = Frame { campaign, compiled, candidates, scopes, now: round.now };
+    if round.mode == Mode::Preview {
+        let preview = |entrant: Entrant| {
+            let mut constraints = Constraints::look(frame, &entrant.prospect())?;
+            decision(round, &propose(round, &mut constraints, 0, entrant)?)
+        };
+        return entrants.into_iter().map(preview).collect();
+    }
+    let prospects: Vec<Prospect<'_>> = entrants.iter().map(Entrant::prospect).collect();
     let mut constraints = Constraints::hold(frame, &prospects)?;
     let mut proposals = Vec::with_capacity(entrants.len());
     for (at, entrant) in entrants.into_iter().enumerate() {
@@ -365,9 +403,15 @@ fn propose(round: &Round, constraints: &mut Constraints<'_>, at: usize, mut entr
         Some((remaining, removed)) => (Rc::new(remaining), removed),
         None => (candidates.clone(), Removed::new()),
     };
-    let rule =
-        rule(entrant.group, &campaign.rules, compiled, &candidates, |name| action_id(campaign, name), &entrant.encoded);
-    let choice = choose(&rule, &candidates.arms, &mut salt.random(&entrant.customer_id, entrant.ordinal));
+    let choose = |group| {
+        let name = |name: &str| action_id(campaign, name);
+        let rule = rule(group, &campaign.rules, compiled, &candidates, name, &entrant.encoded);
+        choose(&rule, &candidates.arms, &mut salt.random(&entrant.customer_id, entrant.ordinal))
+    };
+    let (choice, shadow) = match mode::shadows(round.mode, entrant.group) {
+        false => (choose(entrant.group), None),
+        true => (choose(Group::Control), Some(Shadow::new(choose(entrant.group), &candidates.ids))),
+    };
     let arm = candidates.arms[choice.chosen];
     entrant.held = constraints.take(at, &entrant.prospect(), Uuid::from_bytes(entrant.decision_id), arm);
 
@@ -377,7 +421,8 @@ fn propose(round: &Round, constraints: &mut Constraints<'_>, at: usize, mut entr
     let send_at = next_slot(*now, zone, slot.map(String::as_str))
         .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
         .map_err(|error| Error::invalid(error.to_string()))?;
-    Ok(Proposal { reason: reason(entrant.group, &candidates, &removed), entrant, candidates, removed, choice, send_at })
+    let reason = reason(entrant.group, &candidates, &removed, shadow.is_some());
+    Ok(Proposal { entrant, candidates, removed, choice, shadow, reason, send_at })
 }
 
 fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
@@ -394,14 +439,16 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
     let reserved: HashSet<String> = query::write(
         "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
-             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, offer, offered_at)
+             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at, offer, offered_at)
          SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3],
-                n.offer, n.offered_at
-         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::text[], $13::timestamptz[])
-              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, offer, offered_at)
+                CASE WHEN n.ramped THEN $3 END, n.offer, n.offered_at
+         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::boolean[], $13::text[],
+                     $14::timestamptz[])
+              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped, offer, offered_at)
          ON CONFLICT (customer_id, campaign) DO UPDATE
          SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
-             period_ends_at = excluded.period_ends_at, offer = excluded.offer, offered_at = excluded.offered_at,
+             period_ends_at = excluded.period_ends_at, ramped_at = coalesce(s.ramped_at, excluded.ramped_at),
+             offer = excluded.offer, offered_at = excluded.offered_at,
              recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
                                       WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3
          WHERE s.ordinal = excluded.ordinal - 1
@@ -413,11 +460,12 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             candidates.any_send().into(),
             ends.into(),
             column(&proposals, |p| p.entrant.customer_id.clone()).into(),
-            column(&proposals, |p| p.entrant.group.as_str().to_owned()).into(),
+            column(&proposals, |p| p.entrant.assigned.as_str().to_owned()).into(),
             column(&proposals, |p| p.entrant.bucket as i16).into(),
             column(&proposals, |p| p.entrant.ordinal).into(),
             column(&proposals, |p| Uuid::from_bytes(p.entrant.decision_id)).into(),
             campaign.window_seconds().into(),
+            column(&proposals, |p| p.entrant.group != p.entrant.assigned).into(),
             column(&proposals, |p| p.entrant.held.as_ref().map(|held| held.offer.clone())).into(),
             proposals
                 .iter()

@@ -182,7 +182,7 @@ mod tests {
     #[pg_test]
     fn an_error_inside_the_guard_restores_the_caller() -> spi::Result<()> {
         Spi::run("CREATE ROLE clerk; GRANT USAGE ON SCHEMA decisioning TO clerk")?;
-        Spi::run("GRANT EXECUTE ON FUNCTION decisioning.start_campaign(text) TO clerk")?;
+        Spi::run("GRANT EXECUTE ON FUNCTION decisioning.start_campaign(text, text) TO clerk")?;
         Spi::run("SET LOCAL search_path = public, pg_catalog; SET LOCAL ROLE clerk")?;
         let before = who_and_where();
         Spi::run(

@@ -11,3 +11,4 @@ pub mod query;
 pub mod relation;
 pub mod settings;
 pub mod snapshot;
+pub mod threads;

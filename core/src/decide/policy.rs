@@ -3,7 +3,7 @@
 use pulp::Arch;
 use serde::{Deserialize, Serialize};
 
-use crate::learn::{Arm, DrawBank, Layout, DRAWS};
+use crate::learn::{Arm, DrawBank, Layout, Link, DRAWS};
 
 /// Scores of one arm under every draw.
 type Scores = [f32; DRAWS];
@@ -165,7 +165,8 @@ impl Policy {
         }
 
         let base = |part: &Part| part.block(encoded, &self.layout.base, 0);
-        let response_base = base(&self.response);
+        let mut response_base = base(&self.response);
+        add(&mut response_base, &[self.layout.offset_of(Link::Logistic, encoded); DRAWS]);
         let worth = self.worth.as_ref().map(|(part, unit)| (part, unit, base(part), blocks(part)));
         let harms: Vec<_> = self
             .harms

@@ -178,9 +178,11 @@ impl<'a> Pass<'a> {
         if !self.fits {
             return;
         }
+        let offset = self.layout.offset_column(rows.link);
         let slices: Vec<_> =
             effects.iter().zip(rows.groups.values()).flat_map(|(effects, group)| group.slices(effects)).collect();
-        for (slice, sums) in slices.iter().zip(in_parallel(&slices, rows.threads, |slice| slice.sum(rows.link))) {
+        for (slice, sums) in slices.iter().zip(in_parallel(&slices, rows.threads, |slice| slice.sum(rows.link, offset)))
+        {
             self.log_likelihood += sums.log_likelihood;
             self.statistics.spread(&slice.effects.entries, &sums.curvature, &sums.scores);
         }
@@ -241,7 +243,8 @@ impl Group {
 }
 
 impl Slice<'_> {
-    fn sum(&self, link: Link) -> Sums {
+    /// `offset` is the column that enters the linear predictor as it is.
+    fn sum(&self, link: Link, offset: Option<usize>) -> Sums {
         let constant = self.effects.columns.len();
         let mut sums = Sums {
             curvature: Mat::zeros(constant + 1, constant + 1),
@@ -251,13 +254,14 @@ impl Slice<'_> {
         for (encoded, responses) in self.encoded.chunks(BLOCK * constant).zip(self.responses.chunks(BLOCK)) {
             let mut scaled = Mat::<f64>::zeros(responses.len(), constant + 1);
             for (n, (x, response)) in encoded.chunks_exact(constant).zip(responses).enumerate() {
-                let eta = self.effects.predict(x);
+                let linear = self.effects.predict(x);
+                let eta = linear + offset.map_or(0.0, |column| f64::from(x[column]));
                 let local = match link {
-                    Link::Logistic => Local::logistic(eta, response.reward, response.reported),
+                    Link::Logistic | Link::LogisticAlone => Local::logistic(eta, response.reward, response.reported),
                     Link::Gaussian => Local::gaussian(eta, response.reward),
                 };
                 let root = (response.weight * local.curvature).sqrt();
-                let score = response.weight * (local.score + local.curvature * eta);
+                let score = response.weight * (local.score + local.curvature * linear);
                 sums.log_likelihood += response.weight * local.log_likelihood;
                 for (column, x) in x.iter().enumerate().filter(|(_, x)| **x != 0.0) {
                     scaled[(n, column)] = root * f64::from(*x);

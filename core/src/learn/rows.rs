@@ -5,10 +5,19 @@ use std::collections::BTreeMap;
 /// What a model predicts of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// Whether something happens: log-odds.
+    /// Whether something happens: log-odds, on top of the layout's offset if it has one.
     Logistic,
+    /// The same without the offset, which is about something else.
+    LogisticAlone,
     /// How large something is, with residuals of variance 1.
     Gaussian,
+}
+
+impl Link {
+    /// Whether rewards are 0 or 1.
+    pub fn is_logistic(self) -> bool {
+        self != Link::Gaussian
+    }
 }
 
 /// A decision and what is known of its reward.
@@ -93,7 +102,9 @@ impl Rows {
             && encoded.iter().all(|x| x.is_finite())
             && (0.0..=f64::MAX).contains(&weight)
             && match self.link {
-                Link::Logistic => (0.0..=1.0).contains(&reward) && (0.0..=1.0).contains(&reported),
+                Link::Logistic | Link::LogisticAlone => {
+                    (0.0..=1.0).contains(&reward) && (0.0..=1.0).contains(&reported)
+                }
                 Link::Gaussian => reward.is_finite() && reported == 1.0,
             };
         if !fits {

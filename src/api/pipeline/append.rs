@@ -59,6 +59,8 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
             c"encoded",
             c"context",
             c"content",
+            c"shadow_action_id",
+            c"shadow_propensities",
             c"removed",
         ],
         decisions.len(),
@@ -87,6 +89,8 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
                 Some(datum::array(&proposal.entrant.encoded)),
                 Some(datum::jsonb(&proposal.entrant.context)?),
                 decision.action_id.and_then(|id| contents.get(&id).copied().flatten()),
+                proposal.shadow.as_ref().map(|shadow| shadow.action_id).into_datum(),
+                proposal.shadow.as_ref().map(|shadow| datum::array(&shadow.choice.propensities)),
                 removed(proposal)?,
             ])
         },

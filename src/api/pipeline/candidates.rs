@@ -67,10 +67,11 @@ pub fn rule<'a>(
 }
 
 /// Why a decision came out as it did, in a word.
-pub fn reason(group: Group, candidates: &Candidates, removed: &Removed) -> &'static str {
+pub fn reason(group: Group, candidates: &Candidates, removed: &Removed, shadow: bool) -> &'static str {
     match group {
         _ if !removed.is_empty() && !candidates.any_send() => "no_candidate_left",
         _ if !candidates.any_send() => "no_approved_action",
+        _ if shadow => "shadow",
         Group::Holdout => "holdout",
         Group::Control => "control",
         Group::Explore => "explore",
