@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-curve bench-base bench-aggregates bench-evaluate clean-cluster
+.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-curve bench-budgets bench-base bench-aggregates bench-evaluate clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -45,6 +45,9 @@ bench-learn: build ## learn on a million closed decisions, and with nothing new
 
 bench-curve: build ## what a decision costs as actions and features grow
 	@benches/curve.sh
+
+bench-budgets: build ## decide() under two budgets against decide() without
+	@benches/budgets.sh
 
 bench-evaluate: build ## off-policy estimates against obp on the small Open Bandit Dataset (Python 3.11)
 	@benches/evaluate.sh
