@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-evaluate clean-cluster
+.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-evaluate bench-quality clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,6 +39,9 @@ bench-decide: build ## decide() through pgbench against a bare INSERT of the sam
 
 bench-evaluate: build ## off-policy estimates against obp on the small Open Bandit Dataset (Python 3.11)
 	@benches/evaluate.sh
+
+bench-quality: build ## learning quality in simulated campaigns, beside Vowpal Wabbit and MABWiser (takes hours)
+	@benches/learning.sh
 
 clean-cluster: ## stop and delete the demo's cluster and what failed tests left
 	@scripts/cluster.sh clean
