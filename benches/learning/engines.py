@@ -94,7 +94,10 @@ class MabWiser:
 
 
 PEERS = {
-    "VW regcbopt": lambda world: Vowpal(world, "--regcbopt --mellowness 0.1"),
+    # Without bounds on the cost it learns next to nothing here.
+    "VW regcbopt": lambda world: Vowpal(
+        world, f"--regcbopt --mellowness 0.1 --cb_min_cost {-world.highest_reward} --cb_max_cost 0"
+    ),
     "VW squarecb": lambda world: Vowpal(world, "--squarecb --gamma_scale 300"),
     "MABWiser LinTS": lambda world: MabWiser(world, 0.03),
 }

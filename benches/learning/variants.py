@@ -77,7 +77,7 @@ class Amounts(Marketing):
     """Responses are worth what was bought: log-normal, more for full baskets, larger with free shipping and less with ten percent off,
     which also costs its tenth. An e-mail costs 0.01, an SMS 0.05."""
 
-    goal = "value"
+    goal, highest_reward = "value", 4
     SPREAD = 0.6
     SEND = np.concatenate([[0.0], np.array([0.01, 0.05])[Marketing.sends[:, 2]]])
     SHARE = np.concatenate([[0.0], np.array([0.0, 0.1, 0.0])[Marketing.sends[:, 1]]])

@@ -75,6 +75,7 @@ class World:
     #: What the engine under test needs to know of a world; see also `actions`.
     number_names, window, goal = NUMBERS, WINDOW, "conversion"
     sends, delay_of = SENDS, DELAY_OF
+    highest_reward = 1
     #: Whether an engine is told which decision a response answers, or only whose response it is: then it counts for every decision
     #: about the customer whose window is open.
     knows_causes = True
