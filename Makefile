@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-evaluate bench-quality clean-cluster
+.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-evaluate bench-quality bench-bandit clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -42,6 +42,9 @@ bench-evaluate: build ## off-policy estimates against obp on the small Open Band
 
 bench-quality: build ## learning quality in simulated campaigns, beside Vowpal Wabbit and MABWiser (takes hours)
 	@benches/learning.sh
+
+bench-bandit: build ## bandits on classification sets and, with HILLSTROM=path, the Hillstrom replay (an hour)
+	@benches/learning.sh bandit
 
 clean-cluster: ## stop and delete the demo's cluster and what failed tests left
 	@scripts/cluster.sh clean

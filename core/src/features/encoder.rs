@@ -86,6 +86,12 @@ impl Encoder {
         names
     }
 
+    /// The feature behind a column, by the name of the column: `city` of `city = Berlin` and of `city is missing`.
+    pub fn feature_of(column: &str) -> &str {
+        let name = column.split(" = ").next().unwrap_or(column);
+        [" is other", " is missing", " (age)"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+    }
+
     /// Encodes one observation into `out` (length [`width`](Self::width)). Values of an unexpected type and
     /// non-finite numbers are missing; an unseen category is "other".
     pub fn encode(&self, observation: &[Value], out: &mut [f32]) {
@@ -146,6 +152,9 @@ mod tests {
         let names = encoder().column_names();
         assert_eq!(names.len(), encoder().width());
         assert_eq!(names[5..], ["city = Bern", "city = Rom", "city is other", "city is missing"]);
+        let features: Vec<&str> = names.iter().map(|name| Encoder::feature_of(name)).collect();
+        assert_eq!(features, ["intercept", "age", "age", "member", "member", "city", "city", "city", "city"]);
+        assert_eq!(Encoder::feature_of("last_order (age)"), "last_order");
     }
 
     #[test]

@@ -1,0 +1,58 @@
+//! Prior scales from the data: what matters is shrunk little, what does not matter much.
+
+mod common;
+
+use common::{dimensions, random, sigmoid};
+use decisioning_core::learn::{
+    linearise, Arm, Layout, Link, Misfit, Observed, Posterior, Prior, Rows, Scales, Statistics,
+};
+use rand::RngExt;
+
+/// Two offers; three cities and three tiers, one column each.
+fn layout() -> (Layout, Vec<Arm>) {
+    let columns = ["intercept", "city = a", "city = b", "city = c", "tier = a", "tier = b", "tier = c"];
+    let actions = ["ten", "none"].map(|offer| dimensions(&[("offer", offer)]));
+    let layout = Layout::new(columns.map(str::to_owned).to_vec(), &[1.0; 7], &actions, 1024).unwrap();
+    let arms = actions.iter().map(|action| layout.arm(action)).collect();
+    (layout, arms)
+}
+
+fn estimate(layout: &Layout, sums: &Statistics) -> (Scales, Posterior) {
+    Scales::default().estimate(Link::Logistic, layout, sums, 50).unwrap()
+}
+
+#[test]
+fn without_data_nothing_moves() {
+    let (layout, _) = layout();
+    let (scales, _) = estimate(&layout, &Statistics::new(layout.len()));
+    for block in layout.blocks() {
+        assert!((scales.0[&block.name] - block.initial).abs() < 1e-9, "{} {:?}", block.name, scales);
+    }
+}
+
+/// The city decides which offer works, by ±1.2; nothing depends on the tier.
+#[test]
+fn a_feature_that_matters_has_a_scale_of_its_own() {
+    let (layout, arms) = layout();
+    let mut random = random(4);
+    let mut rows = Rows::new(Link::Logistic, 7);
+    for _ in 0..20_000 {
+        let (city, tier, arm) = (random.random_range(0..3), random.random_range(0..3), random.random_range(0..2_u32));
+        let mut encoded = vec![0.0; 7];
+        encoded[0] = 1.0;
+        encoded[1 + city] = 1.0;
+        encoded[4 + tier] = 1.0;
+        let effect = [1.2, -1.2, 0.0][city] * if arm == 0 { 0.5 } else { -0.5 };
+        let reward = f64::from(u8::from(random.random::<f64>() < sigmoid(effect - 1.0)));
+        rows.push(&Observed { encoded, arm: Some(arm), weight: 1.0, reward, reported: 1.0 }).unwrap();
+    }
+    let start = Prior::new(Link::Logistic, &layout, &Scales::default()).mean;
+    let sums = linearise::<Misfit>(&layout, &arms, &start, |add| {
+        add(&rows);
+        Ok(())
+    })
+    .unwrap();
+    let (scales, _) = estimate(&layout, &sums);
+    let (city, tier) = (scales.0["dimension offer × city"], scales.0["dimension offer × tier"]);
+    assert!(city > 0.25 && tier < 0.08, "{scales:?}");
+}
