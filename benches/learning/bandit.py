@@ -198,7 +198,7 @@ def main():
             features = ("recency", "history", "mens", "womens", "zip_code", "newbie", "channel")
             columns = {name: rows[name].to_numpy() for name in features}
             columns = {name: v.astype(float) if v.dtype.kind in "fiu" else v.astype(str) for name, v in columns.items()}
-            sent = rows["segment"].map({name: n for n, name in enumerate(HILLSTROM)}).to_numpy()
+            sent = rows["segment" if "segment" in rows else "treatment"].map({name: n for n, name in enumerate(HILLSTROM)}).to_numpy()
             visit = rows["visit"].to_numpy()
             play = lambda engine, sent=sent, visit=visit: replay(engine, sent, visit, 500)  # noqa: E731
             results.append(rewards_of("Hillstrom", len(HILLSTROM), columns, play, seed))

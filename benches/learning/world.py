@@ -54,9 +54,8 @@ def tastes(random):
     return found
 
 
-def drifted(before, random):
+def drifted(before, fresh):
     """Tastes after the drift: old messages change places, slots their sign, offers lose appeal, channels change halfway."""
-    fresh = tastes(random)
     after = dict(before)
     old = slice(0, len(before["message"]) - 1)
     for name in ("message", "message_fav"):
@@ -105,7 +104,7 @@ class World:
 
     def draw_tastes(self, truth, after):
         before = tastes(truth)
-        return before, drifted(before, after)
+        return before, drifted(before, tastes(after))
 
     def uplift(self, taste, z, of):
         """What every send adds to the log-odds, customers × sends, but for what is true of all sends alike."""
