@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-curve bench-budgets bench-base bench-aggregates bench-evaluate clean-cluster
+.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-curve bench-budgets bench-base bench-aggregates bench-evaluate bench-quality bench-bandit clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -57,6 +57,12 @@ bench-base: ## forms of the base and of action features, in simulated worlds (pu
 
 bench-aggregates: build ## statistics as parallel aggregates against a plain count
 	@benches/aggregates.sh
+
+bench-quality: build ## learning quality in simulated campaigns, beside Vowpal Wabbit and MABWiser (takes hours)
+	@benches/learning.sh
+
+bench-bandit: build ## bandits on classification sets and, with HILLSTROM=path, the Hillstrom replay (an hour)
+	@benches/learning.sh bandit
 
 clean-cluster: ## stop and delete the demo's cluster and what failed tests left
 	@scripts/cluster.sh clean

@@ -120,9 +120,8 @@ def test_choices_follow_their_logged_propensities(db):
     connection.execute("CALL decisioning.decide_all('c')")
     connection.execute(
         """SELECT decisioning.record_outcome('buy', decision_id::text, decision_id => decision_id)
-           FROM decisioning.decisions WHERE channel_of(action) = 'sms' AND hashtext(customer_id) % 4 = 0""".replace(
-            "channel_of(action)", "split_part(action, '/', 2)"
-        )
+           FROM decisioning.decisions d JOIN customers c ON c.id = d.customer_id
+           WHERE abs(hashtext(customer_id)) % 180 < CASE WHEN action LIKE '%sms%' THEN age WHEN kind = 'a' THEN 60 ELSE 20 END"""
     )
     connection = shop.session(db, now="2026-06-03 10:00+00")
     connection.execute("SELECT * FROM decisioning.learn('c')")

@@ -157,6 +157,14 @@ impl Encoder {
         Some(1 + self.features[..at].iter().map(Feature::width).sum::<usize>() as u32)
     }
 
+    /// The feature behind a column, by the name of the column: `city` of `city = Berlin` and of `city is missing`.
+    pub fn feature_of(column: &str) -> &str {
+        let name = column.split(" = ").next().unwrap_or(column);
+        let hinge = name.rsplit_once(" above ").filter(|(_, knot)| knot.parse::<f64>().is_ok());
+        let name = hinge.map_or(name, |(name, _)| name);
+        [" is other", " is missing", " (age)"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+    }
+
     /// Encodes one observation into `out` (length [`width`](Self::width)). Values of an unexpected type and
     /// non-finite numbers are missing; an unseen category is "other".
     pub fn encode(&self, observation: &[Value], out: &mut [f32]) {
@@ -230,6 +238,9 @@ mod tests {
         let names = encoder().column_names();
         assert_eq!(names.len(), encoder().width());
         assert_eq!(names[5..], ["city = Bern", "city = Rom", "city is other", "city is missing"]);
+        let features: Vec<&str> = names.iter().map(|name| Encoder::feature_of(name)).collect();
+        assert_eq!(features, ["intercept", "age", "age", "member", "member", "city", "city", "city", "city"]);
+        assert_eq!(Encoder::feature_of("last_order (age)"), "last_order");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::prior::{self, Block};
 use super::rows::Link;
+use crate::features::Encoder;
 
 /// Highest factor on the posterior spread of a level that is less known than others. In simulations of a message that
 /// joins after four weeks, 1 left it tried too little to be found, and 2 tried the others too little.
@@ -297,33 +298,46 @@ impl Layout {
         names
     }
 
-    /// Coefficients by what their size has in common: base effects; how the base bends; what sending, a level or a dimension's levels change
-    /// for everybody; for whom sending or a dimension's levels matter; pairs. The base intercept belongs to none.
+    /// Coefficients by what their size has in common: what sending or a level changes for everybody; pairs; and, feature by
+    /// feature, base effects, how the base bends, for whom sending matters, and for whom the levels of one dimension matter. The base
+    /// intercept belongs to none.
     pub fn blocks(&self) -> Vec<Block> {
-        let slopes = |columns: &[u32], offset: usize| -> Vec<usize> {
-            (0..columns.len()).filter(|at| columns[*at] != 0).map(|at| offset + at).collect()
-        };
         let intercept = |columns: &[u32], offset: usize| columns.iter().position(|at| *at == 0).map(|at| offset + at);
-        let block = |name: &str, initial, coefficients| Block { name: name.to_owned(), initial, coefficients };
         let mut main: Vec<usize> = intercept(&self.send, self.send_offset()).into_iter().collect();
-        let mut by_dimension: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut slopes: BTreeMap<(String, &str), (f64, Vec<usize>)> = BTreeMap::new();
+        let mut add = |family: String, initial: f64, columns: &[u32], offset: usize| {
+            for (at, column) in columns.iter().enumerate().filter(|(_, column)| **column != 0) {
+                let (family, initial) = match self.curves.binary_search(column) {
+                    Ok(_) => ("base curves".to_owned(), prior::CURVE),
+                    Err(_) => (family.clone(), initial),
+                };
+                let feature = Encoder::feature_of(&self.columns[*column as usize]);
+                slopes.entry((family, feature)).or_insert((initial, Vec::new())).1.push(offset + at);
+            }
+        };
+        add("base".to_owned(), prior::BASE, &self.base, 0);
+        add("send".to_owned(), prior::INTERACTION, &self.send, self.send_offset());
         for (level, (dimension, _)) in self.levels.iter().enumerate() {
             let offset = self.level_offset(level);
             main.extend(intercept(&self.interacting, offset));
-            by_dimension.entry(dimension).or_default().extend(slopes(&self.interacting, offset));
+            add(format!("dimension {dimension}"), prior::INTERACTION, &self.interacting, offset);
         }
-        let (curves, base) =
-            slopes(&self.base, 0).into_iter().partition(|at| self.curves.binary_search(&self.base[*at]).is_ok());
+        let alone = |name: &str, initial, coefficients| Block {
+            family: name.to_owned(),
+            name: name.to_owned(),
+            initial,
+            coefficients,
+        };
         let mut blocks = vec![
-            block("base", prior::BASE, base),
-            block("base curves", prior::CURVE, curves),
-            block("main effects", prior::MAIN, main),
-            block("send", prior::INTERACTION, slopes(&self.send, self.send_offset())),
+            alone("main effects", prior::MAIN, main),
+            alone("pairs", prior::PAIR, (self.pair_offset()..self.len()).collect()),
         ];
-        blocks.extend(by_dimension.into_iter().map(|(dimension, coefficients)| {
-            block(&format!("dimension {dimension}"), prior::INTERACTION, coefficients)
+        blocks.extend(slopes.into_iter().map(|((family, feature), (initial, coefficients))| Block {
+            name: format!("{family} × {feature}"),
+            family,
+            initial,
+            coefficients,
         }));
-        blocks.push(block("pairs", prior::PAIR, (self.pair_offset()..self.len()).collect()));
         blocks
     }
 
