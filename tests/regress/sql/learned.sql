@@ -26,7 +26,7 @@ WHERE p.action = 'no_send' AND c.id IN ('c-1', 'c-2', 'c-10', 'c-60') ORDER BY 1
 -- The offset is logged with the context, last; it can be given by the caller too.
 SELECT customer_id FROM decisioning.decide('c-1', 'c');
 SELECT customer_id FROM decisioning.decide('c-2', 'c', '{"score": 0.5}');
-SELECT customer_id, context, encoded[4] AS log_odds FROM decisioning.decisions ORDER BY 1;
+SELECT customer_id, context, encoded[cardinality(encoded)] AS log_odds FROM decisioning.decisions ORDER BY 1;
 SELECT subject, explanation, round(number::numeric, 4) AS number
 FROM decisioning.explain((SELECT decision_id FROM decisioning.decisions WHERE customer_id = 'c-1')) WHERE subject = 'offset';
 
