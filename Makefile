@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-evaluate bench-quality bench-bandit clean-cluster
+.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-curve bench-evaluate bench-quality bench-bandit clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -36,6 +36,15 @@ $(LAYERS:%=test-%): test-%: setup
 
 bench-decide: build ## decide() through pgbench against a bare INSERT of the same row
 	@benches/decide.sh
+
+bench-decide-all: build ## decide_all over a million customers against INSERT … SELECT of the same rows
+	@benches/decide_all.sh
+
+bench-learn: build ## learn on a million closed decisions, and with nothing new
+	@benches/learn.sh
+
+bench-curve: build ## what a decision costs as actions and features grow
+	@benches/curve.sh
 
 bench-evaluate: build ## off-policy estimates against obp on the small Open Bandit Dataset (Python 3.11)
 	@benches/evaluate.sh

@@ -30,6 +30,8 @@ CREATE TABLE decisioning.campaigns (
     customer_key        text        NOT NULL,
     audience            text,
     features            text[],
+    offset_column       text,
+    offset_scale        text        NOT NULL DEFAULT 'probability' CHECK (offset_scale IN ('probability', 'log_odds')),
     time_zone           text        NOT NULL,
     time_zone_column    text,
     holdout_share       float8      NOT NULL DEFAULT 0.10 CHECK (holdout_share >= 0),
@@ -42,7 +44,16 @@ CREATE TABLE decisioning.campaigns (
     half_life           interval    DEFAULT '30 days' CHECK (half_life >= '1 hour' AND half_life <= '100 years'),
     half_life_seconds   float8      GENERATED ALWAYS AS (pg_catalog.date_part('epoch', half_life)) STORED,
     minimum_uplift      float8      NOT NULL DEFAULT 0 CHECK (minimum_uplift >= 0 AND minimum_uplift < 'Infinity'),
+    offer_consistency   interval    DEFAULT '30 days' CHECK (offer_consistency > '0' AND offer_consistency <= '100 years'),
+    offer_consistency_seconds float8 GENERATED ALWAYS AS (pg_catalog.date_part('epoch', offer_consistency)) STORED,
+    household_column    text,
     currency            text        CHECK (currency ~ '^[A-Z]{3}$'),
+    mode                text        NOT NULL DEFAULT 'live' CHECK (mode IN ('live', 'shadow', 'preview')),
+    control_ramped      float8      NOT NULL DEFAULT 0 CHECK (control_ramped BETWEEN 0 AND 1),
+    ramped_at           timestamptz,
+    ramp_step           float8      CHECK (ramp_step > 0 AND ramp_step <= 1),
+    ramp_confidence     float8      NOT NULL DEFAULT 0.95 CHECK (ramp_confidence > 0 AND ramp_confidence < 1),
+    ramp_goal           text,
     coefficient_limit   integer     NOT NULL DEFAULT 1024 CHECK (coefficient_limit BETWEEN 16 AND 4096),
     description         text,
     salt                uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
@@ -59,7 +70,9 @@ COMMENT ON COLUMN decisioning.campaigns.customers_schema IS 'Schema of the custo
 COMMENT ON COLUMN decisioning.campaigns.customers_relation IS 'Table or view with one row per customer.';
 COMMENT ON COLUMN decisioning.campaigns.customer_key IS 'Column of the customers relation that identifies the customer.';
 COMMENT ON COLUMN decisioning.campaigns.audience IS 'SQL predicate over the customers relation; NULL is everybody. Runs with the rights of whoever calls decide.';
-COMMENT ON COLUMN decisioning.campaigns.features IS 'Columns to learn from; NULL is every column but the key.';
+COMMENT ON COLUMN decisioning.campaigns.features IS 'Columns to learn from; NULL is every column but the key, time_zone_column and offset_column.';
+COMMENT ON COLUMN decisioning.campaigns.offset_column IS 'Column with a score from elsewhere: how likely the customer is to respond without a send. The model starts from it and learns what it leaves open.';
+COMMENT ON COLUMN decisioning.campaigns.offset_scale IS 'What the score is: probability (0 to 1) or log_odds.';
 COMMENT ON COLUMN decisioning.campaigns.time_zone IS 'IANA zone of the campaign: decision periods are its calendar days.';
 COMMENT ON COLUMN decisioning.campaigns.time_zone_column IS 'Column of the customers relation with the IANA zone of each customer, used for send times.';
 COMMENT ON COLUMN decisioning.campaigns.holdout_share IS 'Share of new customers who are never contacted.';
@@ -72,7 +85,16 @@ COMMENT ON COLUMN decisioning.campaigns.temper IS 'Factor on the posterior sprea
 COMMENT ON COLUMN decisioning.campaigns.half_life IS 'Age at which a decision counts half in the model, so that it follows a changing world; NULL never forgets.';
 COMMENT ON COLUMN decisioning.campaigns.half_life_seconds IS 'The half-life in seconds (a day is 24 hours, a month 30 days).';
 COMMENT ON COLUMN decisioning.campaigns.minimum_uplift IS 'A send must be worth this much more than no_send, net of its costs, in units of the goals'' value. Customers below it still get a random action with the probability of the floor, so that the model keeps learning about them.';
+COMMENT ON COLUMN decisioning.campaigns.offer_consistency IS 'Who was sent an action with a level of the dimension offer gets no other offer for this time; actions without an offer and no_send stay possible. NULL lets offers change at any time.';
+COMMENT ON COLUMN decisioning.campaigns.offer_consistency_seconds IS 'The same in seconds (a day is 24 hours, a month 30 days).';
+COMMENT ON COLUMN decisioning.campaigns.household_column IS 'Column of the customers relation that is equal for the members of a household: they get one offer together.';
 COMMENT ON COLUMN decisioning.campaigns.currency IS 'ISO 4217 code of values and costs, for people and reports.';
+COMMENT ON COLUMN decisioning.campaigns.mode IS 'live; shadow: what explore and optimise would choose is logged, and the control action is taken; preview: nothing is written. The stricter of this and the setting decisioning.mode holds.';
+COMMENT ON COLUMN decisioning.campaigns.control_ramped IS 'Share of the control group that has moved to optimise, in the order of buckets. It never falls; change it with ramp_control, which moves and dates the customers.';
+COMMENT ON COLUMN decisioning.campaigns.ramped_at IS 'When control_ramped last rose.';
+COMMENT ON COLUMN decisioning.campaigns.ramp_step IS 'Share of the control group that learn moves whenever optimise is better than control; NULL moves nobody.';
+COMMENT ON COLUMN decisioning.campaigns.ramp_confidence IS 'Confidence that such a step needs.';
+COMMENT ON COLUMN decisioning.campaigns.ramp_goal IS 'Goal whose lift decides about a step.';
 COMMENT ON COLUMN decisioning.campaigns.coefficient_limit IS 'Most coefficients the model may have; interactions of the rarest features are dropped to stay under it.';
 COMMENT ON COLUMN decisioning.campaigns.salt IS 'Key of the hash that assigns groups and seeds choices.';
 COMMENT ON COLUMN decisioning.campaigns.epoch IS 'Current epoch of the campaign.';
@@ -172,7 +194,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- Generated columns are not there yet in NEW, and say nothing new.
-    derived CONSTANT text[] := '{epoch, message, offer, channel, slot, attribution_seconds, half_life_seconds}';
+    derived CONSTANT text[] := '{epoch, message, offer, channel, slot, attribution_seconds, half_life_seconds, offer_consistency_seconds}';
     old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - derived END;
     new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - derived END;
     changed text := coalesce(new_row, old_row) ->> 'campaign';
@@ -216,6 +238,19 @@ CREATE TRIGGER open_epoch BEFORE INSERT OR UPDATE OR DELETE ON decisioning.campa
     FOR EACH ROW EXECUTE FUNCTION decisioning._open_epoch();
 CREATE TRIGGER open_epoch BEFORE INSERT OR UPDATE OR DELETE ON decisioning.outcome_sources
     FOR EACH ROW EXECUTE FUNCTION decisioning._open_epoch();
+
+-- Who has been in optimise is no control any more. Named to fire before open_epoch.
+CREATE FUNCTION decisioning._check_ramp() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'a ramp of campaign "%" cannot go back', NEW.campaign
+        USING ERRCODE = 'invalid_parameter_value', DETAIL = 'Customers who have been in optimise are no control any more.';
+END $$;
+COMMENT ON FUNCTION decisioning._check_ramp() IS 'Internal: keeps control_ramped from falling.';
+CREATE TRIGGER a_check_ramp BEFORE UPDATE ON decisioning.campaigns
+    FOR EACH ROW WHEN (NEW.control_ramped < OLD.control_ramped) EXECUTE FUNCTION decisioning._check_ramp();
 
 -- What the log refers to must not change under it. Named to fire before open_epoch.
 CREATE FUNCTION decisioning._check_action() RETURNS trigger

@@ -15,12 +15,17 @@ CREATE TABLE decisioning._assignment (
     decided_at          timestamptz NOT NULL,
     period_ends_at      timestamptz NOT NULL,
     recent_decisions    timestamptz[] NOT NULL,
+    ramped_at           timestamptz,
+    offer               text,
+    offered_at          timestamptz,
     PRIMARY KEY (customer_id, campaign)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE decisioning._assignment IS 'Internal: treatment group, exposure and open decision of each customer in each campaign.';
 COMMENT ON COLUMN decisioning._assignment.treatable IS 'At exposure, before the draw, at least one send passed audience and approval: the primary population of lift.';
 COMMENT ON COLUMN decisioning._assignment.ordinal IS 'Number of decisions so far; seeds the next choice.';
 COMMENT ON COLUMN decisioning._assignment.recent_decisions IS 'Times of the decisions whose attribution window may still be open; gives the overlap weight.';
+COMMENT ON COLUMN decisioning._assignment.ramped_at IS 'When a control customer moved to optimise; treatment_group stays as assigned.';
+COMMENT ON COLUMN decisioning._assignment.offer IS 'Last offer sent; offered_at is when it was sent first, from where offer_consistency counts.';
 
 -- The log. Partitioned by time-ordered uuid; partitions are made ahead by _make_partition and carry
 -- their own keys, because a parent with a primary key breaks a restore of partitions made at run time.
@@ -46,7 +51,10 @@ CREATE TABLE decisioning.decisions (
     propensities        float8[]    NOT NULL,
     encoded             float4[]    NOT NULL,
     context             jsonb       NOT NULL,
-    content             jsonb
+    content             jsonb,
+    shadow_action_id    integer,
+    shadow_propensities float8[],
+    removed             jsonb
 ) PARTITION BY RANGE (decision_id);
 COMMENT ON TABLE  decisioning.decisions IS 'The log of decisions, holdout and control included: the context seen, the candidates, their propensities, the choice. Rows never change.';
 COMMENT ON COLUMN decisioning.decisions.decision_id IS 'Time-ordered uuid (version 7); its random bits are a hash of salt, customer and ordinal. Use it as idempotency key with senders.';
@@ -57,9 +65,12 @@ COMMENT ON COLUMN decisioning.decisions.origin IS 'live for decisions made here,
 COMMENT ON COLUMN decisioning.decisions.ordinal IS 'Number of this decision among those of the customer in the campaign.';
 COMMENT ON COLUMN decisioning.decisions.overlap IS 'Number of decisions whose attribution windows were open with this one; the row is learned with weight 1/overlap.';
 COMMENT ON COLUMN decisioning.decisions.candidates IS 'Candidate actions by action_id, 0 is no_send.';
+COMMENT ON COLUMN decisioning.decisions.removed IS 'Approved actions that were no candidates, by action_id under what removed them: a budget that could not pay, or offer_consistency. NULL if none.';
 COMMENT ON COLUMN decisioning.decisions.propensities IS 'Propensity of each candidate, in the same order. An imported decision knows only that of the action taken.';
 COMMENT ON COLUMN decisioning.decisions.encoded IS 'Context as the model saw it, under encoder_version.';
 COMMENT ON COLUMN decisioning.decisions.context IS 'Context as read: feature name to value; dates and times as age in days.';
+COMMENT ON COLUMN decisioning.decisions.shadow_action_id IS 'What would have been chosen, had the mode not been shadow; 0 is no_send. NULL when it was done. action, propensity and propensities always say what was done.';
+COMMENT ON COLUMN decisioning.decisions.shadow_propensities IS 'Propensity of each candidate in that choice.';
 
 CREATE TABLE decisioning.decisions_default PARTITION OF decisioning.decisions DEFAULT;
 ALTER TABLE decisioning.decisions_default ADD PRIMARY KEY (decision_id);
@@ -171,9 +182,11 @@ CREATE TABLE decisioning._model (
     outcomes        bigint      NOT NULL,
     open_decisions  bigint      NOT NULL,
     layout          jsonb       NOT NULL,
+    prices          jsonb       NOT NULL DEFAULT '{}',
     PRIMARY KEY (campaign, model_version)
 );
 COMMENT ON TABLE decisioning._model IS 'Internal: model versions; a version lives as long as a decision refers to it.';
+COMMENT ON COLUMN decisioning._model.prices IS 'Price of a unit of each budget, by name.';
 
 CREATE TABLE decisioning._model_part (
     campaign        text        NOT NULL,

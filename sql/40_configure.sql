@@ -14,19 +14,36 @@ CREATE FUNCTION decisioning.create_campaign(
     propensity_floor    float8  DEFAULT 0.02,
     temper              float8  DEFAULT 0.2,
     half_life           interval DEFAULT '30 days',
+    offset_column       text    DEFAULT NULL,
+    offset_scale        text    DEFAULT 'probability',
     minimum_uplift      float8  DEFAULT 0,
+    offer_consistency   interval DEFAULT '30 days',
+    household_column    text    DEFAULT NULL,
     currency            text    DEFAULT NULL,
     description         text    DEFAULT NULL
 ) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'create_campaign_wrapper';
-COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, float8, text, text) IS
-'Creates a campaign in draft over a table or view with one row per customer. audience is a predicate over it; time_zone is an IANA zone or a column with one. Returns what the audience makes detectable.';
+COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, text, text, float8, interval, text, text, text) IS
+'Creates a campaign in draft over a table or view with one row per customer. audience is a predicate over it; time_zone is an IANA zone or a column with one; offset_column has a score from elsewhere (offset_scale: probability or log_odds) that the model starts from. Returns what the audience makes detectable.';
 
-CREATE FUNCTION decisioning.start_campaign(campaign text) RETURNS void
+CREATE FUNCTION decisioning.start_campaign(campaign text, mode text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'start_campaign_wrapper';
-COMMENT ON FUNCTION decisioning.start_campaign(text) IS 'Starts or resumes a campaign; needs a goal and an approved action.';
+COMMENT ON FUNCTION decisioning.start_campaign(text, text) IS 'Starts or resumes a campaign; needs a goal and an approved action. mode (live, shadow or preview) says what becomes of its decisions from now on; without it the mode stays as it is.';
+
+CREATE FUNCTION decisioning.ramp_control(campaign text, share float8) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'ramp_control_wrapper';
+COMMENT ON FUNCTION decisioning.ramp_control(text, float8) IS
+'Moves customers of the control group to optimise, in the order of their buckets, until this share of the group has moved; new customers follow. Never the other way. They keep their group and get a date, and leave the control group of lift. Returns how many moved.';
+
+CREATE FUNCTION decisioning.ramp_when_better(campaign text, step float8 DEFAULT 0.25, confidence float8 DEFAULT 0.95, goal text DEFAULT NULL)
+RETURNS float8
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'ramp_when_better_wrapper';
+COMMENT ON FUNCTION decisioning.ramp_when_better(text, float8, float8, text) IS
+'From now on, learn moves this share of the control group to optimise whenever optimise is better than control by the goal''s lift with this confidence, and does not harm more; at most one step per attribution window. Says why when it does not. step => NULL ends it. Takes a step now if one is due, and returns the share that has moved by now.';
 
 CREATE FUNCTION decisioning.pause_campaign(campaign text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

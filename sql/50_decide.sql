@@ -6,7 +6,7 @@ RETURNS decisioning.decision
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
 AS 'MODULE_PATHNAME', 'decide_wrapper';
 COMMENT ON FUNCTION decisioning.decide(text, text, jsonb, boolean) IS
-'Decides for one customer: one decision per customer, campaign and calendar day; a second call returns the same row. context overrides features by name for this call. Outside of the audience the action is NULL, or strict raises.';
+'Decides for one customer: one decision per customer, campaign and calendar day; a second call returns the same row. context overrides features by name for this call. Outside of the audience the action is NULL, or strict raises. In preview mode nothing is written: decision_id is NULL and the reason is preview.';
 
 CREATE FUNCTION decisioning.decide(customer_id bigint, campaign text, context jsonb DEFAULT NULL, strict boolean DEFAULT false)
 RETURNS decisioning.decision
@@ -69,7 +69,7 @@ RETURNS TABLE (action text, candidate boolean, removed_by text, probability floa
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 50
 AS 'MODULE_PATHNAME', 'preview_wrapper';
 COMMENT ON FUNCTION decisioning.preview(text, text, jsonb) IS
-'Shows every action for one customer as decide would see it now: estimated probability of the goal, uplift over no_send, the same as worth net of costs, propensity in the customer''s group, or what removed it. Writes nothing.';
+'Shows every action for one customer as decide would see it now: estimated probability of the goal, uplift over no_send, the same as worth net of costs, propensity in the customer''s group, or what removed it. In shadow mode the propensity is that of the choice that is noted, not carried out. Writes nothing.';
 
 CREATE FUNCTION decisioning.explain(decision_id uuid)
 RETURNS TABLE (step integer, subject text, explanation text, number float8)
@@ -87,6 +87,15 @@ CREATE FUNCTION decisioning._now() RETURNS timestamptz
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', '_now_wrapper';
 COMMENT ON FUNCTION decisioning._now() IS 'Internal: the time of the transaction, or decisioning.simulated_now.';
+
+CREATE VIEW decisioning.shadow_decisions AS
+SELECT d.decision_id, d.customer_id, d.campaign, d.treatment_group, d.decided_at, d.action,
+       coalesce(a.action, 'no_send') AS shadow_action,
+       d.shadow_propensities[array_position(d.candidates, d.shadow_action_id)] AS shadow_propensity, d.model_version
+FROM decisioning.decisions d
+LEFT JOIN decisioning.actions a ON a.campaign = d.campaign AND a.action_id = d.shadow_action_id
+WHERE d.shadow_action_id IS NOT NULL;
+COMMENT ON VIEW decisioning.shadow_decisions IS 'Decisions made in shadow mode: what was done, and what would have been chosen.';
 
 CREATE VIEW decisioning.open_decisions AS
 SELECT d.decision_id, d.customer_id, d.campaign, d.treatment_group, d.action, a.message, a.offer, a.channel, a.slot,

@@ -83,12 +83,68 @@ SELECT m.campaign, m.model_version, p.part, c.coefficient, u.factor * c.estimate
        u.factor * c.standard_error AS standard_error,
        format('%s: %s ± %s %s', c.coefficient, to_char(u.factor * c.estimate, 'SFM999999990.00'),
            to_char(u.factor * c.standard_error, 'FM999999990.00'),
-           CASE WHEN p.unit IS NULL THEN 'log-odds' ELSE 'worth' END) AS in_words
+           CASE WHEN p.unit IS NULL THEN 'log-odds' ELSE coalesce(k.currency, 'units of value') END) AS in_words
 FROM decisioning._learner l
+JOIN decisioning.campaigns k ON k.campaign = l.campaign
 JOIN decisioning._model m ON m.campaign = l.campaign AND m.model_version = l.model_version
 JOIN decisioning._model_part p ON p.campaign = m.campaign AND p.model_version = m.model_version
 CROSS JOIN LATERAL (SELECT coalesce((p.unit ->> 'scale')::float8, 1) AS factor) AS u
 CROSS JOIN LATERAL unnest(decisioning._coefficient_names(m.layout), p.coefficients, p.standard_errors)
     AS c(coefficient, estimate, standard_error);
 COMMENT ON VIEW decisioning.coefficients IS 'What the current model of each campaign has learned, per unit of the encoded feature, with posterior standard deviation: log-odds for response and harm, units of value for worth.';
+COMMENT ON COLUMN decisioning.coefficients.in_words IS 'The coefficient, its estimate and its standard error, as one would say it.';
 COMMENT ON COLUMN decisioning.coefficients.part IS 'response, worth or harm: goal, as in decisioning.models.';
+
+CREATE FUNCTION decisioning.calibration(
+    campaign    text,
+    since       timestamptz DEFAULT NULL,
+    bins        integer     DEFAULT 10,
+    confidence  float8      DEFAULT 0.95
+)
+RETURNS TABLE (bin integer, decisions bigint, predicted float8, observed float8, lower float8, upper float8,
+               calibrated boolean)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 10
+AS 'MODULE_PATHNAME', 'calibration_wrapper';
+COMMENT ON FUNCTION decisioning.calibration(text, timestamptz, integer, float8) IS
+'Predicted against observed probability of the goal, by deciles of the prediction: of decisions whose window has closed, as predicted by the model version that decided, which had not seen what came of it. calibrated says whether the prediction lies in the interval of what was observed (Wilson).';
+
+CREATE VIEW decisioning.calibration AS
+SELECT l.campaign, c.bin, c.decisions, c.predicted, c.observed, c.lower, c.upper, c.calibrated
+FROM decisioning._learner l
+CROSS JOIN LATERAL decisioning.calibration(l.campaign, decisioning._now() - interval '90 days') AS c;
+COMMENT ON VIEW decisioning.calibration IS 'Predicted against observed probability of the goal by deciles of the prediction, over the decisions of the last 90 days; decisioning.calibration() has other times and bins.';
+
+CREATE VIEW decisioning.policy_entropy AS
+WITH learned AS (
+    -- In shadow mode the policy is what would have been chosen.
+    SELECT d.campaign, (d.decided_at AT TIME ZONE c.time_zone)::date AS day,
+           coalesce(d.shadow_action_id, d.action_id) AS action_id, coalesce(d.shadow_propensities, d.propensities) AS propensities
+    FROM decisioning.decisions d
+    JOIN decisioning.campaigns c ON c.campaign = d.campaign
+    WHERE d.treatment_group = 'optimise' AND d.decided_at > decisioning._now() - interval '90 days'
+), daily AS (
+    SELECT l.campaign, l.day, count(*) AS decisions, avg(e.entropy) AS entropy, avg(e.most) AS most
+    FROM learned l
+    CROSS JOIN LATERAL (
+        SELECT sum(-p.p * ln(p.p)) FILTER (WHERE p.p > 0) AS entropy, ln(count(*)) AS most
+        FROM unnest(l.propensities) AS p(p)) AS e
+    GROUP BY l.campaign, l.day
+), shares AS (
+    SELECT s.campaign, s.day, sum(-s.share * ln(s.share)) AS entropy, max(s.share) AS largest,
+           (array_agg(s.action_id ORDER BY s.share DESC, s.action_id))[1] AS action_id
+    FROM (SELECT l.campaign, l.day, l.action_id,
+                 count(*) / sum(count(*)) OVER (PARTITION BY l.campaign, l.day)::float8 AS share
+          FROM learned l GROUP BY l.campaign, l.day, l.action_id) AS s
+    GROUP BY s.campaign, s.day
+)
+SELECT y.campaign, y.day, y.decisions, y.entropy / nullif(y.most, 0) AS entropy, exp(s.entropy) AS effective_actions,
+       exp(y.most) AS candidates, coalesce(a.action, 'no_send') AS most_frequent_action, s.largest AS most_frequent_share,
+       y.most > 0 AND y.decisions >= 100 AND s.largest > 0.9 AS collapsed
+FROM daily y
+JOIN shares s ON s.campaign = y.campaign AND s.day = y.day
+LEFT JOIN decisioning.actions a ON a.campaign = s.campaign AND a.action_id = s.action_id;
+COMMENT ON VIEW decisioning.policy_entropy IS 'How much the learned policy still varies, by campaign and day of the last 90 days. A collapsed policy gives nearly everybody the same action: right if that action is best for all, otherwise a sign of a low temper or floor, or of features that say nothing.';
+COMMENT ON COLUMN decisioning.policy_entropy.entropy IS 'Mean entropy of the propensities of a decision, as a share of the most possible: 1 is random, 0 certain.';
+COMMENT ON COLUMN decisioning.policy_entropy.effective_actions IS 'Number of equally frequent actions that would be as diverse as what was chosen: e to the entropy of the shares.';
+COMMENT ON COLUMN decisioning.policy_entropy.candidates IS 'Candidates of a decision, no_send included (geometric mean).';
+COMMENT ON COLUMN decisioning.policy_entropy.collapsed IS 'More than 90 % of at least 100 decisions of the day are the same action.';

@@ -88,7 +88,8 @@ AS $$
                    FROM decisioning.outcomes o LEFT JOIN aliases a ON a.alias = o.customer_id) o
                ON o.customer_id = coalesce(sa.customer_id, s.customer_id) AND o.goal = g.goal
               AND o.occurred_at >= s.exposed_at AND o.occurred_at < m.at
-        WHERE s.treatable AND s.exposed_at < m.at AND (lift.campaign IS NULL OR s.campaign = lift.campaign)
+        -- Who has moved from control to optimise is a comparison for neither; buckets of a hash moved, so the rest stay fair.
+        WHERE s.treatable AND s.exposed_at < m.at AND (s.ramped_at IS NULL OR s.ramped_at >= m.at) AND (lift.campaign IS NULL OR s.campaign = lift.campaign)
         GROUP BY s.campaign, g.goal, k.kind, s.treatment_group, s.customer_id
     ), units AS (
         SELECT t.campaign, t.goal, t.treatment_group, 'conversion rate' AS measure, (t.events > 0)::int::float8 AS y FROM totals t
@@ -117,7 +118,7 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION decisioning.lift(text, float8, timestamptz) IS
-'Compares groups by intention to treat: totals per customer from exposure to as_of, with a fixed-horizon interval. Decide when to look before you look: the interval is not valid under repeated peeking.';
+'Compares groups by intention to treat: totals per customer from exposure to as_of, with a fixed-horizon interval. Control customers who have been moved to optimise by then are left out. Decide when to look before you look: the interval is not valid under repeated peeking.';
 
 CREATE VIEW decisioning.lift AS
 SELECT * FROM decisioning.lift() AS l;

@@ -11,18 +11,18 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES
     ('reader',
-     ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
+     ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
            '_match_rules', '_is_identifier'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'decisions', 'outcomes',
-           'open_decisions', 'models', 'coefficients', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',
+           'open_decisions', 'shadow_decisions', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'policy_entropy', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',
            'match_rules_in_effect', 'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts']),
     ('operator',
      ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_statement', 'record_outcome', 'record_outcomes',
            'resolve_identity'],
      ARRAY[]::text[]),
     ('manager',
-     ARRAY['create_campaign', 'start_campaign', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
-           'approve_action', 'pause_action', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
+     ARRAY['create_campaign', 'start_campaign', 'ramp_control', 'ramp_when_better', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
+           'approve_action', 'pause_action', 'set_budget', 'remove_budget', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
            'import_decisions', 'learn', 'rebuild_model', 'maintain', 'add_source', 'remove_source', 'add_match_rule',
            'resolve_all'],
      ARRAY[]::text[])

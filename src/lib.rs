@@ -21,7 +21,8 @@ extension_sql_file!("../sql/20_state.sql", name = "state", requires = ["configur
 extension_sql_file!("../sql/30_identity.sql", name = "identity", requires = ["state"]);
 extension_sql_file!("../sql/40_configure.sql", name = "configure", requires = ["identity"]);
 extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["configure"]);
-extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["decide"]);
+extension_sql_file!("../sql/55_budgets.sql", name = "budgets", requires = ["decide"]);
+extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["budgets"]);
 extension_sql_file!("../sql/70_learn.sql", name = "learn", requires = ["record"]);
 extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["learn"]);
 extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["measure"], finalize);

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{
-    absorb, context, covariance, dimensions, grid, layout, log_odds, prior, random, refit, sigmoid, truth, try_fit,
+    absorb, context, covariance, dimensions, grid, layout, log_odds, observe, prior, random, refit, sigmoid, truth,
+    try_fit,
 };
 use decisioning_core::learn::{
     fit, linearise, Arm, FitError, Layout, Link, Misfit, Observed, Posterior, Prior, Rows, Scales, Statistics,
@@ -375,4 +376,24 @@ fn amounts_by_hand() {
     back.scale(-1.0);
     sums.merge(&back);
     assert!(sums.linear.iter().chain(&sums.precision).all(|x| x.abs() < 1e-12), "{sums:?}");
+}
+
+#[test]
+fn sums_are_the_same_for_any_number_of_threads() {
+    let (layout, arms) = layout(6, &grid(&["email", "sms"], &["none", "ten"]));
+    let mut random = random(7);
+    let truth = truth(&layout, &mut random);
+    let observed: Vec<Observed> = (0..30_000).map(|_| observe(&layout, &arms, &truth, &mut random)).collect();
+    let rows = Rows::collect(Link::Logistic, layout.columns.len(), &observed).unwrap();
+    let sums = |threads: usize| {
+        let rows = rows.clone().with_threads(threads);
+        linearise(&layout, &arms, &truth, |visit| -> Result<(), Misfit> {
+            visit(&rows);
+            Ok(())
+        })
+        .unwrap()
+    };
+    let alone = sums(1);
+    assert!(alone.precision[0] > 0.0);
+    assert_eq!([sums(2), sums(3), sums(64)], [(); 3].map(|()| alone.clone()));
 }

@@ -7,13 +7,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use decisioning_core::decide::{Cost, Salt, Shares, Terms};
+use decisioning_core::decide::{Cost, Group, Salt, Shares, Terms};
+use decisioning_core::features::OffsetScale;
 use decisioning_core::learn::{Dimensions, Link};
 use serde::Deserialize;
+
+use super::budget::{self, Budget, Prices};
 
 use crate::pg::error::{Error, Result};
 use crate::pg::query;
 use crate::pg::relation::RelationName;
+use crate::pg::settings::Mode;
 
 /// Name of the action that stays quiet.
 pub const NO_SEND: &str = "no_send";
@@ -39,18 +43,32 @@ pub struct Campaign {
     pub customer_key: String,
     pub audience: Option<String>,
     pub features: Option<Vec<String>>,
+    offset_column: Option<String>,
+    offset_scale: OffsetScale,
     pub time_zone: String,
     pub time_zone_column: Option<String>,
+    pub household_column: Option<String>,
     #[serde(flatten)]
     pub rules: Rules,
+    pub mode: Mode,
+    /// Share of the control group that has moved to optimise.
+    pub control_ramped: f64,
+    /// The next step of a ramp on evidence; `None` if there is none.
+    pub ramp_step: Option<f64>,
+    pub ramp_confidence: f64,
+    pub ramp_goal: Option<String>,
     pub temper: f64,
     /// In seconds; `None` never forgets.
     half_life_seconds: Option<f64>,
+    /// `None` lets offers change at any time.
+    pub offer_consistency_seconds: Option<f64>,
     pub currency: Option<String>,
     pub coefficient_limit: i32,
     /// By `action_id`.
     pub actions: Vec<Action>,
     pub goals: Vec<CampaignGoal>,
+    /// By name.
+    pub budgets: Vec<Budget>,
 }
 
 /// What cached things belong to. The salt tells a campaign from one of the same name and epoch in an extension that was
@@ -137,7 +155,8 @@ impl Target {
     pub fn link(&self) -> Link {
         match self {
             Target::Worth => Link::Gaussian,
-            Target::Response | Target::Harm(_) => Link::Logistic,
+            Target::Response => Link::Logistic,
+            Target::Harm(_) => Link::LogisticAlone,
         }
     }
 }
@@ -157,9 +176,22 @@ impl Campaign {
         salt(&self.edition.salt)
     }
 
+    /// The column of the customers relation that is the offset of the model, and its scale.
+    pub fn offset(&self) -> Option<(&str, OffsetScale)> {
+        self.offset_column.as_deref().map(|column| (column, self.offset_scale))
+    }
+
     pub fn shares(&self) -> Shares {
         let Rules { holdout_share: holdout, control_share: control, explore_share: explore, .. } = self.rules;
         Shares { holdout, control, explore }
+    }
+
+    /// The group that a customer of `assigned` is treated as: a ramp moves control customers to optimise, and not back.
+    pub fn treated_as(&self, assigned: Group, bucket: u16, ramped: bool) -> Group {
+        match assigned {
+            Group::Control if ramped || bucket < self.shares().ramp_bound(self.control_ramped) => Group::Optimise,
+            _ => assigned,
+        }
     }
 
     /// Goals whose events make a decision a success: engagement ranks nothing here and harm is no success.
@@ -185,7 +217,7 @@ impl Campaign {
     }
 
     /// Worth of a response if it is the same for all.
-    fn fixed_value(&self) -> Option<f64> {
+    pub fn fixed_value(&self) -> Option<f64> {
         let mut values = self.reward_goals().map(|goal| match goal.kind.as_str() {
             "value" => goal.value,
             _ => Some(goal.value.unwrap_or(1.0)),
@@ -194,9 +226,9 @@ impl Campaign {
         first.filter(|_| values.all(|value| value == first))
     }
 
-    /// What responses, harm and sends are worth, for a model of `targets`. Before anything is known of the worth of
+    /// What responses, harm and sends are worth, for a model of `targets` and the prices of budgets. Before anything is known of the worth of
     /// responses, nothing can be net of costs, and only responses count.
-    pub fn terms(&self, targets: &[Target]) -> Terms {
+    pub fn terms(&self, targets: &[Target], prices: &Prices) -> Terms {
         let worth = targets.contains(&Target::Worth);
         let Some(value) = self.fixed_value().or(worth.then_some(0.0)) else {
             return Terms::free(self.actions.len());
@@ -210,7 +242,7 @@ impl Campaign {
         Terms {
             value,
             harms: targets.iter().filter_map(harm).collect(),
-            costs: self.actions.iter().map(|action| action.cost).collect(),
+            costs: self.actions.iter().map(|action| budget::priced(&self.budgets, prices, action)).collect(),
             minimum_uplift: self.rules.minimum_uplift,
         }
     }
@@ -277,7 +309,11 @@ fn read(name: &str) -> Result<Campaign> {
                  SELECT jsonb_agg(jsonb_build_object('goal', g.goal, 'kind', k.kind, 'value', g.value,
                      'attribution_seconds', g.attribution_seconds) ORDER BY g.goal)
                  FROM decisioning.campaign_goals g JOIN decisioning.goals k ON k.goal = g.goal
-                 WHERE g.campaign = c.campaign), '[]')))::text
+                 WHERE g.campaign = c.campaign), '[]'),
+             'budgets', coalesce((
+                 SELECT jsonb_agg(to_jsonb(b) || jsonb_build_object('ends_micros',
+                     (extract(epoch FROM b.ends_at) * 1000000)::bigint) ORDER BY b.budget)
+                 FROM decisioning.budgets b WHERE b.campaign = c.campaign), '[]')))::text
          FROM decisioning.campaigns c WHERE c.campaign = $1",
         &[name.into()],
         |row| row.value::<String>(1),
@@ -286,7 +322,7 @@ fn read(name: &str) -> Result<Campaign> {
     Ok(serde_json::from_str(&document)?)
 }
 
-/// The campaign with the rules, costs and goals of an earlier epoch. Runs as the owner.
+/// The campaign with the rules, costs, goals and budgets of an earlier epoch. Runs as the owner.
 pub fn at_epoch(campaign: &Campaign, rules: &Rules, epoch: i64) -> Result<Campaign> {
     let mut past = Campaign { rules: rules.clone(), ..campaign.clone() };
     let latest = |relation: &str, key: &str| -> Result<HashMap<String, String>> {
@@ -305,6 +341,7 @@ pub fn at_epoch(campaign: &Campaign, rules: &Rules, epoch: i64) -> Result<Campai
             action.cost = serde_json::from_str(row)?;
         }
     }
+    past.budgets = budget::from_rows(latest("budgets", "budget")?)?;
     #[derive(Deserialize)]
     struct Worth {
         value: Option<f64>,

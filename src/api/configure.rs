@@ -8,7 +8,7 @@ use super::{learn, model};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
-use crate::pg::relation::{check_predicate, ColumnKind, RelationName};
+use crate::pg::relation::{check_predicate, Column, ColumnKind, RelationName};
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)] // one per named SQL argument
@@ -26,7 +26,11 @@ fn create_campaign(
     propensity_floor: Option<f64>,
     temper: Option<f64>,
     half_life: Option<pgrx::datum::Interval>,
+    offset_column: Option<&str>,
+    offset_scale: Option<&str>,
     minimum_uplift: Option<f64>,
+    offer_consistency: Option<pgrx::datum::Interval>,
+    household_column: Option<&str>,
     currency: Option<&str>,
     description: Option<&str>,
 ) -> std::result::Result<String, ErrorReport> {
@@ -72,6 +76,13 @@ fn create_campaign(
     if let Some(audience) = audience {
         check_predicate(&relation, audience, "audience")?;
     }
+    let offset_scale = required(offset_scale, "offset_scale")?;
+    if let Some(column) = offset_column {
+        check_offset(&relation, relation.column(&columns, column)?, offset_scale)?;
+    }
+    if let Some(column) = household_column {
+        relation.column(&columns, column)?;
+    }
     let (zone, zone_column) = match time_zone {
         None => (session_zone()?, None),
         Some(text) if columns.iter().any(|column| column.name == text) => (session_zone()?, Some(text)),
@@ -91,8 +102,9 @@ fn create_campaign(
         let inserted = query::execute(
             "INSERT INTO decisioning.campaigns (campaign, customers_schema, customers_relation, customer_key, audience,
                  features, time_zone, time_zone_column, holdout_share, control_share, explore_share, control_action,
-                 propensity_floor, temper, half_life, minimum_uplift, currency, description)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+                 propensity_floor, temper, half_life, minimum_uplift, offer_consistency, household_column, currency,
+                 description, offset_column, offset_scale)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
              ON CONFLICT (campaign) DO NOTHING",
             &[
                 name.into(),
@@ -111,8 +123,12 @@ fn create_campaign(
                 temper.into(),
                 half_life.into(),
                 minimum_uplift.into(),
+                offer_consistency.into(),
+                household_column.into(),
                 currency.into(),
                 description.into(),
+                offset_column.into(),
+                offset_scale.into(),
             ],
         )?;
         if inserted == 0 {
@@ -145,6 +161,32 @@ pub fn amount(value: Option<f64>, name: &str) -> Result<f64> {
         Err(Error::invalid(format!("{name} must be a finite amount, and not negative"))
             .detail(format!("Given: {value}.")))
     }
+}
+
+/// Whether a column can be the offset of a model. Its values are read as the caller.
+fn check_offset(relation: &RelationName, column: &Column, scale: &str) -> Result<()> {
+    if !matches!(scale, "probability" | "log_odds") {
+        return Err(Error::invalid(format!("offset_scale \"{scale}\" is not known"))
+            .hint("It is 'probability' (0 to 1) or 'log_odds'."));
+    }
+    if column.kind != ColumnKind::Numeric {
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("column \"{}\" is not a number", column.name),
+        ));
+    }
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM {} AS relation WHERE relation.{} NOT BETWEEN 0 AND 1",
+        relation.quoted(),
+        crate::pg::relation::quote_identifier(&column.name),
+    );
+    let outside = query::read_one(&sql, &[], |row| row.value::<i64>(1))?.unwrap_or(0);
+    if scale == "probability" && outside > 0 {
+        return Err(Error::invalid(format!("column \"{}\" has values that are not probabilities", column.name))
+            .detail(format!("{outside} rows are not between 0 and 1."))
+            .hint("Give offset_scale => 'log_odds' if they are log-odds, or a column with probabilities."));
+    }
+    Ok(())
 }
 
 fn is_zone(text: &str) -> bool {
@@ -185,11 +227,14 @@ fn detectable(name: &str, customers: i64, holdout: f64, treated: f64) -> String 
 }
 
 #[pg_extern(sql = false)]
-fn start_campaign(campaign: Option<&str>) -> std::result::Result<(), ErrorReport> {
+fn start_campaign(campaign: Option<&str>, mode: Option<&str>) -> std::result::Result<(), ErrorReport> {
     let name = required(campaign, "campaign")?;
+    if mode.is_some_and(|mode| !matches!(mode, "live" | "shadow" | "preview")) {
+        return Err(Error::invalid("mode must be live, shadow or preview").into());
+    }
     let (loaded, model_version) = as_owner(|| campaign::load(name))?;
     match loaded.status {
-        Status::Active => return Ok(()),
+        Status::Active => return Ok(as_owner(|| set_mode(name, mode))?),
         Status::Ended => {
             return Err(Error::state(format!("campaign \"{name}\" has ended"))
                 .hint("Create a new campaign; import_decisions can give it this one's history.")
@@ -219,12 +264,22 @@ fn start_campaign(campaign: Option<&str>) -> std::result::Result<(), ErrorReport
     }
     as_owner(|| {
         learn::make_partitions()?;
+        set_mode(name, mode)?;
         query::execute(
             "UPDATE decisioning.campaigns SET status = 'active', started_at = coalesce(started_at, $2)
              WHERE campaign = $1",
             &[name.into(), super::now()?.into()],
         )
     })?;
+    Ok(())
+}
+
+/// Changes the mode of a campaign, if one is given. Runs as the owner.
+fn set_mode(name: &str, mode: Option<&str>) -> Result<()> {
+    query::execute(
+        "UPDATE decisioning.campaigns SET mode = $2 WHERE campaign = $1 AND mode <> $2",
+        &[name.into(), mode.into()],
+    )?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Number};
 use super::campaign::{Campaign, Edition};
 use super::model;
 use crate::pg::error::{Error, Result};
+use crate::pg::guard::by_kept_plan;
 use crate::pg::query::{self, Row};
 use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
 
@@ -24,6 +25,7 @@ pub struct Customer {
     pub customer_id: String,
     pub in_audience: bool,
     pub time_zone: Option<String>,
+    pub household: Option<String>,
     pub observation: Observation,
 }
 
@@ -51,7 +53,9 @@ impl Reading {
                 )
             };
             let read = match (declared, column.map(|column| column.kind)) {
-                (Declared::Numeric, Some(ColumnKind::Numeric)) => Some(format!("{quoted}::pg_catalog.numeric::float8")),
+                (Declared::Numeric | Declared::Offset(_), Some(ColumnKind::Numeric)) => {
+                    Some(format!("{quoted}::pg_catalog.numeric::float8"))
+                }
                 (Declared::Numeric, Some(ColumnKind::Boolean)) | (Declared::Boolean, Some(ColumnKind::Boolean)) => {
                     Some(format!("{quoted}::int::float8"))
                 }
@@ -128,14 +132,19 @@ pub fn read_customers(
 ) -> Result<HashMap<String, Customer>> {
     let statement = statement(campaign, encoder_version, encoder)?;
     let mut customers = HashMap::with_capacity(customer_ids.len());
-    let rows = query::read(&statement.sql, &[customer_ids.to_vec().into(), now.into()], |row| {
-        Ok(Customer {
-            customer_id: row.value(1)?,
-            in_audience: row.value(2)?,
-            time_zone: row.get(3)?,
-            observation: statement.reading.observation(row, 4, 5)?,
+    let read = || {
+        query::read(&statement.sql, &[customer_ids.to_vec().into(), now.into()], |row| {
+            Ok(Customer {
+                customer_id: row.value(1)?,
+                in_audience: row.value(2)?,
+                time_zone: row.get(3)?,
+                household: row.get(4)?,
+                observation: statement.reading.observation(row, 5, 6)?,
+            })
         })
-    })?;
+    };
+    // For one customer planning would cost more than reading; for many it pays.
+    let rows = if customer_ids.len() == 1 { by_kept_plan(read) } else { read() }?;
     for customer in rows {
         if let Some(twice) = customers.insert(customer.customer_id.clone(), customer) {
             return Err(Error::new(
@@ -176,13 +185,16 @@ fn statement(campaign: &Campaign, encoder_version: i32, encoder: &Encoder) -> Re
             reading.lost.join(", ")
         );
     }
-    let zone = match &campaign.time_zone_column {
-        Some(column) => format!("relation.{}::text", quote_identifier(&relation.column(&columns, column)?.name)),
-        None => "NULL::text".to_owned(),
+    let text = |column: &Option<String>| -> Result<String> {
+        Ok(match column {
+            Some(column) => format!("relation.{}::text", quote_identifier(&relation.column(&columns, column)?.name)),
+            None => "NULL::text".to_owned(),
+        })
     };
+    let (zone, household) = (text(&campaign.time_zone_column)?, text(&campaign.household_column)?);
     let quoted_key = format!("relation.{}", quote_identifier(&key.name));
     let sql = format!(
-        "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {}, {}, $2::pg_catalog.timestamptz
+        "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}, {}, {}, $2::pg_catalog.timestamptz
          FROM {} AS relation WHERE {quoted_key} = ANY ($1::pg_catalog.text[]::{}[])",
         campaign.audience.as_deref().unwrap_or("true"),
         reading.numbers,
@@ -260,14 +272,14 @@ pub fn override_features(
                 Value::Text(text.chars().take(TEXT_LENGTH).collect())
             }
             (Declared::Boolean, serde_json::Value::Bool(flag)) => Value::Number(f64::from(u8::from(*flag))),
-            (Declared::Numeric | Declared::Age, serde_json::Value::Number(number)) => {
+            (Declared::Numeric | Declared::Age | Declared::Offset(_), serde_json::Value::Number(number)) => {
                 number.as_f64().map_or(Value::Missing, Value::Number)
             }
             _ => {
                 let wanted = match declared {
                     Declared::Category => "text",
                     Declared::Boolean => "true or false",
-                    Declared::Numeric => "a number",
+                    Declared::Numeric | Declared::Offset(_) => "a number",
                     Declared::Age => "an age in days",
                 };
                 return Err(Error::invalid(format!("context value of \"{}\" must be {wanted}", feature.name))
@@ -301,7 +313,7 @@ pub fn from_document(encoder: &Encoder, document: &str) -> Result<Observation> {
         .iter()
         .map(|feature| match (model::declaration(&feature.kind), document.get(&feature.name)) {
             (Declared::Category, Some(serde_json::Value::String(text))) => Value::Text(text.clone()),
-            (Declared::Numeric | Declared::Age, Some(serde_json::Value::Number(number))) => {
+            (Declared::Numeric | Declared::Age | Declared::Offset(_), Some(serde_json::Value::Number(number))) => {
                 number.as_f64().map_or(Value::Missing, Value::Number)
             }
             (Declared::Numeric | Declared::Boolean, Some(serde_json::Value::Bool(flag))) => {

@@ -7,10 +7,12 @@ use pgrx::{AllocatedByRust, JsonB, Uuid};
 use serde_json::{Map, Value};
 
 use super::campaign::{self, Campaign};
+use super::mode;
 use super::pipeline::{action_name, decide_many, Answer, LARGEST_BATCH};
 use crate::pg::composite;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
+use crate::pg::settings::Mode;
 
 type DecisionTuple = PgHeapTuple<'static, AllocatedByRust>;
 
@@ -24,7 +26,8 @@ fn tuple(campaign: &Campaign, answer: &Answer) -> Result<DecisionTuple> {
             attributes[13] = "not_in_audience".into_datum();
             attributes
         }
-        Answer::Decided(decision) => {
+        Answer::Decided(decision) | Answer::Previewed(decision) => {
+            let previewed = matches!(answer, Answer::Previewed(_));
             let action = decision.action_id.and_then(|id| campaign.action(id));
             let level = |dimension: &str| action.and_then(|action| action.dimensions.get(dimension)).into_datum();
             let dimensions = action.map(|action| {
@@ -33,7 +36,7 @@ fn tuple(campaign: &Campaign, answer: &Answer) -> Result<DecisionTuple> {
             });
             let content = decision.content.as_deref().map(serde_json::from_str).transpose()?;
             vec![
-                decision.decision_id.into_datum(),
+                Some(decision.decision_id).filter(|_| !previewed).into_datum(),
                 decision.customer_id.as_str().into_datum(),
                 campaign.campaign.as_str().into_datum(),
                 decision.group.as_str().into_datum(),
@@ -46,13 +49,13 @@ fn tuple(campaign: &Campaign, answer: &Answer) -> Result<DecisionTuple> {
                 content.map(JsonB).into_datum(),
                 decision.send_at.into_datum(),
                 decision.propensity.into_datum(),
-                decision.reason.as_str().into_datum(),
+                if previewed { "preview" } else { &decision.reason }.into_datum(),
                 action.and_then(|action| action.customer_reason.as_deref()).into_datum(),
                 decision.expires_at.into_datum(),
             ]
         }
     };
-    composite::form("decisioning.decision", attributes)
+    composite::form(c"decision", attributes)
 }
 
 fn decide_one(
@@ -143,6 +146,7 @@ fn _decide_chunk(
             Answer::Outside { .. } => outside += 1,
             Answer::Decided(decision) if decision.new => decided += 1,
             Answer::Decided(_) => open += 1,
+            Answer::Previewed(_) => {}
         }
     }
     Ok(TableIterator::once((decided, open, outside)))
@@ -156,6 +160,9 @@ fn _audience_statement(campaign: Option<&str>, chunk_size: Option<i32>) -> std::
         return Err(Error::invalid(format!("chunk_size must be between 1 and {LARGEST_BATCH}")).into());
     }
     let (campaign, _) = as_owner(|| campaign::load(name))?;
+    if mode::in_force(&campaign) == Mode::Preview {
+        pgrx::notice!("campaign \"{name}\" is in preview mode: nothing is written");
+    }
     let relation = campaign.customers();
     let columns = relation.columns()?;
     let key = crate::pg::relation::quote_identifier(&relation.column(&columns, &campaign.customer_key)?.name);

@@ -2,20 +2,23 @@
 
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, propensities, Terms};
+use decisioning_core::decide::{choose, propensities, Group, Terms};
 use decisioning_core::learn::Layout;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 
-use super::campaign::{self, Campaign, Rules, NO_SEND};
+use super::budget;
+use super::campaign::{self, Action, Campaign, Rules, NO_SEND};
+use super::constraint::{self, Constraints, Prospect, Removed};
+use super::context;
 use super::decide::context_object;
 use super::model::{self, Compiled};
+use super::offer;
 use super::pipeline::{action_name, canonical_ids, parse_group, rule, Candidates};
-use super::{context, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::query;
+use crate::pg::{query, settings};
 
 /// Features named in an explanation.
 const CONTRIBUTIONS: usize = 5;
@@ -51,15 +54,22 @@ fn preview(
         let compiled = model::current(&campaign, model_version)?;
         let id = canonical_ids(&[customer_id.to_owned()])?.remove(0);
         let assigned = query::read_one(
-            "SELECT s.treatment_group FROM decisioning._assignment s WHERE s.campaign = $1 AND s.customer_id = $2",
+            "SELECT s.treatment_group, s.ramped_at IS NOT NULL, s.offer, s.offered_at FROM decisioning._assignment s
+             WHERE s.campaign = $1 AND s.customer_id = $2",
             &[name.into(), id.as_str().into()],
-            |row| row.value::<String>(1),
+            |row| Ok((parse_group(&row.value::<String>(1)?)?, row.value::<bool>(2)?, offer::held(row, 3)?)),
         )?;
         Ok((campaign, compiled, id, assigned))
     })?;
     let model = &compiled.model;
-    let mut customers =
-        context::read_customers(&campaign, model.encoder_version, &model.encoder, std::slice::from_ref(&id), now()?)?;
+    let now = settings::now_micros()?;
+    let mut customers = context::read_customers(
+        &campaign,
+        model.encoder_version,
+        &model.encoder,
+        std::slice::from_ref(&id),
+        settings::timestamp(now)?,
+    )?;
     let customer = customers.remove(&id).filter(|customer| customer.in_audience);
     let actions = campaign.actions.iter().map(|action| action.action.clone());
     let Some(mut customer) = customer else {
@@ -74,11 +84,20 @@ fn preview(
     }
     let mut encoded = vec![0.0; model.encoder.width()];
     model.encoder.encode(&customer.observation, &mut encoded);
-    let group = match assigned {
-        Some(group) => parse_group(&group)?,
-        None => campaign.shares().group(campaign.salt()?.bucket(&id)),
-    };
-    let candidates = Candidates::of(&campaign);
+    let salt = campaign.salt()?;
+    let bucket = salt.bucket(&id);
+    let (group, ramped, held) = assigned.unwrap_or_else(|| (campaign.shares().group(bucket), false, None));
+    let group = campaign.treated_as(group, bucket, ramped);
+    let approved = Candidates::of(&campaign);
+    let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
+    let prospect = Prospect { encoded: &encoded, held: held.as_ref(), household };
+    let scopes = budget::scopes(&campaign);
+    let remaining = as_owner(|| {
+        let (campaign, compiled) = (&*campaign, &*compiled);
+        let frame = constraint::Frame { campaign, compiled, candidates: &approved, scopes: &scopes, now };
+        Ok(Constraints::look(frame, &prospect)?.remaining(0, &prospect))
+    })?;
+    let (candidates, removed) = remaining.unwrap_or((approved, Removed::new()));
     let rule = rule(group, &campaign.rules, &compiled, &candidates, |name| find(&campaign, name), &encoded);
     let weights = propensities(&rule, &candidates.arms);
 
@@ -99,7 +118,7 @@ fn preview(
         rows.push((
             action.action.clone(),
             position.is_some(),
-            position.is_none().then(|| format!("approval: {}", action.status)),
+            position.is_none().then(|| removed_by(&removed, action)),
             Some(sent),
             Some(sent - no_send),
             Some(compiled.net_worth(&encoded, Some(arm)) - quiet),
@@ -108,6 +127,11 @@ fn preview(
         ));
     }
     Ok(TableIterator::new(rows))
+}
+
+fn removed_by(removed: &Removed, action: &Action) -> String {
+    let by = removed.iter().find(|(_, actions)| actions.contains(&action.action_id));
+    by.map_or_else(|| format!("approval: {}", action.status), |(by, _)| by.clone())
 }
 
 fn find(campaign: &Campaign, name: &str) -> Option<i32> {
@@ -126,7 +150,10 @@ struct Logged {
     propensities: Vec<f64>,
     ordinal: i64,
     candidates: Candidates,
+    removed: Removed,
     encoded: Vec<f32>,
+    /// What would have been chosen, and its propensities, if the decision was made in shadow mode.
+    shadow: Option<(i32, Vec<f64>)>,
     model_version: i64,
     epoch: i64,
     reason: String,
@@ -144,7 +171,8 @@ fn load(decision_id: Uuid) -> Result<Logged> {
                 d.candidates, d.encoded, d.model_version, d.epoch, d.reason, d.decided_at::text, d.overlap, d.origin,
                 (SELECT e.after::text FROM decisioning.epochs e
                  WHERE e.campaign = d.campaign AND e.relation = 'campaigns' AND e.epoch <= d.epoch AND e.after IS NOT NULL
-                 ORDER BY e.epoch DESC LIMIT 1)
+                 ORDER BY e.epoch DESC LIMIT 1),
+                d.shadow_action_id, d.shadow_propensities, d.removed::text
          FROM decisioning.decisions d WHERE d.decision_id = $1",
         &[decision_id.into()],
         |row| {
@@ -156,7 +184,7 @@ fn load(decision_id: Uuid) -> Result<Logged> {
             let rules: Rules = serde_json::from_str(&row.value::<String>(16)?)?;
             let model_version = row.value::<i64>(10)?;
             let mut compiled = model::compile(&campaign, Rc::new(model::load(&campaign.campaign, model_version)?));
-            compiled.terms = campaign::at_epoch(&campaign, &rules, row.value(11)?)?.terms(&compiled.model.targets());
+            compiled.terms = campaign::at_epoch(&campaign, &rules, row.value(11)?)?.terms(&compiled.model.targets(), &compiled.model.prices);
             let ids: Vec<i32> = row.value(8)?;
             let arm = |id: &i32| campaign.actions.iter().position(|action| action.action_id == *id);
             let candidates = Candidates { arms: ids.iter().map(arm).collect(), ids };
@@ -170,7 +198,9 @@ fn load(decision_id: Uuid) -> Result<Logged> {
                 propensities: row.value(6)?,
                 ordinal: row.value(7)?,
                 candidates,
+                removed: row.get::<String>(19)?.map_or(Ok(Removed::new()), |removed| serde_json::from_str(&removed))?,
                 encoded: row.value(9)?,
+                shadow: row.get::<i32>(17)?.zip(row.get::<Vec<f64>>(18)?),
                 model_version,
                 epoch: row.value(11)?,
                 reason: row.value(12)?,
@@ -207,10 +237,18 @@ fn replay(
     let logged = as_owner(|| load(decision_id))?;
     let Logged { campaign, rules, compiled, candidates, encoded, .. } = &logged;
     let group = parse_group(&logged.group)?;
-    let rule = rule(group, rules, compiled, candidates, |name| find(campaign, name), encoded);
-    let choice = choose(&rule, &candidates.arms, &mut campaign.salt()?.random(&logged.customer_id, logged.ordinal));
-    let replayed = candidates.ids[choice.chosen];
-    let matches = replayed == logged.action_id && choice.propensities == logged.propensities;
+    let salt = campaign.salt()?;
+    let repeat = |group| {
+        let rule = rule(group, rules, compiled, candidates, |name| find(campaign, name), encoded);
+        let choice = choose(&rule, &candidates.arms, &mut salt.random(&logged.customer_id, logged.ordinal));
+        (candidates.ids[choice.chosen], choice)
+    };
+    let (replayed, choice) = repeat(if logged.shadow.is_some() { Group::Control } else { group });
+    let shadow_matches = logged.shadow.as_ref().is_none_or(|(action_id, propensities)| {
+        let (replayed, choice) = repeat(group);
+        replayed == *action_id && choice.propensities == *propensities
+    });
+    let matches = shadow_matches && replayed == logged.action_id && choice.propensities == logged.propensities;
     let name = |id: i32| action_name(campaign, Some(id)).to_owned();
     Ok(TableIterator::once((
         matches,
@@ -269,12 +307,31 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
         format!("{} candidates passed the guardrails, no_send included ({})", candidates.ids.len(), logged.reason),
         Some(candidates.ids.len() as f64),
     );
+    let mut considered = logged.action_id;
+    if let Some((would_be, propensities)) = &logged.shadow {
+        considered = *would_be;
+        let at = candidates.ids.iter().position(|id| id == would_be);
+        let meaning = format!(
+            "{} would have been chosen; in shadow mode the control rule decides",
+            action_name(campaign, Some(*would_be))
+        );
+        say("shadow", meaning, at.and_then(|at| propensities.get(at)).copied());
+    }
+    if let (Some(feature), Some(at)) = (compiled.model.encoder.offset(), compiled.model.encoder.offset_column()) {
+        let meaning = format!("log-odds by {}, which the model starts from", feature.name);
+        say("offset", meaning, logged.encoded.get(at as usize).map(|x| f64::from(*x)));
+    }
+    for (by, actions) in &logged.removed {
+        let names: Vec<&str> = actions.iter().map(|id| action_name(campaign, Some(*id))).collect();
+        say("removed", format!("{by} kept out {}", names.join(", ")), Some(actions.len() as f64));
+    }
     if logged.group == "optimise" {
         let arm = |id: i32| campaign.actions.iter().position(|known| known.action_id == id);
         let quiet = compiled.probability(&logged.encoded, None);
         say("no_send", "estimated probability of the goal without a message".to_owned(), Some(quiet));
-        if let Some(chosen) = arm(logged.action_id) {
+        if let Some(chosen) = arm(considered) {
             let sent = compiled.probability(&logged.encoded, Some(chosen));
+            let action = action_name(campaign, Some(considered));
             say(action, "estimated probability of the goal with this action".to_owned(), Some(sent));
             say("uplift", format!("{:+.2} percentage points over no_send", 100.0 * (sent - quiet)), Some(sent - quiet));
             if compiled.terms != Terms::free(campaign.actions.len()) {

@@ -88,6 +88,10 @@ fn import_decisions(
     if let Some(filter) = filter {
         check_predicate(&relation, filter, "filter")?;
     }
+    let offset = compiled.model.encoder.offset().map(|feature| feature.name.as_str());
+    if let Some(offset) = offset.filter(|name| !columns.iter().any(|column| column.name == *name)) {
+        pgrx::warning!("{} has no column \"{offset}\": the offset of its decisions is the median", relation.quoted());
+    }
     // Ages are counted to the time of the decision.
     let (numbers, texts, observation) = context::reading_of(&compiled.model.encoder, &relation, &at)?;
     let key = column(customer_key)?;

@@ -18,18 +18,23 @@ use decisioning_core::learn::{
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::budget;
 use super::campaign::{self, Campaign, Target};
 use super::log::{customer_ids, reward_of, Logged, Reader, Reward, ABSORBED};
 use super::model::{self, Learned, LearnedPart};
-use super::{now, source};
+use super::{now, ramp, source};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::interrupt;
 use crate::pg::query;
 use crate::pg::settings;
+use crate::pg::threads::{self, without_signals};
 
 /// Decisions absorbed at a time; bounds the memory that one step holds.
 const CHUNK: i64 = 50_000;
+
+/// Rows of the log that a refit reads at a time: few, so that their memory is used again at once.
+const FETCH: usize = 8192;
 
 /// Open decisions that count in a model, those that close first before others: bounds the memory and the time of a call.
 const OPEN_LIMIT: i64 = 1_000_000;
@@ -102,7 +107,8 @@ impl<'a> Session<'a> {
     /// What decisions say of a part of the model, as rows to fit; those of long ago are discounted. `reporting` says what
     /// silence means for open ones.
     fn rows(&self, part: &LearnedPart, logged: &[Logged], reporting: Option<&Reporting>) -> Result<Rows> {
-        let mut rows = Rows::new(part.target.link(), self.layout.columns.len());
+        let mut rows =
+            Rows::new(part.target.link(), self.layout.columns.len()).with_threads(threads::for_maintenance());
         for (n, Logged { observed, decided_at, reward, .. }) in logged.iter().enumerate() {
             if n % TICK == 0 {
                 interrupt::check();
@@ -110,7 +116,7 @@ impl<'a> Session<'a> {
             let Some(reward) = reward.of(&part.target, part.unit.as_ref()) else { continue };
             let mut observed = Observed { reward, ..observed.clone() };
             observed.weight *= self.campaign.discount(self.now - decided_at);
-            if let Some(reporting) = reporting.filter(|_| part.target.link() == Link::Logistic) {
+            if let Some(reporting) = reporting.filter(|_| part.target.link().is_logistic()) {
                 observed.reported = reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now));
             }
             rows.push(&observed).map_err(|_| misfit(self.campaign))?;
@@ -166,7 +172,7 @@ impl<'a> Session<'a> {
         fit(self.layout, &part.prior(self.layout), &self.arms, &part.statistics, &part.mean, |visit| {
             batches.iter().for_each(|rows| {
                 interrupt::check();
-                visit(rows);
+                without_signals(|| visit(rows));
             });
             Ok(())
         })
@@ -182,7 +188,7 @@ impl<'a> Session<'a> {
 
     fn linearise(&self, at: &[f64], rows: &Rows) -> Result<Statistics> {
         linearise(self.layout, &self.arms, at, |visit| {
-            visit(rows);
+            without_signals(|| visit(rows));
             Ok(())
         })
         .map_err(|error| self.unsolvable(error))
@@ -304,10 +310,12 @@ fn learn_campaign(name: &str) -> Result<Step> {
     source::ingest(Some(&goals), false)?;
     let compiled = as_owner(|| model::current(&campaign, model_version))?;
     let adapted = adapted_encoder(&campaign, &compiled.model)?;
-    as_owner(|| {
+    let step = as_owner(|| {
         make_partitions()?;
         absorb(&campaign, adapted)
-    })
+    })?;
+    ramp::follow(name)?;
+    Ok(step)
 }
 
 /// Runs as the owner.
@@ -328,15 +336,19 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         let positions = layout.positions_in(&previous.layout);
         learned.parts.iter_mut().for_each(|part| part.rearrange(&layout, &positions));
     }
-    let retargeted = retarget(&mut learned, campaign.targets(), &layout);
+    // What was learned on top of one offset says little on top of another.
+    let reset = encoder.offset() != previous.encoder.offset();
+    let retargeted = retarget(&mut learned, campaign.targets(), &layout) || reset;
     let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
     learned.fade(campaign.discount(session.now - learned_at));
 
-    let new_outcomes = absorb_outcomes(&session, &mut learned)?;
+    let absorbed = absorb_outcomes(&session, &mut learned)?;
+    let new_outcomes = absorbed.len() as i64;
     let waiting = Waiting::count(&session)?;
     let new = waiting.due > 0 || new_outcomes > 0 || rearranged || retargeted;
     let refresh = waiting.open > 0 && session.share(learned_at, session.now) >= OPEN_REFRESH;
     if !new && !refresh && waiting.open == learned.open_decisions {
+        budget::settle(campaign, absorbed, session.now)?;
         return Ok(Step { model_version: version, new_decisions: 0, new_outcomes, learned });
     }
     learned.open_decisions = waiting.open;
@@ -359,6 +371,7 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         open
     };
     let version = finish(&session, encoder_version, &mut learned, &open)?;
+    budget::settle(campaign, absorbed, session.now)?;
     Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned })
 }
 
@@ -374,10 +387,10 @@ fn retarget(learned: &mut Learned, targets: Vec<Target>, layout: &Layout) -> boo
     new
 }
 
-/// Corrects absorbed decisions whose reward changes with the waiting outcomes, then takes those out of the inbox.
-fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<i64> {
+/// Corrects absorbed decisions whose reward changes with the waiting outcomes, then takes those out of the inbox. Returns their ids.
+fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<Vec<i64>> {
     let name = session.name();
-    let mut absorbed = 0;
+    let mut absorbed = Vec::new();
     loop {
         let waiting: Vec<i64> = query::write(
             "SELECT w.outcome_id FROM decisioning._inbox w
@@ -425,10 +438,10 @@ fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<i64> 
         correct(session, learned, &corrections)?;
         let deleted = query::execute(
             "DELETE FROM decisioning._inbox w WHERE w.campaign = $1 AND w.outcome_id = ANY ($2)",
-            &[name.into(), waiting.into()],
-        )? as i64;
-        absorbed += deleted;
-        learned.outcomes += deleted;
+            &[name.into(), waiting.clone().into()],
+        )?;
+        absorbed.extend(waiting);
+        learned.outcomes += deleted as i64;
     }
 }
 
@@ -453,7 +466,7 @@ fn correct(session: &Session<'_>, learned: &mut Learned, corrections: &[Correcti
                 continue;
             }
             match (link, rewards) {
-                (Link::Logistic, [Some(before), Some(after)]) => {
+                (Link::Logistic | Link::LogisticAlone, [Some(before), Some(after)]) => {
                     let arm = observed.arm.and_then(|arm| session.arms.get(arm as usize));
                     session.layout.design(&observed.encoded, arm, &mut row);
                     part.statistics.correct(&row, observed.weight * (after - before));
@@ -635,7 +648,7 @@ impl<'a> Log<'a> {
         if let (Some(kept), true) = (&self.kept, self.complete) {
             for rows in kept {
                 interrupt::check();
-                visit(rows);
+                without_signals(|| visit(rows));
             }
             return Ok(());
         }
@@ -645,13 +658,13 @@ impl<'a> Log<'a> {
         query::stream(
             &self.sql,
             &[session.name().into(), horizon(session)?.into()],
-            CHUNK as usize,
+            FETCH,
             |row| session.reader.logged(row),
             |logged| {
                 session.add_delays(&logged, part);
                 let rows = session.rows(part, &logged, None)?;
                 self.rewarded += rows.rewarded();
-                visit(&rows);
+                without_signals(|| visit(&rows));
                 let size = self.kept.iter().flatten().map(Rows::len).sum::<usize>();
                 match &mut self.kept {
                     Some(kept) if size + rows.len() <= self.budget => kept.push(rows),
@@ -677,7 +690,9 @@ fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, op
         part.scales = scales;
         posteriors.push(posterior);
     }
-    model::store(session.campaign, encoder_version, session.layout, learned, &posteriors)
+    let version = model::store(session.campaign, encoder_version, session.layout, learned, &posteriors)?;
+    budget::look(session.campaign, version, session.now)?;
+    Ok(version)
 }
 
 #[pg_extern(sql = false)]

@@ -2,8 +2,11 @@
 //! result; the declarations are in `sql/`.
 
 mod action;
+mod budget;
+mod calibration;
 mod campaign;
 mod configure;
+mod constraint;
 mod context;
 mod decide;
 mod evaluate;
@@ -15,9 +18,12 @@ mod import;
 mod learn;
 mod log;
 mod measure;
+mod mode;
 mod model;
+mod offer;
 mod outcome;
 mod pipeline;
+mod ramp;
 mod source;
 
 use pgrx::pg_sys::panic::ErrorReport;

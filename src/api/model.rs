@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use decisioning_core::decide::{Policy, Terms, Unit};
+use decisioning_core::decide::{Cost, Policy, Terms, Unit};
 use decisioning_core::features::{Declared, Encoder, FeatureKind, Profile};
 use decisioning_core::learn::{Arm, Delays, DrawBank, Layout, Posterior, Prior, Scales, Statistics};
 
+use super::budget::Prices;
 use super::campaign::{Campaign, Edition, Target};
 use super::context;
 use crate::pg::error::{Error, Result};
@@ -23,6 +24,7 @@ pub struct Model {
     pub layout: Layout,
     /// The response first.
     pub parts: Vec<ModelPart>,
+    pub prices: Prices,
 }
 
 /// What a model version knows of one target.
@@ -65,38 +67,36 @@ impl Compiled {
 
     /// What an arm (`None` is no-send) is expected to be worth net of its costs, at the posterior mean.
     pub fn net_worth(&self, encoded: &[f32], arm: Option<usize>) -> f64 {
-        let Terms { value, harms, costs, .. } = &self.terms;
+        let Terms { harms, costs, .. } = &self.terms;
         let cost = arm.map(|arm| costs[arm]).unwrap_or_default();
-        let mut worth = *value;
-        let mut harm = 0.0;
-        let mut worth_of_harms = harms.iter();
-        for part in &self.model.parts {
-            match part.target {
-                Target::Response => {}
-                Target::Worth => {
-                    worth = part.unit.map_or(*value, |unit| {
-                        let predicted = unit.centre + unit.scale * self.predictor(part, encoded, arm);
-                        predicted.clamp(unit.low, unit.high)
-                    });
-                }
-                Target::Harm(_) => {
-                    let each = worth_of_harms.next().copied().unwrap_or(0.0);
-                    harm += each * sigmoid(self.predictor(part, encoded, arm));
-                }
-            }
-        }
-        let margin = worth * (1.0 - cost.on_goal_share) - cost.on_goal;
+        let parts = self.model.parts.iter().filter(|part| matches!(part.target, Target::Harm(_)));
+        let harm: f64 = parts.zip(harms).map(|(part, each)| each * sigmoid(self.predictor(part, encoded, arm))).sum();
+        let margin = self.worth(encoded, arm) * (1.0 - cost.on_goal_share) - cost.on_goal;
         self.probability(encoded, arm) * margin + harm - cost.send
     }
 
+    /// What a send of `arm` is expected to cost.
+    pub fn expected_cost(&self, cost: Cost, encoded: &[f32], arm: usize) -> f64 {
+        if cost.on_goal == 0.0 && cost.on_goal_share == 0.0 {
+            return cost.send;
+        }
+        cost.expected(self.probability(encoded, Some(arm)), self.worth(encoded, Some(arm)))
+    }
+
+    /// What a response is expected to be worth.
+    fn worth(&self, encoded: &[f32], arm: Option<usize>) -> f64 {
+        let part = self.model.parts.iter().find_map(|part| Some((part, part.unit?)));
+        part.map_or(self.terms.value, |(part, unit)| {
+            (unit.centre + unit.scale * self.predictor(part, encoded, arm)).clamp(unit.low, unit.high)
+        })
+    }
+
     fn predictor(&self, part: &ModelPart, encoded: &[f32], arm: Option<usize>) -> f64 {
-        let mut row = Vec::new();
-        self.model.layout.design(encoded, arm.map(|arm| &self.arms[arm]), &mut row);
-        row.iter().map(|(i, x)| part.mean[*i as usize] * x).sum()
+        self.model.layout.predictor(part.target.link(), &part.mean, encoded, arm.map(|arm| &self.arms[arm]))
     }
 }
 
-fn sigmoid(eta: f64) -> f64 {
+pub fn sigmoid(eta: f64) -> f64 {
     1.0 / (1.0 + (-eta).exp())
 }
 
@@ -136,22 +136,23 @@ pub fn compile(campaign: &Campaign, model: Rc<Model>) -> Compiled {
             _ => policy,
         };
     }
-    let terms = campaign.terms(&model.targets());
+    let terms = campaign.terms(&model.targets(), &model.prices);
     Compiled { model, policy, terms, arms, edition: campaign.edition.clone() }
 }
 
 /// A model version from its rows. Runs as the owner.
 pub fn load(campaign: &str, version: i64) -> Result<Model> {
     let damaged = || Error::corrupted(format!("model {version} of campaign \"{campaign}\" is missing or damaged"));
-    let (encoder_version, encoder, layout) = query::read_one(
-        "SELECT m.encoder_version, e.definition::text, m.layout::text
+    let (encoder_version, encoder, layout, prices) = query::read_one(
+        "SELECT m.encoder_version, e.definition::text, m.layout::text, m.prices::text
          FROM decisioning._model m
          JOIN decisioning._encoder e ON e.campaign = m.campaign AND e.encoder_version = m.encoder_version
          WHERE m.campaign = $1 AND m.model_version = $2",
         &[campaign.into(), version.into()],
-        |row| Ok((row.value::<i32>(1)?, row.value::<String>(2)?, row.value::<String>(3)?)),
+        |row| Ok((row.value::<i32>(1)?, row.value::<String>(2)?, row.value::<String>(3)?, row.value::<String>(4)?)),
     )?
     .ok_or_else(damaged)?;
+    let prices = serde_json::from_str(&prices)?;
     let layout: Layout = serde_json::from_str(&layout)?;
     let encoder: Encoder = serde_json::from_str(&encoder)?;
     let parts = query::read(
@@ -174,7 +175,7 @@ pub fn load(campaign: &str, version: i64) -> Result<Model> {
     if !fits {
         return Err(damaged());
     }
-    Ok(Model { version, encoder_version, encoder: Rc::new(encoder), layout, parts })
+    Ok(Model { version, encoder_version, encoder: Rc::new(encoder), layout, parts, prices })
 }
 
 /// Stores an encoder and returns its version. Runs as the owner.
@@ -192,13 +193,25 @@ pub fn store_encoder(campaign: &str, encoder: &Encoder) -> Result<i32> {
     .ok_or_else(|| Error::corrupted("encoder was not stored"))
 }
 
-/// What a campaign's features are now: those it lists, or every usable column but its key and time zone.
+/// What a campaign's features are now: those it lists, or every usable column but its key, its time zone and its offset,
+/// which comes last.
 pub fn declared(campaign: &Campaign, columns: &[Column]) -> Vec<(String, Declared)> {
+    let is_offset = |column: &Column| campaign.offset().is_some_and(|(name, _)| name == column.name);
+    let offset = columns
+        .iter()
+        .filter(|column| column.kind == ColumnKind::Numeric)
+        .find_map(|column| campaign.offset().filter(|_| is_offset(column)))
+        .map(|(name, scale)| (name.to_owned(), Declared::Offset(scale)));
     columns
         .iter()
         .filter(|column| match &campaign.features {
             Some(features) => features.contains(&column.name),
-            None => column.name != campaign.customer_key && Some(&column.name) != campaign.time_zone_column.as_ref(),
+            None => {
+                column.name != campaign.customer_key
+                    && Some(&column.name) != campaign.time_zone_column.as_ref()
+                    && !is_offset(column)
+                    && Some(&column.name) != campaign.household_column.as_ref()
+            }
         })
         .filter_map(|column| {
             let declared = match column.kind {
@@ -210,6 +223,7 @@ pub fn declared(campaign: &Campaign, columns: &[Column]) -> Vec<(String, Declare
             };
             Some((column.name.clone(), declared))
         })
+        .chain(offset)
         .collect()
 }
 
@@ -220,6 +234,7 @@ pub fn declaration(kind: &FeatureKind) -> Declared {
         FeatureKind::Age { .. } => Declared::Age,
         FeatureKind::Boolean => Declared::Boolean,
         FeatureKind::Category { .. } => Declared::Category,
+        FeatureKind::Offset { scale, .. } => Declared::Offset(*scale),
     }
 }
 
@@ -237,7 +252,9 @@ pub fn profile(campaign: &Campaign) -> Result<Encoder> {
 pub fn lay_out(campaign: &Campaign, encoder: &Encoder) -> Result<Layout> {
     let limit = usize::try_from(campaign.coefficient_limit).unwrap_or(1024);
     let actions = campaign.actions.iter().map(|action| &action.dimensions);
-    Layout::new(encoder.column_names(), &encoder.variances, actions, limit).map_err(|error| {
+    let layout =
+        Layout::with_offset(encoder.column_names(), encoder.offset_column(), &encoder.variances, actions, limit);
+    layout.map_err(|error| {
         Error::new(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, error.to_string())
             .hint("Use fewer dimension levels, or raise coefficient_limit of the campaign.")
     })

@@ -1,23 +1,36 @@
 //! The way to a decision: one path for one customer and for a million.
 //!
-//! canonical id → open decision? → context → group → candidates → choice → reserve → log. Nothing is locked while the
-//! user's relation is read and the choice is made: the assignment row is written only if it is still as it was read,
-//! and customers whom another session decided for in between are read again.
+//! canonical id → open decision? → context → group → candidates → choice → reserve → log. Nothing but budgets and households
+//! is locked while the user's relation is read and the choice is made: the assignment row is written only if it is still as
+//! it was read, and customers whom another session decided for in between are read again.
 
-use std::collections::HashMap;
+mod append;
+mod candidates;
+
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Rule, Salt};
+use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Salt, Scope};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{PgSqlErrorCode, Uuid};
 use serde_json::{Map, Value};
 
+use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
+use super::constraint::{Constraints, Frame, Prospect, Removed};
 use super::context::{self, Customer};
+use super::mode::{self, Shadow};
 use super::model::{self, Compiled};
+use super::offer::{self, Held};
 use crate::pg::error::{Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::as_owner_by_key;
+use crate::pg::settings::Mode;
 use crate::pg::{query, settings};
+
+pub use candidates::{rule, Candidates};
+
+use append::log;
+use candidates::reason;
 
 /// Sessions that keep losing the race for the same customers give up after so many rounds.
 const ROUNDS: usize = 20;
@@ -28,8 +41,12 @@ pub const LARGEST_BATCH: usize = 100_000;
 /// What decide answers for one customer.
 #[derive(Clone)]
 pub enum Answer {
-    Outside { customer_id: String },
+    Outside {
+        customer_id: String,
+    },
     Decided(Rc<Decision>),
+    /// What would be decided, or is: nothing is written, and nobody should act on it.
+    Previewed(Rc<Decision>),
 }
 
 #[derive(Clone)]
@@ -55,64 +72,79 @@ struct Round {
     salt: Salt,
     now: i64,
     period: Period,
-    candidates: Candidates,
+    candidates: Rc<Candidates>,
+    scopes: Vec<Scope>,
+    mode: Mode,
 }
 
-/// No-send first, then the approved actions by `action_id`.
-pub struct Candidates {
-    pub ids: Vec<i32>,
-    /// Arm of each candidate, `None` for no-send.
-    pub arms: Vec<Option<usize>>,
-}
-
-impl Candidates {
-    pub fn of(campaign: &Campaign) -> Self {
-        let (mut ids, mut arms) = (vec![0], vec![None]);
-        for (arm, action) in campaign.actions.iter().enumerate().filter(|(_, action)| action.approved()) {
-            ids.push(action.action_id);
-            arms.push(Some(arm));
+impl Round {
+    fn answer(&self, decision: Decision) -> Answer {
+        match self.mode {
+            Mode::Live | Mode::Shadow => Answer::Decided(Rc::new(decision)),
+            Mode::Preview => Answer::Previewed(Rc::new(decision)),
         }
-        Candidates { ids, arms }
-    }
-
-    /// The candidates but those whose arm `removed` tells.
-    pub fn without(self, removed: impl Fn(usize) -> bool) -> Self {
-        let kept = self.ids.into_iter().zip(self.arms).filter(|(_, arm)| !arm.is_some_and(&removed));
-        let (ids, arms) = kept.unzip();
-        Candidates { ids, arms }
-    }
-
-    pub fn any_send(&self) -> bool {
-        self.ids.len() > 1
     }
 }
 
 /// The assignment row as read.
 struct Assignment {
+    /// As assigned; a ramp may have moved the customer since.
     group: Group,
+    ramped: bool,
     ordinal: i64,
     overlap: i32,
+    /// The offer sent last.
+    held: Option<Held>,
+    /// The decision of the current period, even one later than now: now is the start of the transaction, and another may
+    /// have been quicker.
+    open: Option<Uuid>,
 }
 
 impl Assignment {
     fn first(campaign: &Campaign, bucket: u16) -> Self {
-        Assignment { group: campaign.shares().group(bucket), ordinal: 0, overlap: 0 }
+        Assignment {
+            group: campaign.shares().group(bucket),
+            ramped: false,
+            ordinal: 0,
+            overlap: 0,
+            held: None,
+            open: None,
+        }
+    }
+}
+
+/// A customer to decide for.
+struct Entrant {
+    customer_id: String,
+    time_zone: Option<String>,
+    household: Option<Uuid>,
+    bucket: u16,
+    assigned: Group,
+    /// Group that the customer is treated as.
+    group: Group,
+    ordinal: i64,
+    overlap: i32,
+    held: Option<Held>,
+    decision_id: [u8; 16],
+    encoded: Vec<f32>,
+    context: String,
+}
+
+impl Entrant {
+    fn prospect(&self) -> Prospect<'_> {
+        Prospect { encoded: &self.encoded, held: self.held.as_ref(), household: self.household }
     }
 }
 
 /// A decision made but not yet reserved.
 struct Proposal {
-    customer_id: String,
-    bucket: u16,
-    group: Group,
-    ordinal: i64,
-    overlap: i32,
-    decision_id: [u8; 16],
+    entrant: Entrant,
+    candidates: Rc<Candidates>,
+    removed: Removed,
     choice: Choice,
+    shadow: Option<Shadow>,
     reason: &'static str,
     send_at: i64,
-    encoded: Vec<f32>,
-    context: String,
 }
 
 /// Decides for `customer_ids`: the campaign decided under, and one answer each, in their order.
@@ -128,52 +160,53 @@ pub fn decide_many(
         )
         .hint("Use CALL decisioning.decide_all(campaign), or several batches."));
     }
-    let (round, canonical) = as_owner(|| Ok((prepare(campaign)?, canonical_ids(customer_ids)?)))?;
+    let (round, mut known) = as_owner_by_key(|| {
+        let round = prepare(campaign)?;
+        let known = assignments(&round, customer_ids)?;
+        Ok((round, known))
+    })?;
+    let canonical: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
     let mut answers: HashMap<String, Answer> = HashMap::with_capacity(canonical.len());
-    // Sorted, so that batches lock in the same order and cannot deadlock.
-    let mut open: Vec<String> = canonical.clone();
-    open.sort_unstable();
-    open.dedup();
 
     for _ in 0..ROUNDS {
-        let mut assignments = as_owner(|| assignments(&round, &open))?;
-        for (customer_id, (_, decision)) in &mut assignments {
-            if let Some(decision) = decision.take() {
-                answers.insert(customer_id.clone(), Answer::Decided(Rc::new(decision)));
+        // Sorted, so that batches lock in the same order and cannot deadlock.
+        known.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        known.dedup_by(|a, b| a.0 == b.0);
+        let open: Vec<Uuid> = known.iter().filter_map(|(_, assignment)| assignment.as_ref()?.open).collect();
+        if !open.is_empty() {
+            for decision in as_owner_by_key(|| logged(open))? {
+                answers.insert(decision.customer_id.clone(), round.answer(decision));
             }
         }
-        open.retain(|id| !answers.contains_key(id));
-        if open.is_empty() {
+        known.retain(|(id, _)| !answers.contains_key(id));
+        if known.is_empty() {
             break;
         }
         let model = &round.compiled.model;
         let now = settings::timestamp(round.now)?;
-        let mut customers =
-            context::read_customers(&round.campaign, model.encoder_version, &model.encoder, &open, now)?;
-        let mut proposals = Vec::with_capacity(customers.len());
-        for (n, id) in open.iter().enumerate() {
+        let ids: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
+        let mut customers = context::read_customers(&round.campaign, model.encoder_version, &model.encoder, &ids, now)?;
+        let mut entrants = Vec::with_capacity(customers.len());
+        for (n, (id, assignment)) in known.iter().enumerate() {
             if n % 1024 == 0 {
                 crate::pg::interrupt::check();
             }
             match customers.remove(id).filter(|customer| customer.in_audience) {
                 None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
-                Some(customer) => proposals.push(propose(
-                    &round,
-                    customer,
-                    assignments.get(id).map(|(assignment, _)| assignment),
-                    context,
-                )?),
+                Some(customer) => entrants.push(enter(&round, customer, assignment.as_ref(), context)?),
             }
         }
-        for decision in as_owner(|| reserve_and_log(&round, proposals))? {
-            answers.insert(decision.customer_id.clone(), Answer::Decided(Rc::new(decision)));
+        for decision in as_owner_by_key(|| constrain_and_log(&round, entrants))? {
+            answers.insert(decision.customer_id.clone(), round.answer(decision));
         }
-        open.retain(|id| !answers.contains_key(id));
-        if open.is_empty() {
+        known.retain(|(id, _)| !answers.contains_key(id));
+        if known.is_empty() {
             break;
         }
+        let left: Vec<String> = known.into_iter().map(|(id, _)| id).collect();
+        known = as_owner_by_key(|| assignments(&round, &left))?;
     }
-    if !open.is_empty() {
+    if !known.is_empty() {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             "other sessions keep deciding for the same customers",
@@ -205,8 +238,10 @@ fn prepare(name: &str) -> Result<Round> {
     let compiled = model::current(&campaign, model_version)?;
     let now = settings::now_micros()?;
     let period = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?;
-    let candidates = Candidates::of(&campaign);
-    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, campaign })
+    let candidates = Rc::new(Candidates::of(&campaign));
+    let scopes = budget::scopes(&campaign);
+    let mode = mode::in_force(&campaign);
+    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, scopes, mode, campaign })
 }
 
 /// Canonical id of each given id: merged and source-qualified ids are resolved. Runs as the owner.
@@ -225,131 +260,173 @@ pub fn parse_group(text: &str) -> Result<Group> {
     Group::parse(text).ok_or_else(|| Error::corrupted(format!("unknown treatment group \"{text}\"")))
 }
 
-/// Assignments of the customers, with the decision of the current period where there is one. One statement, so that
-/// both are of one moment; `write`, because a later round must see what others committed meanwhile. Any decision of the
-/// period counts, even one later than now: now is the start of the transaction, and another may have been quicker. Runs
-/// as the owner.
-fn assignments(round: &Round, customer_ids: &[String]) -> Result<HashMap<String, (Assignment, Option<Decision>)>> {
-    let rows = query::write(
-        "SELECT s.customer_id, s.treatment_group, s.ordinal,
+/// Canonical id and assignment, if any, of each of `ids`, which may be aliases, in their order. `write`, because a later round
+/// must see what others committed meanwhile. One look-up per id (OFFSET 0), since the plan may be from when the tables were
+/// empty. Runs as the owner.
+fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
+    let mut found = query::write(
+        "SELECT coalesce(a.customer_id, n.id), s.treatment_group, s.ordinal,
                 (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
                  WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
-                d.decision_id, d.action_id, d.content::text, d.send_at, d.propensity, d.reason, d.expires_at,
-                d.treatment_group
-         FROM decisioning._assignment s
-         LEFT JOIN decisioning.decisions d
-             ON d.decision_id = s.decision_id AND s.period_ends_at > $3 AND s.decided_at < $5
-         WHERE s.campaign = $1 AND s.customer_id = ANY ($2)",
+                CASE WHEN s.period_ends_at > $3 AND s.decided_at < $5 THEN s.decision_id END,
+                n.position, s.ramped_at IS NOT NULL, s.offer, s.offered_at
+         FROM unnest($2::text[]) WITH ORDINALITY AS n(id, position)
+         LEFT JOIN LATERAL (
+             SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = n.id OFFSET 0) AS a ON true
+         LEFT JOIN LATERAL (
+             SELECT s.* FROM decisioning._assignment s
+             WHERE s.customer_id = coalesce(a.customer_id, n.id) AND s.campaign = $1 OFFSET 0) AS s ON true",
         &[
             round.campaign.campaign.as_str().into(),
-            customer_ids.to_vec().into(),
+            ids.to_vec().into(),
             settings::timestamp(round.now)?.into(),
             round.campaign.window_seconds().into(),
             settings::timestamp(round.period.end)?.into(),
         ],
         |row| {
-            let customer_id = row.value::<String>(1)?;
-            let group = parse_group(&row.value::<String>(2)?)?;
-            let open = match row.get::<Uuid>(5)? {
+            let assignment = match row.get::<String>(2)? {
                 None => None,
-                Some(decision_id) => Some(Decision {
-                    decision_id,
-                    customer_id: customer_id.clone(),
-                    group: parse_group(&row.value::<String>(12)?)?,
-                    action_id: Some(row.value::<i32>(6)?).filter(|id| *id > 0),
-                    content: row.get(7)?,
-                    send_at: row.get(8)?,
-                    propensity: row.value(9)?,
-                    reason: row.value(10)?,
-                    expires_at: row.get(11)?,
-                    new: false,
+                Some(group) => Some(Assignment {
+                    group: parse_group(&group)?,
+                    ramped: row.value(7)?,
+                    ordinal: row.value(3)?,
+                    overlap: row.value(4)?,
+                    held: offer::held(row, 8)?,
+                    open: row.get(5)?,
                 }),
             };
-            Ok((customer_id, (Assignment { group, ordinal: row.value(3)?, overlap: row.value(4)? }, open)))
+            Ok((row.value::<i64>(6)?, (row.value(1)?, assignment)))
         },
     )?;
-    Ok(rows.into_iter().collect())
+    found.sort_unstable_by_key(|(position, _)| *position);
+    Ok(found.into_iter().map(|(_, known)| known).collect())
 }
 
-/// The pure part: group, candidates and choice of one customer.
-fn propose(
+/// Decisions of the log, by id. Runs as the owner.
+fn logged(decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
+    query::write(
+        "SELECT d.customer_id, d.decision_id, d.action_id, d.content::text, d.send_at, d.propensity, d.reason, d.expires_at,
+                d.treatment_group
+         FROM decisioning.decisions d WHERE d.decision_id = ANY ($1)",
+        &[decision_ids.into()],
+        |row| {
+            Ok(Decision {
+                customer_id: row.value(1)?,
+                decision_id: row.value(2)?,
+                action_id: Some(row.value::<i32>(3)?).filter(|id| *id > 0),
+                content: row.get(4)?,
+                send_at: row.get(5)?,
+                propensity: row.value(6)?,
+                reason: row.value(7)?,
+                expires_at: row.get(8)?,
+                group: parse_group(&row.value::<String>(9)?)?,
+                new: false,
+            })
+        },
+    )
+}
+
+/// Group and context of one customer.
+fn enter(
     round: &Round,
     mut customer: Customer,
     assignment: Option<&Assignment>,
     context: Option<&Map<String, Value>>,
-) -> Result<Proposal> {
-    let Round { campaign, compiled, salt, now, candidates, .. } = round;
+) -> Result<Entrant> {
+    let Round { campaign, compiled, salt, now, .. } = round;
     let encoder = &compiled.model.encoder;
     if let Some(context) = context {
         context::override_features(encoder, &mut customer.observation, context)?;
     }
     let mut encoded = vec![0.0; encoder.width()];
     encoder.encode(&customer.observation, &mut encoded);
-
     let bucket = salt.bucket(&customer.customer_id);
     let first = Assignment::first(campaign, bucket);
-    let Assignment { group, ordinal, overlap } = assignment.unwrap_or(&first);
+    let Assignment { group: assigned, ramped, ordinal, overlap, held, .. } = assignment.unwrap_or(&first);
     let ordinal = ordinal + 1;
-    let rule = rule(*group, &campaign.rules, compiled, candidates, |name| action_id(campaign, name), &encoded);
-    let choice = choose(&rule, &candidates.arms, &mut salt.random(&customer.customer_id, ordinal));
-
-    let slot = candidates.arms[choice.chosen].and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
-    // An unknown zone of a customer falls back to the campaign's.
-    let zone = customer.time_zone.as_deref().unwrap_or(&campaign.time_zone);
-    let send_at = next_slot(*now, zone, slot.map(String::as_str))
-        .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
-        .map_err(|error| Error::invalid(error.to_string()))?;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
-    Ok(Proposal {
+    Ok(Entrant {
         bucket,
-        group: *group,
+        assigned: *assigned,
+        group: campaign.treated_as(*assigned, bucket, *ramped),
         ordinal,
         overlap: overlap + 1,
+        held: held.clone(),
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
-        reason: reason(*group, candidates),
-        choice,
-        send_at,
         context: context::document(encoder, &customer.observation, context),
         encoded,
+        household: customer.household.map(|name| offer::household(salt, &name)),
+        time_zone: customer.time_zone,
         customer_id: customer.customer_id,
     })
 }
 
+/// Chooses for all, and logs what nobody else decided meanwhile; a preview only chooses. Runs as the owner.
+fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<Decision>> {
+    let Round { campaign, compiled, candidates, scopes, .. } = round;
+    // Turns by the hash in the decision ids, so that what is scarce does not always go to the same customers.
+    let in_turn = !scopes.is_empty() || campaign.household_column.is_some();
+    if in_turn {
+        entrants.sort_unstable_by_key(|entrant| entrant.decision_id);
+    }
+    let frame = Frame { campaign, compiled, candidates, scopes, now: round.now };
+    if round.mode == Mode::Preview {
+        let preview = |entrant: Entrant| {
+            let mut constraints = Constraints::look(frame, &entrant.prospect())?;
+            decision(round, &propose(round, &mut constraints, 0, entrant)?)
+        };
+        return entrants.into_iter().map(preview).collect();
+    }
+    let prospects: Vec<Prospect<'_>> = entrants.iter().map(Entrant::prospect).collect();
+    let mut constraints = Constraints::hold(frame, &prospects)?;
+    let mut proposals = Vec::with_capacity(entrants.len());
+    for (at, entrant) in entrants.into_iter().enumerate() {
+        if at % 1024 == 0 {
+            crate::pg::interrupt::check();
+        }
+        let proposal = propose(round, &mut constraints, at, entrant)?;
+        proposals.push(proposal);
+    }
+    if in_turn {
+        proposals.sort_unstable_by(|a, b| a.entrant.customer_id.cmp(&b.entrant.customer_id));
+    }
+    let decisions = reserve_and_log(round, proposals)?;
+    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
+    constraints.record(decisions.iter().map(|decision| decision.decision_id), closes_at)?;
+    Ok(decisions)
+}
+
+/// Candidates and choice of one customer.
+fn propose(round: &Round, constraints: &mut Constraints<'_>, at: usize, mut entrant: Entrant) -> Result<Proposal> {
+    let Round { campaign, compiled, salt, now, candidates, .. } = round;
+    let (candidates, removed) = match constraints.remaining(at, &entrant.prospect()) {
+        Some((remaining, removed)) => (Rc::new(remaining), removed),
+        None => (candidates.clone(), Removed::new()),
+    };
+    let choose = |group| {
+        let name = |name: &str| action_id(campaign, name);
+        let rule = rule(group, &campaign.rules, compiled, &candidates, name, &entrant.encoded);
+        choose(&rule, &candidates.arms, &mut salt.random(&entrant.customer_id, entrant.ordinal))
+    };
+    let (choice, shadow) = match mode::shadows(round.mode, entrant.group) {
+        false => (choose(entrant.group), None),
+        true => (choose(Group::Control), Some(Shadow::new(choose(entrant.group), &candidates.ids))),
+    };
+    let arm = candidates.arms[choice.chosen];
+    entrant.held = constraints.take(at, &entrant.prospect(), Uuid::from_bytes(entrant.decision_id), arm);
+
+    let slot = arm.and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
+    // An unknown zone of a customer falls back to the campaign's.
+    let zone = entrant.time_zone.as_deref().unwrap_or(&campaign.time_zone);
+    let send_at = next_slot(*now, zone, slot.map(String::as_str))
+        .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    let reason = reason(entrant.group, &candidates, &removed, shadow.is_some());
+    Ok(Proposal { entrant, candidates, removed, choice, shadow, reason, send_at })
+}
+
 fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
     campaign.actions.iter().find(|action| action.action == name).map(|action| action.action_id)
-}
-
-/// How a group chooses among the candidates.
-pub fn rule<'a>(
-    group: Group,
-    rules: &campaign::Rules,
-    compiled: &'a Compiled,
-    candidates: &Candidates,
-    action_id: impl Fn(&str) -> Option<i32>,
-    encoded: &'a [f32],
-) -> Rule<'a> {
-    match group {
-        Group::Holdout => Rule::Fixed(0),
-        // A control action that is not a candidate now leaves the customer alone.
-        Group::Control => {
-            let control = rules.control_action.as_deref().and_then(action_id);
-            Rule::Fixed(control.and_then(|id| candidates.ids.iter().position(|known| *known == id)).unwrap_or(0))
-        }
-        Group::Explore => Rule::Random { no_send: rules.explore_no_send },
-        Group::Optimise => {
-            Rule::Learned { policy: &compiled.policy, terms: &compiled.terms, encoded, floor: rules.propensity_floor }
-        }
-    }
-}
-
-fn reason(group: Group, candidates: &Candidates) -> &'static str {
-    match group {
-        _ if !candidates.any_send() => "no_approved_action",
-        Group::Holdout => "holdout",
-        Group::Control => "control",
-        Group::Explore => "explore",
-        Group::Optimise => "optimise",
-    }
 }
 
 /// Writes the assignments that nobody changed since they were read, and logs those decisions. Runs as the owner.
@@ -357,18 +434,21 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     if proposals.is_empty() {
         return Ok(Vec::new());
     }
-    let Round { campaign, compiled, now, period, candidates, .. } = round;
+    let Round { campaign, now, period, candidates, .. } = round;
     let name = campaign.campaign.as_str();
     let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
-    let reserved: std::collections::HashSet<String> = query::write(
+    let reserved: HashSet<String> = query::write(
         "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
-             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions)
-         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3]
-         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[])
-              AS n(customer_id, treatment_group, bucket, ordinal, decision_id)
+             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at, offer, offered_at)
+         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3],
+                CASE WHEN n.ramped THEN $3 END, n.offer, n.offered_at
+         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::boolean[], $13::text[],
+                     $14::timestamptz[])
+              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped, offer, offered_at)
          ON CONFLICT (customer_id, campaign) DO UPDATE
          SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
-             period_ends_at = excluded.period_ends_at,
+             period_ends_at = excluded.period_ends_at, ramped_at = coalesce(s.ramped_at, excluded.ramped_at),
+             offer = excluded.offer, offered_at = excluded.offered_at,
              recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
                                       WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3
          WHERE s.ordinal = excluded.ordinal - 1
@@ -379,67 +459,31 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             now.into(),
             candidates.any_send().into(),
             ends.into(),
-            column(&proposals, |p| p.customer_id.clone()).into(),
-            column(&proposals, |p| p.group.as_str().to_owned()).into(),
-            column(&proposals, |p| p.bucket as i16).into(),
-            column(&proposals, |p| p.ordinal).into(),
-            column(&proposals, |p| Uuid::from_bytes(p.decision_id)).into(),
+            column(&proposals, |p| p.entrant.customer_id.clone()).into(),
+            column(&proposals, |p| p.entrant.assigned.as_str().to_owned()).into(),
+            column(&proposals, |p| p.entrant.bucket as i16).into(),
+            column(&proposals, |p| p.entrant.ordinal).into(),
+            column(&proposals, |p| Uuid::from_bytes(p.entrant.decision_id)).into(),
             campaign.window_seconds().into(),
+            column(&proposals, |p| p.entrant.group != p.entrant.assigned).into(),
+            column(&proposals, |p| p.entrant.held.as_ref().map(|held| held.offer.clone())).into(),
+            proposals
+                .iter()
+                .map(|p| p.entrant.held.as_ref().map(|held| settings::timestamp(held.since)).transpose())
+                .collect::<Result<Vec<_>>>()?
+                .into(),
         ],
         |row| row.value::<String>(1),
     )?
     .into_iter()
     .collect();
-    proposals.retain(|proposal| reserved.contains(&proposal.customer_id));
+    proposals.retain(|proposal| reserved.contains(&proposal.entrant.customer_id));
     if proposals.is_empty() {
         return Ok(Vec::new());
     }
 
     let decisions: Vec<Decision> = proposals.iter().map(|proposal| decision(round, proposal)).collect::<Result<_>>()?;
-    let width = compiled.model.encoder.width();
-    query::execute(
-        "INSERT INTO decisioning.decisions (decision_id, customer_id, campaign, treatment_group, action, action_id,
-             propensity, reason, decided_at, expires_at, send_at, origin, ordinal, overlap, epoch, model_version,
-             encoder_version, candidates, propensities, encoded, context, content)
-         SELECT n.decision_id, n.customer_id, $1, n.treatment_group, n.action, n.action_id, n.propensity, n.reason, $2, $3,
-                n.send_at, 'live', n.ordinal, n.overlap, $4, $5, $6, $7,
-                $8[(n.row - 1) * $9 + 1 : n.row * $9], $10[(n.row - 1) * $11 + 1 : n.row * $11],
-                n.context::jsonb, n.content::jsonb
-         FROM unnest($12::uuid[], $13::text[], $14::text[], $15::text[], $16::int4[], $17::float8[], $18::text[],
-                     $19::timestamptz[], $20::int8[], $21::int4[], $22::text[], $23::text[]) WITH ORDINALITY
-              AS n(decision_id, customer_id, treatment_group, action, action_id, propensity, reason, send_at, ordinal,
-                   overlap, context, content, row)",
-        &[
-            name.into(),
-            now.into(),
-            ends.into(),
-            campaign.edition.epoch.into(),
-            compiled.model.version.into(),
-            compiled.model.encoder_version.into(),
-            candidates.ids.clone().into(),
-            proposals.iter().flat_map(|p| p.choice.propensities.iter().copied()).collect::<Vec<f64>>().into(),
-            (candidates.ids.len() as i64).into(),
-            proposals.iter().flat_map(|p| p.encoded.iter().copied()).collect::<Vec<f32>>().into(),
-            (width as i64).into(),
-            column(&decisions, |d| d.decision_id).into(),
-            column(&decisions, |d| d.customer_id.clone()).into(),
-            column(&decisions, |d| d.group.as_str().to_owned()).into(),
-            column(&decisions, |d| action_name(campaign, d.action_id).to_owned()).into(),
-            column(&decisions, |d| d.action_id.unwrap_or(0)).into(),
-            column(&decisions, |d| d.propensity).into(),
-            column(&decisions, |d| d.reason.clone()).into(),
-            column(&decisions, |d| d.send_at).into(),
-            column(&proposals, |p| p.ordinal).into(),
-            column(&proposals, |p| p.overlap).into(),
-            column(&proposals, |p| p.context.clone()).into(),
-            column(&decisions, |d| d.content.clone()).into(),
-        ],
-    )?;
-    query::execute(
-        "INSERT INTO decisioning._inbox (campaign, closes_at, decision_id)
-         SELECT $1, $2 + $3 * interval '1 second', n.decision_id FROM unnest($4::uuid[]) AS n(decision_id)",
-        &[name.into(), now.into(), campaign.window_seconds().into(), column(&decisions, |d| d.decision_id).into()],
-    )?;
+    log(round, &proposals, &decisions)?;
     Ok(decisions)
 }
 
@@ -449,11 +493,11 @@ fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
 
 fn decision(round: &Round, proposal: &Proposal) -> Result<Decision> {
     let chosen = proposal.choice.chosen;
-    let action = round.candidates.arms[chosen].map(|arm| &round.campaign.actions[arm]);
+    let action = proposal.candidates.arms[chosen].map(|arm| &round.campaign.actions[arm]);
     Ok(Decision {
-        decision_id: Uuid::from_bytes(proposal.decision_id),
-        customer_id: proposal.customer_id.clone(),
-        group: proposal.group,
+        decision_id: Uuid::from_bytes(proposal.entrant.decision_id),
+        customer_id: proposal.entrant.customer_id.clone(),
+        group: proposal.entrant.group,
         action_id: action.map(|action| action.action_id),
         content: action.and_then(|action| action.content.as_ref()).map(Value::to_string),
         send_at: action.map(|_| settings::timestamp(proposal.send_at)).transpose()?,

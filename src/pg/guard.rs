@@ -4,7 +4,7 @@
 //! Statements on our tables run as the owner of the extension, inside [`as_owner`]; callers have no rights
 //! there. No statement mixes both.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
@@ -13,18 +13,41 @@ use super::error::{Error, Result};
 /// What our statements run under. Just-in-time compilation of our large statements costs seconds and saves none.
 const SETTINGS: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"jit", c"off")];
 
+/// Plans are kept, and not made anew for the arguments of every call, which would cost more than running them.
+const KEPT_PLANS: (&CStr, &CStr) = (c"plan_cache_mode", c"force_generic_plan");
+
+/// What statements run under that find rows by key: kept plans that use indexes, however small the tables are when they are
+/// made, so that they still serve when the tables have grown.
+const BY_KEY: [(&CStr, &CStr); 4] = [SETTINGS[0], SETTINGS[1], KEPT_PLANS, (c"enable_seqscan", c"off")];
+
 /// Runs `f` as the owner of the extension under [`SETTINGS`].
 ///
 /// On an ERROR that unwinds, (sub)transaction abort restores user and settings; on any ordinary return the guard does.
 pub fn as_owner<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _guard = OwnerGuard::enter()?;
+    let _guard = OwnerGuard::enter(&SETTINGS)?;
+    f()
+}
+
+/// The same for the statements of deciding, which find one customer or ten thousand by key, all the time.
+pub fn as_owner_by_key<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _guard = OwnerGuard::enter(&BY_KEY)?;
+    f()
+}
+
+/// Runs a statement on a relation of the user by its kept plan.
+pub fn by_kept_plan<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _settings = Settings::set(&[KEPT_PLANS]);
     f()
 }
 
 /// Plans the statements of `f` for large sets: joins by hash or merge and not row by row, however few rows the planner
-/// believes in. Tables that have just been filled look small to it, and a nested loop over them would never end.
+/// believes in. Tables that have just been filled look small to it, and a nested loop over them would never end. It is work
+/// of maintenance, and has its memory.
 pub fn for_large_sets<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _settings = Settings::set(&[(c"enable_nestloop", c"off")]);
+    // SAFETY: plain reads of settings on the backend's only thread.
+    let memory = unsafe { pg_sys::work_mem.max(pg_sys::maintenance_work_mem) };
+    let memory = CString::new(format!("{memory}kB")).unwrap_or_default();
+    let _settings = Settings::set(&[(c"enable_nestloop", c"off"), (c"work_mem", &memory)]);
     f()
 }
 
@@ -72,7 +95,7 @@ struct OwnerGuard {
 }
 
 impl OwnerGuard {
-    fn enter() -> Result<Self> {
+    fn enter(settings: &[(&CStr, &CStr)]) -> Result<Self> {
         let owner = owner()?;
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         // SAFETY: plain reads and writes of backend state on the backend's only thread; the out-pointers are valid for
@@ -81,7 +104,7 @@ impl OwnerGuard {
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
         }
-        Ok(OwnerGuard { user, context, _settings: Settings::set(&SETTINGS) })
+        Ok(OwnerGuard { user, context, _settings: Settings::set(settings) })
     }
 }
 
@@ -159,7 +182,7 @@ mod tests {
     #[pg_test]
     fn an_error_inside_the_guard_restores_the_caller() -> spi::Result<()> {
         Spi::run("CREATE ROLE clerk; GRANT USAGE ON SCHEMA decisioning TO clerk")?;
-        Spi::run("GRANT EXECUTE ON FUNCTION decisioning.start_campaign(text) TO clerk")?;
+        Spi::run("GRANT EXECUTE ON FUNCTION decisioning.start_campaign(text, text) TO clerk")?;
         Spi::run("SET LOCAL search_path = public, pg_catalog; SET LOCAL ROLE clerk")?;
         let before = who_and_where();
         Spi::run(

@@ -1,6 +1,8 @@
 //! The boundary to Postgres. All `unsafe` of the extension is here; nothing here knows the product.
 
+pub mod bulk;
 pub mod composite;
+pub mod datum;
 pub mod error;
 pub mod guard;
 pub mod interrupt;
@@ -9,3 +11,4 @@ pub mod query;
 pub mod relation;
 pub mod settings;
 pub mod snapshot;
+pub mod threads;

@@ -137,16 +137,18 @@ pub fn stream<T>(
     })?;
     loop {
         interrupt::check();
-        let batch = Spi::connect(|client| -> Result<Vec<T>> {
-            let mut cursor = client.find_cursor(&name)?;
-            let mut batch = Vec::new();
-            for tuple in cursor.fetch(size as _)? {
-                batch.push(decode(&Row(&tuple))?);
-            }
-            if batch.len() == size {
-                cursor.detach_into_name();
-            }
-            Ok(batch)
+        let batch = for_large_sets(|| {
+            Spi::connect(|client| -> Result<Vec<T>> {
+                let mut cursor = client.find_cursor(&name)?;
+                let mut batch = Vec::new();
+                for tuple in cursor.fetch(size as _)? {
+                    batch.push(decode(&Row(&tuple))?);
+                }
+                if batch.len() == size {
+                    cursor.detach_into_name();
+                }
+                Ok(batch)
+            })
         })?;
         let last = batch.len() < size;
         if !batch.is_empty() {

@@ -3,10 +3,28 @@
 use std::ffi::CString;
 
 use pgrx::prelude::*;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use serde::Deserialize;
 
 use super::error::{Error, Result};
 use super::query;
+
+/// What becomes of decisions, from the least to the most strict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, PostgresGucEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// They are made, logged and carried out.
+    #[name = c"live"]
+    Live,
+    /// What would be chosen is logged, and what the control rule says is done.
+    #[name = c"shadow"]
+    Shadow,
+    /// They are answered, and nothing is written.
+    #[name = c"preview"]
+    Preview,
+}
+
+static MODE: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::Live);
 
 static SIMULATED_NOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
@@ -19,6 +37,14 @@ pub fn register() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_enum_guc(
+        c"decisioning.mode",
+        c"What becomes of decisions: live, shadow (log what would be chosen, do what control does) or preview (write nothing).",
+        c"The stricter of this and the mode of the campaign holds.",
+        &MODE,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     // SAFETY: the prefix is a NUL-terminated constant and all our settings are defined by now.
     unsafe {
         #[cfg(feature = "pg14")]
@@ -26,6 +52,11 @@ pub fn register() {
         #[cfg(not(feature = "pg14"))]
         pg_sys::MarkGUCPrefixReserved(c"decisioning".as_ptr());
     }
+}
+
+/// The mode of the session.
+pub fn mode() -> Mode {
+    MODE.get()
 }
 
 /// Now, in microseconds since the Unix epoch: the start of the transaction, or `decisioning.simulated_now`.

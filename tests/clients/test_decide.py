@@ -162,3 +162,17 @@ def test_a_new_extension_in_an_old_session_is_not_mistaken_for_the_old_one(db):
     fresh = shop.session(db, autocommit=False)
     fresh.execute("DELETE FROM decisioning._assignment; DELETE FROM decisioning.decisions; DELETE FROM decisioning._inbox")
     assert fresh.execute("SELECT decision_id FROM decisioning.decide_batch(ARRAY['c-1', 'c-2'], 'c')").fetchall() == ids
+
+
+def test_plans_made_while_tables_were_empty_serve_when_they_have_grown(db):
+    """Plans are kept per session: one from the first chunk must not read the whole table in every later one."""
+    shop.create(db.connect(), customers=5000)
+    connection = shop.session(db)
+    connection.execute("CALL decisioning.decide_all('c', chunk_size => 100)")
+    read = "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE relname IN ('_assignment', '_inbox', '_customer_alias')"
+    connection.close()
+    for _ in range(50):
+        if db.sql("SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = '_assignment'") == [(5000,)]:
+            break
+        time.sleep(0.2)
+    assert all(rows <= 5000 for _, rows in db.sql(read))

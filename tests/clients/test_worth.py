@@ -92,6 +92,8 @@ def test_amounts_count_and_not_responses_alone(db):
     )
     assert email == pytest.approx(2.8, abs=0.8) and sms == pytest.approx(5.8, abs=1.2)
     assert replayed(db) == [(True,)]
+    words = db.sql("SELECT DISTINCT part, regexp_replace(in_words, '.* ', '') FROM decisioning.coefficients ORDER BY 1")
+    assert words == [("response", "log-odds"), ("worth", "EUR")]
 
 
 def test_an_amount_that_changes_late_is_as_if_known_at_once(db):

@@ -11,6 +11,13 @@ STATE = {
     "actions": "SELECT * FROM decisioning.actions ORDER BY campaign, action_id",
     "epochs": "SELECT * FROM decisioning.epochs ORDER BY epoch",
     "goals": "SELECT * FROM decisioning.goals, decisioning.campaign_goals ORDER BY 1",
+    "budgets": "SELECT * FROM decisioning.budgets ORDER BY 1, 2",
+    "budget periods": "SELECT * FROM decisioning._budget_period ORDER BY 1, 2, 3",
+    "budget slots": "SELECT * FROM decisioning._budget_slot ORDER BY 1, 2, 3, 4",
+    "reservations": "SELECT * FROM decisioning._reservation ORDER BY 1, budget",
+    "paces": "SELECT * FROM decisioning._pace ORDER BY 1, 2",
+    "households": "SELECT * FROM decisioning._household ORDER BY 1, 2",
+    "budget status": "SELECT budget, amount, reserved, spent, remaining, shadow_price FROM decisioning.budget_status ORDER BY 1",
     "sources": "SELECT * FROM decisioning.outcome_sources",
     "assignments": "SELECT * FROM decisioning._assignment ORDER BY customer_id, campaign",
     "decisions": "SELECT * FROM decisioning.decisions ORDER BY decision_id",
@@ -23,6 +30,7 @@ STATE = {
     "learners": "SELECT * FROM decisioning._learner",
     "learner parts": "SELECT * FROM decisioning._learner_part ORDER BY 1, 2",
     "partitions": "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'decisioning.decisions'::regclass ORDER BY 1",
+    "shadows": "SELECT * FROM decisioning.shadow_decisions ORDER BY decision_id",
     "lift": "SELECT * FROM decisioning.lift('c', as_of => '2026-06-05')",
 }
 
@@ -30,9 +38,12 @@ STATE = {
 def test_dump_and_parallel_restore(db, empty_db, tmp_path):
     connection = db.connect()
     shop.create(connection, customers=1500)
+    connection.execute("UPDATE decisioning.campaigns SET control_share = 0.2, control_action = 'x/email'")
     connection.execute(
         "SELECT decisioning.add_outcome_source('buy', 'public.orders', customer_key => 'customer', occurred_at => 'at', value => 'margin', event_id => 'id')"
     )
+    connection.execute("UPDATE decisioning.campaigns SET household_column = 'kind'")
+    connection.execute("SELECT decisioning.set_budget('c', 300, unit => 'sends', dimension => 'channel', level => 'sms')")
     connection.execute("CALL decisioning.decide_all('c')")
     connection.execute("INSERT INTO public.orders SELECT 'o-' || n, 'c-' || n, '2026-06-01 11:00+00', n FROM generate_series(1, 1500, 5) n")
     # A decision outside of every monthly partition, as after a long pause of maintain.
@@ -40,13 +51,17 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
     old.execute("SELECT * FROM decisioning.decide('c-7', 'c')")
     connection = shop.session(db, now="2026-06-03 10:00+00")
     connection.execute("SELECT * FROM decisioning.learn('c')")
-    # Something still waits in the inbox.
+    # Half of control has been ramped, and something still waits in the inbox, made in shadow mode.
+    connection.execute("SELECT decisioning.ramp_control('c', 0.5)")
+    connection.execute("SET decisioning.mode = 'shadow'")
     connection.execute("SELECT * FROM decisioning.decide_batch(ARRAY['c-1', 'c-2', 'c-3'], 'c')")
     connection.execute("SELECT decisioning.record_outcome('buy', 'by hand', 'c-1')")
 
     db.pg_tool("pg_dump", "--format=directory", f"--file={tmp_path}/dump", "--jobs=2", db.name)
     empty_db.pg_tool("pg_restore", "--jobs=4", "--exit-on-error", f"--dbname={empty_db.name}", f"{tmp_path}/dump")
 
+    assert db.sql("SELECT count(*) > 0 FROM decisioning.shadow_decisions") == [(True,)]
+    assert db.sql("SELECT count(*) > 0 FROM decisioning._assignment WHERE ramped_at IS NOT NULL") == [(True,)]
     for name, query in STATE.items():
         assert empty_db.sql(query) == db.sql(query), name
     assert empty_db.sql("SELECT bool_and(r.matches) FROM decisioning.decisions d, decisioning.replay(d.decision_id) r") == [(True,)]

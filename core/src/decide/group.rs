@@ -52,6 +52,17 @@ impl Shares {
         }
     }
 
+    /// Buckets of the control group below this have moved to optimise when `share` of it has, in the order of buckets. Once
+    /// all have, so have those who came into control under other shares.
+    pub fn ramp_bound(&self, share: f64) -> u16 {
+        let [holdout, control, _] = self.bounds();
+        match share {
+            s if s <= 0.0 => 0,
+            s if s >= 1.0 => BUCKETS,
+            s => (holdout + s * (control - holdout)).round() as u16,
+        }
+    }
+
     /// Whole buckets, so that the expected shares are exact.
     fn bounds(&self) -> [f64; 3] {
         let bound = |share: f64| (share * f64::from(BUCKETS)).round();
@@ -68,6 +79,11 @@ mod tests {
         let shares = Shares { holdout: 0.1, control: 0.0, explore: 0.05 };
         let count = |group| (0..BUCKETS).filter(|bucket| shares.group(*bucket) == group).count();
         assert_eq!(Group::ALL.map(count), [1000, 0, 500, 8500]);
+        let half = Shares { holdout: 0.1, control: 0.2, explore: 0.05 };
+        let moved =
+            |share| (0..BUCKETS).filter(|b| half.group(*b) == Group::Control && *b < half.ramp_bound(share)).count();
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(moved), [0, 500, 1000, 2000]);
+        assert_eq!((half.ramp_bound(0.0), half.ramp_bound(1.0)), (0, BUCKETS));
         let all = Shares { holdout: 1.0, control: 0.0, explore: 0.0 };
         assert!((0..BUCKETS).all(|bucket| all.group(bucket) == Group::Holdout));
     }

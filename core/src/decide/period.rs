@@ -1,6 +1,6 @@
 //! Calendar time: decision periods and send slots.
 
-use jiff::civil::{time, Time};
+use jiff::civil::{time, Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 
@@ -27,14 +27,51 @@ fn zoned(at: i64, zone: &str) -> Result<Zoned, PeriodError> {
     Ok(Timestamp::from_microsecond(at).map_err(|_| PeriodError::OutOfRange)?.to_zoned(zone))
 }
 
+/// Lengths of calendar periods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calendar {
+    Day,
+    /// From Monday on.
+    Week,
+    Month,
+}
+
 /// The calendar day of `at` (microseconds) in `zone`; 23 or 25 hours long where clocks change.
 ///
 /// # Errors
 /// [`PeriodError::UnknownZone`], [`PeriodError::OutOfRange`].
 pub fn period(at: i64, zone: &str) -> Result<Period, PeriodError> {
-    let day = zoned(at, zone)?.start_of_day().map_err(|_| PeriodError::OutOfRange)?;
-    let next = day.tomorrow().and_then(|day| day.start_of_day()).map_err(|_| PeriodError::OutOfRange)?;
-    Ok(Period { start: day.timestamp().as_microsecond(), end: next.timestamp().as_microsecond() })
+    calendar_period(at, zone, Calendar::Day)
+}
+
+/// The calendar day, week or month of `at` (microseconds) in `zone`.
+///
+/// # Errors
+/// [`PeriodError::UnknownZone`], [`PeriodError::OutOfRange`].
+pub fn calendar_period(at: i64, zone: &str, calendar: Calendar) -> Result<Period, PeriodError> {
+    let now = zoned(at, zone)?;
+    let today = now.date();
+    let (first, length) = match calendar {
+        Calendar::Day => (Ok(today), 1.day()),
+        Calendar::Week => (today.checked_sub(i64::from(today.weekday().to_monday_zero_offset()).days()), 1.week()),
+        Calendar::Month => (Ok(today.first_of_month()), 1.month()),
+    };
+    let first = first.map_err(|_| PeriodError::OutOfRange)?;
+    let next = first.checked_add(length).map_err(|_| PeriodError::OutOfRange)?;
+    let start = |date: Date| {
+        let midnight = date.to_zoned(now.time_zone().clone()).and_then(|midnight| midnight.start_of_day());
+        midnight.map(|start| start.timestamp().as_microsecond()).map_err(|_| PeriodError::OutOfRange)
+    };
+    Ok(Period { start: start(first)?, end: start(next)? })
+}
+
+/// Year and month of `at` (microseconds) in UTC.
+///
+/// # Errors
+/// [`PeriodError::OutOfRange`].
+pub fn month(at: i64) -> Result<(i16, i8), PeriodError> {
+    let at = Timestamp::from_microsecond(at).map_err(|_| PeriodError::OutOfRange)?.to_zoned(TimeZone::UTC);
+    Ok((at.year(), at.month()))
 }
 
 /// Hours of the slots that have a name; any other slot may be written `HH:MM`.
@@ -93,6 +130,24 @@ mod tests {
         let autumn = period(at("2026-10-25T12:00:00Z"), "Europe/Berlin").unwrap();
         assert_eq!(autumn.end - autumn.start, 25 * HOUR);
         assert!(matches!(period(0, "Mars/Olympus"), Err(PeriodError::UnknownZone(_))));
+    }
+
+    #[test]
+    fn weeks_begin_on_monday_and_months_on_their_first() {
+        let zone = "Europe/Berlin";
+        let sunday = at("2026-03-29T12:00:00Z");
+        let week = calendar_period(sunday, zone, Calendar::Week).unwrap();
+        assert_eq!(week, Period { start: at("2026-03-22T23:00:00Z"), end: at("2026-03-29T22:00:00Z") });
+        let month = calendar_period(sunday, zone, Calendar::Month).unwrap();
+        assert_eq!(month, Period { start: at("2026-02-28T23:00:00Z"), end: at("2026-03-31T22:00:00Z") });
+        let next = calendar_period(week.end, zone, Calendar::Week).unwrap();
+        assert_eq!(next.start, week.end, "periods follow each other without a gap");
+    }
+
+    #[test]
+    fn months_are_those_of_utc() {
+        assert_eq!(month(at("2026-12-31T23:59:59Z")).unwrap(), (2026, 12));
+        assert_eq!(month(at("2027-01-01T00:00:00Z")).unwrap(), (2027, 1));
     }
 
     #[test]

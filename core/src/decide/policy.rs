@@ -1,8 +1,9 @@
 //! A model version compiled for choosing.
 
+use pulp::Arch;
 use serde::{Deserialize, Serialize};
 
-use crate::learn::{Arm, DrawBank, Layout, DRAWS};
+use crate::learn::{Arm, DrawBank, Layout, Link, DRAWS};
 
 /// Scores of one arm under every draw.
 type Scores = [f32; DRAWS];
@@ -52,6 +53,22 @@ pub struct Terms {
     pub costs: Vec<Cost>,
     /// A send must be worth this much more than no-send.
     pub minimum_uplift: f64,
+}
+
+impl Cost {
+    /// The cost as the choice sees it: every unit of money times `factor`, and every send `per_send` dearer.
+    pub fn priced(self, factor: f64, per_send: f64) -> Self {
+        Cost {
+            send: self.send * factor + per_send,
+            on_goal: self.on_goal * factor,
+            on_goal_share: self.on_goal_share * factor,
+        }
+    }
+
+    /// What one send is expected to cost, where a response has this probability and this worth.
+    pub fn expected(self, probability: f64, worth: f64) -> f64 {
+        self.send + probability * (self.on_goal + self.on_goal_share * worth.max(0.0))
+    }
 }
 
 impl Unit {
@@ -115,7 +132,18 @@ impl Policy {
     /// For every draw, the best candidate under `terms`: the one that is worth most net of its costs, where no-send gets
     /// the minimum uplift on top. `candidates` holds arm indices, `None` for no-send; ties go to the earlier candidate.
     /// Returns positions in `candidates`.
+    ///
+    /// Runs with the widest vectors that the processor has. Draws do not mix and sums keep their order, so that the bits do
+    /// not depend on it.
     pub fn best(&self, encoded: &[f32], candidates: &[Option<usize>], terms: &Terms) -> [u32; DRAWS] {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || self.best_inlined(encoded, candidates, terms),
+        )
+    }
+
+    #[inline(always)]
+    fn best_inlined(&self, encoded: &[f32], candidates: &[Option<usize>], terms: &Terms) -> [u32; DRAWS] {
         let mut best = [0_u32; DRAWS];
         let mut highest = [f32::NEG_INFINITY; DRAWS];
         let mut offer = |at: usize, scores: &Scores| {
@@ -137,7 +165,8 @@ impl Policy {
         }
 
         let base = |part: &Part| part.block(encoded, &self.layout.base, 0);
-        let response_base = base(&self.response);
+        let mut response_base = base(&self.response);
+        add(&mut response_base, &[self.layout.offset_of(Link::Logistic, encoded); DRAWS]);
         let worth = self.worth.as_ref().map(|(part, unit)| (part, unit, base(part), blocks(part)));
         let harms: Vec<_> = self
             .harms
@@ -183,6 +212,7 @@ impl Policy {
     }
 
     /// A linear predictor of a candidate, less that of no-send.
+    #[inline(always)]
     fn scores(&self, part: &Part, blocks: &Blocks, candidate: Option<usize>) -> Scores {
         let Some(arm) = candidate else { return [0.0; DRAWS] };
         let mut scores = blocks.send;
@@ -207,6 +237,7 @@ impl Part {
         Part { bank, pairs }
     }
 
+    #[inline(always)]
     fn blocks(&self, layout: &Layout, encoded: &[f32], used: &[bool]) -> Blocks {
         let level = |(level, used): (usize, &bool)| match used {
             true => self.block(encoded, &layout.interacting, layout.level_offset(level)),
@@ -219,6 +250,7 @@ impl Part {
     }
 
     /// Σ x · coefficient over one block, for every draw.
+    #[inline(always)]
     fn block(&self, encoded: &[f32], columns: &[u32], offset: usize) -> Scores {
         let mut sum = [0.0; DRAWS];
         for (at, column) in columns.iter().enumerate() {
@@ -234,6 +266,7 @@ impl Part {
     }
 }
 
+#[inline(always)]
 fn add(sum: &mut Scores, other: &Scores) {
     for draw in 0..DRAWS {
         sum[draw] += other[draw];

@@ -43,9 +43,7 @@ impl<'a> RewardModel<'a> {
 
     /// Expected reward of an arm (`None` is no-send) in an encoded context.
     pub fn predict(&self, encoded: &[f32], arm: Option<usize>) -> f64 {
-        let mut row = Vec::new();
-        self.layout.design(encoded, arm.map(|arm| &self.arms[arm]), &mut row);
-        let eta: f64 = row.iter().map(|(coefficient, x)| self.mode[*coefficient as usize] * x).sum();
+        let eta = self.layout.predictor(Link::Logistic, &self.mode, encoded, arm.map(|arm| &self.arms[arm]));
         1.0 / (1.0 + (-eta).exp())
     }
 }

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// A standardised numeric is clipped to this many robust standard deviations.
 const CLIP: f64 = 4.0;
 
+/// Log-odds of a score are clipped to this.
+const OFFSET_LIMIT: f64 = 8.0;
+
 /// One feature value as read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -25,7 +28,7 @@ pub struct Feature {
 }
 
 /// Columns of each kind: a numeric gives its standardised value and a missing flag, a boolean (0/1) the same,
-/// a category one column per known level, one for any other level and one for missing.
+/// a category one column per known level, one for any other level and one for missing, an offset its log-odds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FeatureKind {
@@ -43,6 +46,31 @@ pub enum FeatureKind {
     Category {
         levels: Vec<String>,
     },
+    /// A score from elsewhere as log-odds, for the offset of the model; `missing` is that of the audience's median.
+    Offset {
+        scale: OffsetScale,
+        missing: f64,
+    },
+}
+
+/// What a score is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OffsetScale {
+    Probability,
+    LogOdds,
+}
+
+impl OffsetScale {
+    /// Log-odds of a score, within ±8 (1 in 3 000); `None` for what is not on this scale.
+    pub fn log_odds(self, score: f64) -> Option<f64> {
+        let log_odds = match self {
+            OffsetScale::Probability if (0.0..=1.0).contains(&score) => (score / (1.0 - score)).ln(),
+            OffsetScale::LogOdds if score.is_finite() => score,
+            _ => return None,
+        };
+        Some(log_odds.clamp(-OFFSET_LIMIT, OFFSET_LIMIT))
+    }
 }
 
 impl Feature {
@@ -50,6 +78,7 @@ impl Feature {
         match &self.kind {
             FeatureKind::Numeric { .. } | FeatureKind::Age { .. } | FeatureKind::Boolean => 2,
             FeatureKind::Category { levels } => levels.len() + 2,
+            FeatureKind::Offset { .. } => 1,
         }
     }
 }
@@ -80,6 +109,10 @@ impl Encoder {
                     names.extend(levels.iter().map(|level| format!("{name} = {level}")));
                     names.push(format!("{name} is other"));
                 }
+                FeatureKind::Offset { .. } => {
+                    names.push(format!("{name} (offset)"));
+                    continue;
+                }
             }
             names.push(format!("{name} is missing"));
         }
@@ -90,6 +123,17 @@ impl Encoder {
     pub fn feature_of(column: &str) -> &str {
         let name = column.split(" = ").next().unwrap_or(column);
         [" is other", " is missing", " (age)"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+    }
+
+    /// The score that is the model's offset, if there is one.
+    pub fn offset(&self) -> Option<&Feature> {
+        self.features.iter().find(|feature| matches!(feature.kind, FeatureKind::Offset { .. }))
+    }
+
+    /// Its column.
+    pub fn offset_column(&self) -> Option<u32> {
+        let at = self.features.iter().position(|feature| matches!(feature.kind, FeatureKind::Offset { .. }))?;
+        Some(1 + self.features[..at].iter().map(Feature::width).sum::<usize>() as u32)
     }
 
     /// Encodes one observation into `out` (length [`width`](Self::width)). Values of an unexpected type and
@@ -114,6 +158,10 @@ impl Encoder {
                 (FeatureKind::Category { levels }, Value::Text(text)) => {
                     let level = levels.iter().position(|level| level == text).unwrap_or(levels.len());
                     columns[level] = 1.0;
+                }
+                (FeatureKind::Offset { scale, missing }, value) => {
+                    let score = if let Value::Number(x) = value { scale.log_odds(*x) } else { None };
+                    columns[0] = score.unwrap_or(*missing) as f32;
                 }
                 _ => columns[width - 1] = 1.0,
             }

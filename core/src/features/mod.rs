@@ -3,5 +3,5 @@
 mod encoder;
 mod profile;
 
-pub use encoder::{Encoder, Feature, FeatureKind, Observation, Value};
+pub use encoder::{Encoder, Feature, FeatureKind, Observation, OffsetScale, Value};
 pub use profile::{Declared, Profile};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::{Encoder, Feature, FeatureKind, Observation, Value};
+use super::{Encoder, Feature, FeatureKind, Observation, OffsetScale, Value};
 
 /// Rows kept. Quartiles of 20 000 rows are within half a percentile of the truth.
 const SAMPLE: usize = 20_000;
@@ -23,6 +23,7 @@ pub enum Declared {
     Age,
     Boolean,
     Category,
+    Offset(OffsetScale),
 }
 
 /// A reservoir sample (Vitter 1985, algorithm R) of observations.
@@ -73,6 +74,9 @@ impl Profile {
                     }
                     Declared::Boolean => FeatureKind::Boolean,
                     Declared::Category => FeatureKind::Category { levels: self.levels(at) },
+                    Declared::Offset(scale) => {
+                        FeatureKind::Offset { scale: *scale, missing: self.median_log_odds(at, *scale) }
+                    }
                 };
                 Feature { name: name.clone(), kind }
             })
@@ -98,6 +102,20 @@ impl Profile {
         squares.iter_mut().for_each(|s| *s /= n);
         squares[0] = 1.0;
         squares
+    }
+
+    /// Log-odds of the median score; those of one half if there is none.
+    fn median_log_odds(&self, at: usize, scale: OffsetScale) -> f64 {
+        let mut scores: Vec<f64> = self
+            .sample
+            .iter()
+            .filter_map(|row| match row[at] {
+                Value::Number(x) => scale.log_odds(x),
+                _ => None,
+            })
+            .collect();
+        scores.sort_unstable_by(f64::total_cmp);
+        scores.get(scores.len() / 2).copied().unwrap_or(0.0)
     }
 
     /// Median, and interquartile range / 1.349 (the standard deviation, for a normal). A column whose middle half is

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::prior::{self, Block};
+use super::rows::Link;
 use crate::features::Encoder;
 
 /// Highest factor on the posterior spread of a level that is less known than others. In simulations of a message that
@@ -19,6 +20,9 @@ pub type Dimensions = BTreeMap<String, String>;
 pub struct Layout {
     /// Encoder column names; column 0 is the intercept.
     pub columns: Vec<String>,
+    /// A column of log-odds that enter the base of responses as they are, without a coefficient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u32>,
     /// Columns in the base block.
     pub base: Vec<u32>,
     /// Columns in the send block.
@@ -59,6 +63,20 @@ impl Layout {
         actions: impl IntoIterator<Item = &'a Dimensions>,
         limit: usize,
     ) -> Result<Self, LayoutError> {
+        Self::with_offset(columns, None, variances, actions, limit)
+    }
+
+    /// The same, where the column `offset` gets no coefficients.
+    ///
+    /// # Errors
+    /// [`LayoutError::TooManyLevels`].
+    pub fn with_offset<'a>(
+        columns: Vec<String>,
+        offset: Option<u32>,
+        variances: &[f64],
+        actions: impl IntoIterator<Item = &'a Dimensions>,
+        limit: usize,
+    ) -> Result<Self, LayoutError> {
         let (mut levels, mut together) = (BTreeSet::new(), BTreeSet::new());
         for dimensions in actions {
             for (dimension, level) in dimensions {
@@ -76,12 +94,12 @@ impl Layout {
         }
 
         // Columns from most to least varying, the intercept first.
-        let mut order: Vec<u32> = (0..columns.len() as u32).collect();
+        let mut order: Vec<u32> = (0..columns.len() as u32).filter(|column| Some(*column) != offset).collect();
         let variance = |column: &u32| variances.get(*column as usize).copied().unwrap_or(0.0);
         order[1..].sort_by(|a, b| variance(b).total_cmp(&variance(a)).then(a.cmp(b)));
 
         let varying = 1 + order[1..].iter().take_while(|column| variance(column) > 0.0).count();
-        let (mut base, mut send) = (columns.len(), columns.len());
+        let (mut base, mut send) = (order.len(), order.len());
         let fits = |base: usize, send: usize, interacting: usize, pairs: usize| {
             base + send + levels.len() * interacting + pairs <= limit
         };
@@ -103,7 +121,15 @@ impl Layout {
             kept.sort_unstable();
             kept
         };
-        Ok(Layout { base: kept(base), send: kept(send), interacting: kept(interacting), columns, levels, pairs })
+        Ok(Layout {
+            base: kept(base),
+            send: kept(send),
+            interacting: kept(interacting),
+            columns,
+            offset,
+            levels,
+            pairs,
+        })
     }
 
     /// Number of coefficients.
@@ -133,7 +159,7 @@ impl Layout {
     pub fn left_out(&self, variances: &[f64]) -> Vec<String> {
         let missing = |kept: &[u32], what: &str| {
             (0..self.columns.len() as u32)
-                .filter(|column| !kept.contains(column))
+                .filter(|column| !kept.contains(column) && Some(*column) != self.offset)
                 .filter(|column| variances.get(*column as usize).is_some_and(|variance| *variance > 0.0))
                 .map(|column| format!("{what} {}", self.columns[column as usize]))
                 .collect::<Vec<_>>()
@@ -182,6 +208,24 @@ impl Layout {
             }
             row.extend(arm.pairs.iter().map(|pair| ((self.pair_offset() + *pair as usize) as u32, 1.0)));
         }
+    }
+
+    /// The column that enters a linear predictor under `link` as it is.
+    pub fn offset_column(&self, link: Link) -> Option<usize> {
+        self.offset.filter(|_| link == Link::Logistic).map(|column| column as usize)
+    }
+
+    /// The linear predictor of an arm (`None` is no-send) in an encoded context.
+    pub fn predictor(&self, link: Link, coefficients: &[f64], encoded: &[f32], arm: Option<&Arm>) -> f64 {
+        let mut row = Vec::new();
+        self.design(encoded, arm, &mut row);
+        let linear: f64 = row.iter().map(|(coefficient, x)| coefficients[*coefficient as usize] * x).sum();
+        linear + f64::from(self.offset_of(link, encoded))
+    }
+
+    /// What a context adds to the linear predictor under `link` as it is.
+    pub fn offset_of(&self, link: Link, encoded: &[f32]) -> f32 {
+        self.offset_column(link).map_or(0.0, |column| encoded[column])
     }
 
     /// The coefficients of an arm (`None` is no-send), ascending, each with the column that it multiplies; pairs multiply

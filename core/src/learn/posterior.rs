@@ -6,7 +6,7 @@ use faer::{Accum, Mat, Par, Side};
 
 use super::layout::{Arm, Layout};
 use super::prior::Prior;
-use super::rows::{Group, Link, Rows};
+use super::rows::{Group, Link, Response, Rows};
 use super::statistics::Statistics;
 
 /// Newton steps at most; from a cold start on separable data about a dozen are taken.
@@ -144,6 +144,9 @@ fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
 /// Rows of a block of the design matrix that are multiplied at a time: it stays in the cache.
 const BLOCK: usize = 256;
 
+/// Rows that one thread sums up at a time. It is the same for any number of threads, so that sums are too.
+const SLICE: usize = 16 * BLOCK;
+
 /// One pass over rows at a fixed coefficient vector.
 struct Pass<'a> {
     layout: &'a Layout,
@@ -161,48 +164,114 @@ impl<'a> Pass<'a> {
     }
 
     fn add(&mut self, rows: &Rows) {
-        for (arm, group) in &rows.groups {
+        self.fits &= rows.width() == self.layout.columns.len();
+        if !self.fits {
+            return;
+        }
+        let mut effects = Vec::with_capacity(rows.groups.len());
+        for arm in rows.groups.keys() {
             let arm = arm.map(|arm| self.arms.get(arm as usize));
             // An unknown arm must not pass for a no-send.
-            self.fits &= arm != Some(None) && rows.width() == self.layout.columns.len();
-            if !self.fits {
-                return;
-            }
-            self.add_group(rows.link, arm.flatten(), group);
+            self.fits &= arm != Some(None);
+            effects.push(Effects::new(self.layout, arm.flatten(), self.at));
+        }
+        if !self.fits {
+            return;
+        }
+        let offset = self.layout.offset_column(rows.link);
+        let slices: Vec<_> =
+            effects.iter().zip(rows.groups.values()).flat_map(|(effects, group)| group.slices(effects)).collect();
+        for (slice, sums) in slices.iter().zip(in_parallel(&slices, rows.threads, |slice| slice.sum(rows.link, offset)))
+        {
+            self.log_likelihood += sums.log_likelihood;
+            self.statistics.spread(&slice.effects.entries, &sums.curvature, &sums.scores);
         }
     }
+}
 
-    /// Adds decisions of one arm. Each column has the same coefficients in all of them, so the sums over rows are
-    /// taken in the few columns of the context, and spread over the many coefficients once.
-    fn add_group(&mut self, link: Link, arm: Option<&Arm>, group: &Group) {
-        let entries = self.layout.entries(arm);
-        let constant = self.layout.columns.len();
-        let mut effects = vec![0.0; constant + 1];
-        entries.iter().for_each(|(coefficient, column)| effects[*column as usize] += self.at[*coefficient as usize]);
-        let (intercept, effects) = (effects[constant], &effects[..constant]);
+/// What the columns of a context do to the linear predictor of an arm.
+struct Effects {
+    entries: Vec<(u32, u32)>,
+    intercept: f64,
+    columns: Vec<f64>,
+}
 
-        let mut curvature = Mat::<f64>::zeros(constant + 1, constant + 1);
-        let mut scores = vec![0.0; constant + 1];
-        for (encoded, responses) in group.encoded.chunks(BLOCK * constant).zip(group.responses.chunks(BLOCK)) {
+impl Effects {
+    fn new(layout: &Layout, arm: Option<&Arm>, at: &[f64]) -> Self {
+        let entries = layout.entries(arm);
+        let mut columns = vec![0.0; layout.columns.len() + 1];
+        entries.iter().for_each(|(coefficient, column)| columns[*column as usize] += at[*coefficient as usize]);
+        let intercept = columns.pop().unwrap_or(0.0);
+        Effects { entries, intercept, columns }
+    }
+
+    /// The linear predictor. In several sums, so that they do not wait for each other.
+    fn predict(&self, x: &[f32]) -> f64 {
+        const LANES: usize = 8;
+        let ((x, x_rest), (effects, effects_rest)) = (x.as_chunks::<LANES>(), self.columns.as_chunks::<LANES>());
+        let mut sums = [0.0; LANES];
+        for (x, effects) in x.iter().zip(effects) {
+            for lane in 0..LANES {
+                sums[lane] += f64::from(x[lane]) * effects[lane];
+            }
+        }
+        let rest = x_rest.iter().zip(effects_rest).map(|(x, effect)| f64::from(*x) * effect);
+        self.intercept + sums.into_iter().chain(rest).sum::<f64>()
+    }
+}
+
+/// Decisions of one arm that are summed up together.
+struct Slice<'a> {
+    effects: &'a Effects,
+    encoded: &'a [f32],
+    responses: &'a [Response],
+}
+
+/// Sums by column: each has the same coefficients in all rows of an arm, so that they are taken in the few columns of the
+/// context, and spread over the many coefficients once.
+struct Sums {
+    curvature: Mat<f64>,
+    scores: Vec<f64>,
+    log_likelihood: f64,
+}
+
+impl Group {
+    fn slices<'a>(&'a self, effects: &'a Effects) -> impl Iterator<Item = Slice<'a>> {
+        let encoded = self.encoded.chunks(SLICE * effects.columns.len());
+        encoded.zip(self.responses.chunks(SLICE)).map(move |(encoded, responses)| Slice { effects, encoded, responses })
+    }
+}
+
+impl Slice<'_> {
+    /// `offset` is the column that enters the linear predictor as it is.
+    fn sum(&self, link: Link, offset: Option<usize>) -> Sums {
+        let constant = self.effects.columns.len();
+        let mut sums = Sums {
+            curvature: Mat::zeros(constant + 1, constant + 1),
+            scores: vec![0.0; constant + 1],
+            log_likelihood: 0.0,
+        };
+        for (encoded, responses) in self.encoded.chunks(BLOCK * constant).zip(self.responses.chunks(BLOCK)) {
             let mut scaled = Mat::<f64>::zeros(responses.len(), constant + 1);
             for (n, (x, response)) in encoded.chunks_exact(constant).zip(responses).enumerate() {
-                let eta = intercept + x.iter().zip(effects).map(|(x, effect)| f64::from(*x) * effect).sum::<f64>();
+                let linear = self.effects.predict(x);
+                let eta = linear + offset.map_or(0.0, |column| f64::from(x[column]));
                 let local = match link {
-                    Link::Logistic => Local::logistic(eta, response.reward, response.reported),
+                    Link::Logistic | Link::LogisticAlone => Local::logistic(eta, response.reward, response.reported),
                     Link::Gaussian => Local::gaussian(eta, response.reward),
                 };
                 let root = (response.weight * local.curvature).sqrt();
-                let score = response.weight * (local.score + local.curvature * eta);
-                self.log_likelihood += response.weight * local.log_likelihood;
+                let score = response.weight * (local.score + local.curvature * linear);
+                sums.log_likelihood += response.weight * local.log_likelihood;
                 for (column, x) in x.iter().enumerate().filter(|(_, x)| **x != 0.0) {
                     scaled[(n, column)] = root * f64::from(*x);
-                    scores[column] += score * f64::from(*x);
+                    sums.scores[column] += score * f64::from(*x);
                 }
                 scaled[(n, constant)] = root;
-                scores[constant] += score;
+                sums.scores[constant] += score;
             }
             triangular::matmul(
-                curvature.as_mut(),
+                sums.curvature.as_mut(),
                 BlockStructure::TriangularLower,
                 Accum::Add,
                 scaled.transpose(),
@@ -213,8 +282,26 @@ impl<'a> Pass<'a> {
                 Par::Seq,
             );
         }
-        self.statistics.spread(&entries, &curvature, &scores);
+        sums
     }
+}
+
+/// `f` of every item, in their order, by `threads` threads.
+fn in_parallel<T: Sync, U: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    let share = items.len().div_ceil(threads.max(1)).max(1);
+    let mut shares = items.chunks(share);
+    let own = shares.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        let others: Vec<_> = shares.map(|items| scope.spawn(|| items.iter().map(&f).collect::<Vec<U>>())).collect();
+        let mut results: Vec<U> = own.iter().map(&f).collect();
+        for other in others {
+            match other.join() {
+                Ok(found) => results.extend(found),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results
+    })
 }
 
 /// Log-likelihood of one response around the linear predictor η, with its derivatives.

@@ -137,7 +137,9 @@ impl Prior {
         let mut mean = vec![0.0; layout.len()];
         let mut precision = vec![BASE_INTERCEPT.powi(-2); layout.len()];
         mean[0] = match link {
-            Link::Logistic => BASE_LOG_ODDS,
+            // An offset is expected to have the level right.
+            Link::Logistic if layout.offset.is_some() => 0.0,
+            Link::Logistic | Link::LogisticAlone => BASE_LOG_ODDS,
             Link::Gaussian => 0.0,
         };
         for block in layout.blocks() {

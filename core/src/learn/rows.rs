@@ -5,10 +5,19 @@ use std::collections::BTreeMap;
 /// What a model predicts of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// Whether something happens: log-odds.
+    /// Whether something happens: log-odds, on top of the layout's offset if it has one.
     Logistic,
+    /// The same without the offset, which is about something else.
+    LogisticAlone,
     /// How large something is, with residuals of variance 1.
     Gaussian,
+}
+
+impl Link {
+    /// Whether rewards are 0 or 1.
+    pub fn is_logistic(self) -> bool {
+        self != Link::Gaussian
+    }
 }
 
 /// A decision and what is known of its reward.
@@ -34,6 +43,7 @@ pub struct Rows {
     pub(super) link: Link,
     width: usize,
     len: usize,
+    pub(super) threads: usize,
     pub(super) groups: BTreeMap<Option<u32>, Group>,
 }
 
@@ -60,7 +70,12 @@ pub struct Misfit;
 impl Rows {
     /// An empty batch of contexts with `width` columns.
     pub fn new(link: Link, width: usize) -> Self {
-        Rows { link, width, len: 0, groups: BTreeMap::new() }
+        Rows { link, width, len: 0, threads: 1, groups: BTreeMap::new() }
+    }
+
+    /// Lets sums over the batch be taken by so many threads; they are the same for any number.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Rows { threads, ..self }
     }
 
     /// A batch of all of `observed`.
@@ -87,7 +102,9 @@ impl Rows {
             && encoded.iter().all(|x| x.is_finite())
             && (0.0..=f64::MAX).contains(&weight)
             && match self.link {
-                Link::Logistic => (0.0..=1.0).contains(&reward) && (0.0..=1.0).contains(&reported),
+                Link::Logistic | Link::LogisticAlone => {
+                    (0.0..=1.0).contains(&reward) && (0.0..=1.0).contains(&reported)
+                }
                 Link::Gaussian => reward.is_finite() && reported == 1.0,
             };
         if !fits {

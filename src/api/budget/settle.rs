@@ -1,0 +1,88 @@
+//! Truing up: what decisions hold of their budgets becomes what they did cost.
+
+use pgrx::datum::TimestampWithTimeZone;
+
+use super::slots::charge;
+use crate::api::campaign::Campaign;
+use crate::api::log::{customer_ids, rewards};
+use crate::pg::error::Result;
+use crate::pg::{query, settings};
+
+/// Settles decisions whose window has closed, and counts `outcomes` (by id) for those whose window they fall into. What a
+/// decision is charged follows from the log alone, so that doing it twice changes nothing. It comes last in `learn`, since
+/// nobody can send under a budget while its slots are locked. Runs as the owner.
+pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
+    if campaign.budgets.is_empty() {
+        return Ok(());
+    }
+    let now = settings::timestamp(now)?;
+    if outcomes.is_empty() && !any_due(campaign, now)? {
+        return Ok(());
+    }
+    let sql = format!(
+        "WITH late AS MATERIALIZED (
+             SELECT DISTINCT o.customer_id, o.occurred_at, g.attribution_seconds
+             FROM unnest($3::bigint[]) AS n(outcome_id)
+             JOIN decisioning.outcomes o ON o.outcome_id = n.outcome_id
+             JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal),
+         touched AS MATERIALIZED (
+             SELECT r.decision_id FROM decisioning._reservation r
+             WHERE r.campaign = $1 AND NOT r.closed AND r.closes_at <= $2
+             UNION
+             SELECT f.decision_id
+             FROM late o
+             CROSS JOIN LATERAL (
+                 SELECT d.decision_id FROM decisioning.decisions d
+                 WHERE d.campaign = $1 AND d.customer_id = ANY ({ids}) AND d.decided_at <= o.occurred_at
+                   AND d.decided_at > o.occurred_at - o.attribution_seconds * interval '1 second'
+                 OFFSET 0) AS f),
+         {rewards},
+         charges AS MATERIALIZED (
+             SELECT r.decision_id, r.budget, r.starts_at, r.closed AS was_closed, r.charged AS before, c.closed,
+                    CASE WHEN c.closed THEN c.cost ELSE greatest(r.reserved, c.cost) END AS after
+             FROM touched t
+             JOIN decisioning._reservation r ON r.decision_id = t.decision_id
+             LEFT JOIN rewards w ON w.decision_id = t.decision_id
+             CROSS JOIN LATERAL (
+                 SELECT r.closes_at <= $2 AS closed,
+                        least(9e18, round(1e6 * (r.on_send + CASE WHEN w.given
+                            THEN r.on_goal + r.on_goal_share * greatest(w.worth, 0) ELSE 0 END)))::bigint AS cost) AS c),
+         settled AS (
+             UPDATE decisioning._reservation r SET charged = c.after, closed = c.closed
+             FROM charges c
+             WHERE r.decision_id = c.decision_id AND r.budget = c.budget
+               AND (r.charged, r.closed) IS DISTINCT FROM (c.after, c.closed))
+         SELECT c.budget, c.starts_at, sum(c.after - c.before)::bigint,
+                sum(CASE WHEN c.closed THEN c.after ELSE 0 END - CASE WHEN c.was_closed THEN c.before ELSE 0 END)::bigint
+         FROM charges c GROUP BY c.budget, c.starts_at ORDER BY c.budget, c.starts_at",
+        ids = customer_ids("o.customer_id"),
+        rewards = rewards(
+            "touched t JOIN decisioning.decisions d ON d.decision_id = t.decision_id",
+            "d.decision_id BETWEEN (SELECT min(t.decision_id::text)::uuid FROM touched t)
+                 AND (SELECT max(t.decision_id::text)::uuid FROM touched t)",
+            "true",
+        ),
+    );
+    let arguments = [campaign.campaign.as_str().into(), now.into(), outcomes.into()];
+    let changes = query::write_large(&sql, &arguments, |row| {
+        Ok((
+            row.value::<String>(1)?,
+            row.value::<TimestampWithTimeZone>(2)?,
+            row.value::<i64>(3)?,
+            row.value::<i64>(4)?,
+        ))
+    })?;
+    for (budget, starts_at, more, settled) in changes.into_iter().filter(|change| (change.2, change.3) != (0, 0)) {
+        charge(&campaign.campaign, &budget, starts_at, more, settled)?;
+    }
+    Ok(())
+}
+
+fn any_due(campaign: &Campaign, now: TimestampWithTimeZone) -> Result<bool> {
+    let due = query::write(
+        "SELECT EXISTS (SELECT FROM decisioning._reservation r WHERE r.campaign = $1 AND NOT r.closed AND r.closes_at <= $2)",
+        &[campaign.campaign.as_str().into(), now.into()],
+        |row| row.value::<bool>(1),
+    )?;
+    Ok(due.contains(&true))
+}

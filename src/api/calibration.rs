@@ -1,0 +1,133 @@
+//! Calibration: does what was predicted happen as often as predicted?
+
+use std::collections::hash_map::{Entry, HashMap};
+
+use decisioning_core::learn::{Arm, Layout, Link};
+use decisioning_core::measure::Calibration;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::campaign::{self, Campaign};
+use super::evaluate::checked_confidence;
+use super::log::rewards;
+use super::model::sigmoid;
+use super::now;
+use crate::pg::error::{required, Error, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::query;
+
+/// Rows per fetch.
+const FETCH: usize = 10_000;
+
+/// Closed decisions `d` of campaign $1 that were made here, since $2, with a window of $3 seconds, now being $4.
+const CLOSED: &str =
+    "d.campaign = $1 AND d.model_version IS NOT NULL AND ($2::timestamptz IS NULL OR d.decided_at >= $2)
+                      AND d.decided_at + $3 * interval '1 second' <= $4";
+
+#[pg_extern(sql = false)]
+fn calibration(
+    campaign: Option<&str>,
+    since: Option<TimestampWithTimeZone>,
+    bins: Option<i32>,
+    confidence: Option<f64>,
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(bin, i32),
+            name!(decisions, i64),
+            name!(predicted, f64),
+            name!(observed, f64),
+            name!(lower, f64),
+            name!(upper, f64),
+            name!(calibrated, bool),
+        ),
+    >,
+    ErrorReport,
+> {
+    let campaign = required(campaign, "campaign")?;
+    let bins = required(bins, "bins")?;
+    if !(1..=1000).contains(&bins) {
+        return Err(Error::invalid("bins must be between 1 and 1000").into());
+    }
+    let confidence = checked_confidence(confidence)?;
+    let counted = as_owner(|| {
+        let (campaign, _) = campaign::load(campaign)?;
+        count(&campaign, since)
+    })?;
+    let rows: Vec<_> = (1..)
+        .zip(counted.bins(bins as usize, confidence))
+        .map(|(at, bin)| {
+            let inside = (bin.lower..=bin.upper).contains(&bin.predicted);
+            (at, bin.count as i64, bin.predicted, bin.observed, bin.lower, bin.upper, inside)
+        })
+        .collect();
+    Ok(TableIterator::new(rows))
+}
+
+/// What a model version said of responses.
+struct Version {
+    layout: Layout,
+    coefficients: Vec<f64>,
+    /// By `action_id`.
+    arms: HashMap<i32, Arm>,
+}
+
+impl Version {
+    fn load(campaign: &Campaign, version: i64) -> Result<Self> {
+        let (layout, coefficients) = query::read_one(
+            "SELECT m.layout::text, p.coefficients
+             FROM decisioning._model m
+             JOIN decisioning._model_part p ON p.campaign = m.campaign AND p.model_version = m.model_version
+             WHERE m.campaign = $1 AND m.model_version = $2 AND p.part = 'response'",
+            &[campaign.campaign.as_str().into(), version.into()],
+            |row| Ok((serde_json::from_str::<Layout>(&row.value::<String>(1)?)?, row.value::<Vec<f64>>(2)?)),
+        )?
+        .filter(|(layout, coefficients)| layout.len() == coefficients.len())
+        .ok_or_else(|| Error::corrupted(format!("model {version} of campaign \"{}\" is missing", campaign.campaign)))?;
+        let arms = campaign.actions.iter().map(|action| (action.action_id, layout.arm(&action.dimensions))).collect();
+        Ok(Version { layout, coefficients, arms })
+    }
+
+    /// Probability of a response to an action (0 is no-send); `None` if the decision is not one of this version.
+    fn probability(&self, encoded: &[f32], action_id: i32) -> Option<f64> {
+        let arm = self.arms.get(&action_id);
+        let fits = encoded.len() == self.layout.columns.len() && (action_id == 0 || arm.is_some());
+        fits.then(|| sigmoid(self.layout.predictor(Link::Logistic, &self.coefficients, encoded, arm)))
+    }
+}
+
+/// Predictions of the versions that decided, which had not seen what came of it. Runs as the owner.
+fn count(campaign: &Campaign, since: Option<TimestampWithTimeZone>) -> Result<Calibration> {
+    let sql = format!(
+        "WITH {}
+         SELECT d.model_version, d.encoded, d.action_id, coalesce(reward.given, false)
+         FROM decisioning.decisions d LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
+         WHERE {CLOSED}",
+        rewards("decisioning.decisions d", CLOSED, "true"),
+    );
+    let arguments = [campaign.campaign.as_str().into(), since.into(), campaign.window_seconds().into(), now()?.into()];
+    let mut versions: HashMap<i64, Version> = HashMap::new();
+    let mut calibration = Calibration::default();
+    query::stream(
+        &sql,
+        &arguments,
+        FETCH,
+        |row| Ok((row.value::<i64>(1)?, row.value::<Vec<f32>>(2)?, row.value::<i32>(3)?, row.value::<bool>(4)?)),
+        |batch| {
+            for (version, encoded, action_id, given) in batch {
+                let known = match versions.entry(version) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(Version::load(campaign, version)?),
+                };
+                let predicted = known.probability(&encoded, action_id).ok_or_else(|| {
+                    Error::corrupted(format!("a decision of \"{}\" does not fit its model", campaign.campaign))
+                })?;
+                calibration.add(predicted, given);
+            }
+            Ok(())
+        },
+    )?;
+    Ok(calibration)
+}

@@ -1,0 +1,201 @@
+//! What keeps candidates from a customer beyond approval: an offer that binds, and budgets that cannot pay.
+//!
+//! Customers of a call are considered one after the other. What each may need is held before he chooses, so that the
+//! candidates he chooses among are all there, and his propensities exact; what was not needed goes back in the end.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use decisioning_core::decide::{demand, millionths, Cost, Demand, Ledger, Scope};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::Uuid;
+
+use super::budget::{self, Account, Reservation};
+use super::campaign::Campaign;
+use super::model::Compiled;
+use super::offer::{self, Consistency, Held};
+use super::pipeline::Candidates;
+use crate::pg::error::Result;
+
+/// Removed actions, under what removed them.
+pub type Removed = BTreeMap<String, Vec<i32>>;
+
+/// A customer whose turn is to come.
+pub struct Prospect<'a> {
+    pub encoded: &'a [f32],
+    /// Offer that the person was sent last.
+    pub held: Option<&'a Held>,
+    pub household: Option<Uuid>,
+}
+
+/// Constraints of one campaign on the customers of one call.
+pub struct Constraints<'a> {
+    frame: Frame<'a>,
+    consistency: Option<Consistency>,
+    accounts: Vec<Account<'a>>,
+    ledger: Ledger<'a>,
+    held: Vec<i64>,
+    /// Expected cost of every candidate, by customer; empty without budgets.
+    costs: Vec<Vec<i64>>,
+    households: HashMap<Uuid, Option<Held>>,
+    reservations: Vec<Reservation>,
+    /// Households that were sent an offer, by decision.
+    offered: HashMap<Uuid, Uuid>,
+}
+
+/// What stays the same while the customers of a call take their turns.
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    pub campaign: &'a Campaign,
+    pub compiled: &'a Compiled,
+    /// The approved actions.
+    pub candidates: &'a Candidates,
+    /// Of the campaign's budgets.
+    pub scopes: &'a [Scope],
+    /// In microseconds.
+    pub now: i64,
+}
+
+impl Frame<'_> {
+    /// Expected costs of all candidates for a customer, in millionths.
+    fn costs(&self, encoded: &[f32]) -> Vec<i64> {
+        let cost = |arm: &Option<usize>| match *arm {
+            None => 0,
+            Some(arm) => millionths(self.compiled.expected_cost(self.campaign.actions[arm].cost, encoded, arm)),
+        };
+        self.candidates.arms.iter().map(cost).collect()
+    }
+}
+
+impl<'a> Constraints<'a> {
+    fn new(frame: Frame<'a>, held: Vec<i64>, costs: Vec<Vec<i64>>, accounts: Vec<Account<'a>>) -> Self {
+        Constraints {
+            ledger: Ledger::new(frame.scopes, held.clone()),
+            consistency: Consistency::of(frame.campaign, frame.now),
+            frame,
+            accounts,
+            held,
+            costs,
+            households: HashMap::new(),
+            reservations: Vec::new(),
+            offered: HashMap::new(),
+        }
+    }
+
+    /// Locks the households of the prospects, and holds what they may need of each budget. Without households and budgets it
+    /// does nothing. Runs as the owner.
+    pub fn hold(frame: Frame<'a>, prospects: &[Prospect<'_>]) -> Result<Self> {
+        let Frame { campaign, candidates, scopes, now, .. } = frame;
+        let mut households = HashMap::new();
+        if campaign.offer_consistency_seconds.is_some() {
+            let of_all = prospects.iter().filter_map(|prospect| prospect.household).collect();
+            households = offer::lock_households(&campaign.campaign, of_all)?;
+        }
+        let accounts = budget::accounts(campaign, now)?;
+        let (mut costs_of_all, mut demands) = (Vec::new(), vec![Demand::default(); scopes.len()]);
+        if !scopes.is_empty() {
+            for prospect in prospects {
+                let costs = frame.costs(prospect.encoded);
+                for (scope, sum) in scopes.iter().zip(&mut demands) {
+                    let each = candidates.arms.iter().zip(&costs).filter_map(|(arm, cost)| Some(((*arm)?, *cost)));
+                    *sum = sum.and(demand(scope, each));
+                }
+                costs_of_all.push(costs);
+            }
+        }
+        let held = budget::hold(&accounts, &demands)?;
+        Ok(Constraints { households, ..Self::new(frame, held, costs_of_all, accounts) })
+    }
+
+    /// Like [`hold`](Self::hold) for one prospect, but nothing is locked or held: what is seen is what is committed. Runs as
+    /// the owner.
+    pub fn look(frame: Frame<'a>, prospect: &Prospect<'_>) -> Result<Self> {
+        let mut households = HashMap::new();
+        if let Some(household) = prospect.household {
+            households.insert(household, offer::of_household(&frame.campaign.campaign, household)?);
+        }
+        let accounts = budget::accounts(frame.campaign, frame.now)?;
+        let held = budget::available(&accounts)?;
+        let costs = vec![frame.costs(prospect.encoded)];
+        Ok(Constraints { households, ..Self::new(frame, held, costs, accounts) })
+    }
+
+    /// The candidates that remain for the prospect at position `at`, and what was removed; `None` if all remain.
+    pub fn remaining(&self, at: usize, prospect: &Prospect<'_>) -> Option<(Candidates, Removed)> {
+        let held = self.held_by(prospect);
+        if held.is_none() && self.costs.is_empty() {
+            return None;
+        }
+        let mut removed = Removed::new();
+        for (position, arm) in self.frame.candidates.arms.iter().enumerate() {
+            let Some(arm) = *arm else { continue };
+            let offers = |consistency: Consistency| consistency.removes(held, &self.frame.campaign.actions[arm]);
+            let by = if self.consistency.is_some_and(offers) {
+                offer::REMOVAL.to_owned()
+            } else if let Some(lacking) = self.costs.get(at).and_then(|costs| self.ledger.lacking(arm, costs[position]))
+            {
+                self.accounts[lacking].budget.removal()
+            } else {
+                continue;
+            };
+            removed.entry(by).or_default().push(self.frame.candidates.ids[position]);
+        }
+        if removed.is_empty() {
+            return None;
+        }
+        let gone: HashSet<i32> = removed.values().flatten().copied().collect();
+        Some((self.frame.candidates.without_ids(&gone), removed))
+    }
+
+    fn of_household(&self, prospect: &Prospect<'_>) -> Option<&Held> {
+        self.households.get(&prospect.household?)?.as_ref()
+    }
+
+    /// Offer that counts for a prospect: that of the household, else of the person.
+    fn held_by<'b>(&'b self, prospect: &'b Prospect<'_>) -> Option<&'b Held> {
+        self.of_household(prospect).or(prospect.held)
+    }
+
+    /// Takes what the choice of `arm` for the prospect at position `at` needs. Returns the offer that the person holds now.
+    pub fn take(&mut self, at: usize, prospect: &Prospect<'_>, decision_id: Uuid, arm: Option<usize>) -> Option<Held> {
+        if let (Some(arm), Some(costs)) = (arm, self.costs.get(at)) {
+            let position = self.frame.candidates.arms.iter().position(|candidate| *candidate == Some(arm));
+            let cost = position.map_or(0, |position| costs[position]);
+            self.ledger.pay(arm, cost);
+            for (account, scope) in self.frame.scopes.iter().enumerate().filter(|(_, scope)| scope.arms[arm]) {
+                let takes = self.accounts[account].budget.takes(self.frame.campaign.actions[arm].cost);
+                if takes != Cost::default() {
+                    self.reservations.push(Reservation { decision_id, account, amount: scope.need(arm, cost), takes });
+                }
+            }
+        }
+        let Some(consistency) = self.consistency else { return prospect.held.cloned() };
+        let action = arm.map(|arm| &self.frame.campaign.actions[arm]);
+        if let Some(household) = prospect.household {
+            let after = consistency.after(self.held_by(prospect), action);
+            if after.as_ref() != self.of_household(prospect) {
+                self.households.insert(household, after);
+                self.offered.insert(decision_id, household);
+            }
+        }
+        consistency.after(prospect.held, action)
+    }
+
+    /// Records what the decisions that were made have taken, and gives the rest back. Runs as the owner.
+    pub fn record(self, decided: impl Iterator<Item = Uuid>, closes_at: TimestampWithTimeZone) -> Result<()> {
+        if self.accounts.is_empty() && self.offered.is_empty() {
+            return Ok(());
+        }
+        let decided: HashSet<Uuid> = decided.collect();
+        let Constraints { frame, accounts, held, mut reservations, households, offered, .. } = self;
+        reservations.retain(|reservation| decided.contains(&reservation.decision_id));
+        budget::record(&accounts, held, &reservations, closes_at)?;
+        let mut stored: Vec<(Uuid, Held)> = offered
+            .iter()
+            .filter(|(decision_id, _)| decided.contains(decision_id))
+            .filter_map(|(_, household)| Some((*household, households.get(household)?.clone()?)))
+            .collect();
+        stored.sort_unstable_by_key(|(household, _)| *household);
+        stored.dedup_by_key(|(household, _)| *household);
+        offer::store_households(&frame.campaign.campaign, &stored)
+    }
+}

@@ -1,0 +1,176 @@
+//! Ramp: customers of the control group move to optimise, in the order of their buckets, once and dated.
+//!
+//! Buckets come from a hash of the customer alone, so those who have moved and those who have not are alike, and those who
+//! have not stay a fair comparison for lift.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::campaign::{self, Campaign, Status};
+use super::evaluate::checked_confidence;
+use super::now;
+use crate::pg::error::{required, Error, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::query;
+
+#[pg_extern(sql = false)]
+fn ramp_control(campaign: Option<&str>, share: Option<f64>) -> std::result::Result<i64, ErrorReport> {
+    let name = required(campaign, "campaign")?;
+    let share = super::configure::share(share, "share", 1.0)?;
+    Ok(as_owner(|| {
+        let (campaign, _) = campaign::load(name)?;
+        check(&campaign)?;
+        if share < campaign.control_ramped {
+            return Err(Error::invalid(format!("a ramp of campaign \"{name}\" cannot go back"))
+                .detail(format!("{:.1} % of its control group have moved.", 100.0 * campaign.control_ramped))
+                .hint("Who has been in optimise is no control any more; pause the campaign to stop its sends."));
+        }
+        ramp(&campaign, share)
+    })?)
+}
+
+/// A campaign that can ramp: it has a control group, and is not over.
+fn check(campaign: &Campaign) -> Result<()> {
+    if campaign.rules.control_share <= 0.0 {
+        return Err(Error::state(format!("campaign \"{}\" has no control group", campaign.campaign))
+            .hint("Give create_campaign a control_share and a control_action."));
+    }
+    match campaign.status {
+        Status::Ended => Err(Error::state(format!("campaign \"{}\" has ended", campaign.campaign))),
+        Status::Draft | Status::Active | Status::Paused => Ok(()),
+    }
+}
+
+/// Moves the first `share` of the control group, in all, and returns how many customers moved now. Customers who are new
+/// later move when they come. Runs as the owner.
+fn ramp(campaign: &Campaign, share: f64) -> Result<i64> {
+    let name = campaign.campaign.as_str();
+    query::execute(
+        "UPDATE decisioning.campaigns SET control_ramped = $2, ramped_at = $3 WHERE campaign = $1 AND control_ramped < $2",
+        &[name.into(), share.into(), now()?.into()],
+    )?;
+    // In the order in which batches of decisions lock.
+    let moved = query::execute(
+        "WITH moving AS MATERIALIZED (
+             SELECT s.customer_id FROM decisioning._assignment s
+             WHERE s.campaign = $1 AND s.treatment_group = 'control' AND s.ramped_at IS NULL AND s.bucket < $2
+             ORDER BY s.customer_id COLLATE \"C\" FOR UPDATE)
+         UPDATE decisioning._assignment s SET ramped_at = $3
+         FROM moving m WHERE s.campaign = $1 AND s.customer_id = m.customer_id",
+        &[name.into(), i32::from(campaign.shares().ramp_bound(share)).into(), now()?.into()],
+    )?;
+    Ok(i64::try_from(moved).unwrap_or(i64::MAX))
+}
+
+#[pg_extern(sql = false)]
+fn ramp_when_better(
+    campaign: Option<&str>,
+    step: Option<f64>,
+    confidence: Option<f64>,
+    goal: Option<&str>,
+) -> std::result::Result<Option<f64>, ErrorReport> {
+    let name = required(campaign, "campaign")?;
+    let confidence = checked_confidence(confidence)?;
+    let step = step.map(|step| super::configure::share(Some(step), "step", 1.0)).transpose()?;
+    as_owner(|| {
+        let (campaign, _) = campaign::load(name)?;
+        check(&campaign)?;
+        let goal = match (step, goal) {
+            (Some(_), goal) => Some(goal_of(&campaign, goal)?),
+            (None, _) => None,
+        };
+        query::execute(
+            "UPDATE decisioning.campaigns SET ramp_step = $2, ramp_confidence = $3, ramp_goal = $4 WHERE campaign = $1",
+            &[name.into(), step.filter(|step| *step > 0.0).into(), confidence.into(), goal.into()],
+        )
+    })?;
+    Ok(follow(name)?)
+}
+
+/// The goal whose lift decides: the one named, or the only one.
+fn goal_of(campaign: &Campaign, goal: Option<&str>) -> Result<String> {
+    let known: Vec<&str> = campaign.reward_goals().map(|goal| goal.goal.as_str()).collect();
+    match (goal, known.as_slice()) {
+        (None, [only]) => Ok((*only).to_owned()),
+        (Some(goal), known) if known.contains(&goal) => Ok(goal.to_owned()),
+        _ => Err(Error::invalid(format!("a ramp of campaign \"{}\" must know its goal", campaign.campaign))
+            .hint(format!("Give goal: one of {}.", known.join(", ")))),
+    }
+}
+
+/// What the lift of optimise over control says.
+struct Evidence {
+    verdict: String,
+    lift: f64,
+    lower: f64,
+    upper: f64,
+    measure: String,
+}
+
+/// Takes the next step of a campaign that ramps on evidence, if there is any evidence: that optimise is better than the
+/// control customers who have not moved, and does not harm them more. At most one step per attribution window, so that
+/// there is something new to see. Returns the share that has moved by now; `None` if the campaign does not ramp.
+pub fn follow(name: &str) -> Result<Option<f64>> {
+    as_owner(|| {
+        let (campaign, _) = campaign::load(name)?;
+        let Some((step, goal)) = campaign.ramp_step.zip(campaign.ramp_goal.as_deref()) else { return Ok(None) };
+        let moved = campaign.control_ramped;
+        if moved >= 1.0 || campaign.status != Status::Active || !is_due(&campaign)? {
+            return Ok(Some(moved));
+        }
+        let waits = |why: String| {
+            pgrx::notice!("ramp of campaign \"{name}\" stays at {:.0} % of control: {why}", 100.0 * moved);
+            Ok(Some(moved))
+        };
+        let evidence = evidence(&campaign, goal)?;
+        let harmful = evidence.iter().find(|(of, found)| of != goal && found.verdict == "positive");
+        if let Some((harm, _)) = harmful {
+            return waits(format!("optimise has more of \"{harm}\""));
+        }
+        let Some((_, found)) = evidence.iter().find(|(of, _)| of == goal) else {
+            return waits(format!("there is no lift of \"{goal}\" yet"));
+        };
+        let Evidence { verdict, lift, lower, upper, measure } = found;
+        let interval = format!("lift of {measure} over control {lift:+.4} ({lower:+.4} to {upper:+.4})");
+        if verdict != "positive" {
+            return waits(format!("{verdict}, {interval}"));
+        }
+        let share = (moved + step).min(1.0);
+        ramp(&campaign, share)?;
+        pgrx::notice!("ramp of campaign \"{name}\" goes to {:.0} % of control: {interval}", 100.0 * share);
+        Ok(Some(share))
+    })
+}
+
+/// Whether an attribution window has passed since the start or the last step.
+fn is_due(campaign: &Campaign) -> Result<bool> {
+    let due = query::read_one(
+        "SELECT coalesce(c.ramped_at, c.started_at) + $2 * interval '1 second' <= $3
+         FROM decisioning.campaigns c WHERE c.campaign = $1",
+        &[campaign.campaign.as_str().into(), campaign.window_seconds().into(), now()?.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(due.flatten().unwrap_or(false))
+}
+
+/// Lift of optimise over control: of the goal by what it counts, and of every harm by its rate.
+fn evidence(campaign: &Campaign, goal: &str) -> Result<Vec<(String, Evidence)>> {
+    query::read(
+        "SELECT l.goal, l.verdict, l.absolute_lift, l.lower, l.upper, l.measure
+         FROM decisioning.lift($1, $2) AS l JOIN decisioning.goals k ON k.goal = l.goal
+         WHERE l.treated_group = 'optimise' AND l.baseline_group = 'control' AND l.absolute_lift IS NOT NULL
+           AND (l.goal = $3 AND l.measure = CASE k.kind WHEN 'value' THEN 'value per customer' ELSE 'conversion rate' END
+                OR k.kind = 'harm' AND l.measure = 'conversion rate')",
+        &[campaign.campaign.as_str().into(), campaign.ramp_confidence.into(), goal.into()],
+        |row| {
+            let evidence = Evidence {
+                verdict: row.value(2)?,
+                lift: row.value(3)?,
+                lower: row.value(4)?,
+                upper: row.value(5)?,
+                measure: row.value(6)?,
+            };
+            Ok((row.value(1)?, evidence))
+        },
+    )
+}

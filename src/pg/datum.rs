@@ -1,0 +1,58 @@
+//! Datums that are made often, without a call per element.
+
+use std::ffi::CString;
+
+use pgrx::{direct_function_call_as_datum, pg_sys};
+
+use super::error::{Error, Result};
+
+/// Numbers that stand in an array as they are in memory.
+pub trait Element: Copy {
+    const TYPE: pg_sys::Oid;
+}
+
+impl Element for i32 {
+    const TYPE: pg_sys::Oid = pg_sys::INT4OID;
+}
+
+impl Element for f32 {
+    const TYPE: pg_sys::Oid = pg_sys::FLOAT4OID;
+}
+
+impl Element for f64 {
+    const TYPE: pg_sys::Oid = pg_sys::FLOAT8OID;
+}
+
+/// A one-dimensional array of `values`, in the current memory context.
+pub fn array<T: Element>(values: &[T]) -> pg_sys::Datum {
+    /// Header, number of dimensions, offset of the data (0: no nulls), element type, length, lower bound.
+    const HEADER: usize = size_of::<pg_sys::ArrayType>() + 2 * size_of::<i32>();
+    if values.is_empty() {
+        // SAFETY: no preconditions.
+        return unsafe { pg_sys::Datum::from(pg_sys::construct_empty_array(T::TYPE)) };
+    }
+    let size = HEADER + size_of_val(values);
+    // SAFETY: palloc returns `size` bytes, aligned for any type; HEADER is a multiple of the alignment of every Element.
+    unsafe {
+        let array = pg_sys::palloc0(size) as *mut pg_sys::ArrayType;
+        (*array).ndim = 1;
+        (*array).elemtype = T::TYPE;
+        let bounds = array.add(1) as *mut i32;
+        bounds.write(values.len() as i32);
+        bounds.add(1).write(1);
+        pgrx::set_varsize_4b(array.cast(), size as i32);
+        std::ptr::copy_nonoverlapping(values.as_ptr(), (array as *mut u8).add(HEADER).cast::<T>(), values.len());
+        pg_sys::Datum::from(array)
+    }
+}
+
+/// A jsonb, in the current memory context.
+///
+/// # Errors
+/// Never for what was JSON before, but for a zero byte.
+pub fn jsonb(text: &str) -> Result<pg_sys::Datum> {
+    let text = CString::new(text).map_err(|_| Error::invalid("a JSON document contains a zero byte"))?;
+    // SAFETY: jsonb_in takes a NUL-terminated string and copies what it needs.
+    let datum = unsafe { direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))]) };
+    datum.ok_or_else(|| Error::corrupted("a JSON document is null"))
+}

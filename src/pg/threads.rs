@@ -1,0 +1,41 @@
+//! Threads for pure work of core, beside the backend's own.
+
+use std::mem::MaybeUninit;
+
+use pgrx::pg_sys;
+
+/// Threads that sums over the log may use, this one included: as many as a maintenance command of Postgres.
+pub fn for_maintenance() -> usize {
+    // SAFETY: a plain read of a setting on the backend's only thread.
+    let workers = unsafe { pg_sys::max_parallel_maintenance_workers };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.min(1 + usize::try_from(workers).unwrap_or(0))
+}
+
+/// Runs `f`, whose threads must be joined when it returns, with all signals blocked: threads inherit that, and a handler of
+/// Postgres must never run on one of them. What is signalled meanwhile is handled afterwards.
+pub fn without_signals<T>(f: impl FnOnce() -> T) -> T {
+    let _blocked = Blocked::new();
+    f()
+}
+
+struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    fn new() -> Self {
+        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: both sets are written before they are read; the mask is that of this thread.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            Blocked(before.assume_init())
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: restores the mask that `new` found.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}

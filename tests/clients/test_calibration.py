@@ -1,0 +1,139 @@
+"""Calibration, the offset and the variety of the policy, on simulated customers."""
+
+import math
+
+import pytest
+import shop
+
+BUY = """
+    SELECT decisioning.record_outcome('buy', d.decision_id::text, d.customer_id, occurred_at => d.decided_at + interval '1 hour')
+    FROM decisioning.decisions d JOIN public.customers c ON c.id = d.customer_id
+    WHERE d.decided_at::date = %s::date AND (hashtext(d.decision_id::text) & 65535) / 65536.0
+          < 1 / (1 + exp(-(c.truth + %s + CASE d.action WHEN 'sms' THEN 0.8 ELSE 0 END)))"""
+CALIBRATION = "SELECT predicted, observed, calibrated, decisions FROM decisioning.calibration('c', since => %s) ORDER BY bin"
+
+
+def start(db, offset=None, **options):
+    """A campaign with the actions email and sms. Customers respond by `truth`, of which they have a feature and a score."""
+    connection = shop.session(db)
+    connection.execute(
+        """CREATE TABLE public.customers AS SELECT 'c-' || n AS id, sin(n) AS x, -1 + sin(n) + cos(n * 1.7) AS truth,
+               1 / (1 + exp(1 - cos(n * 1.7))) AS score FROM generate_series(1, 3000) n"""
+    )
+    options = {"explore_share": 0.3, **options}
+    arguments = "".join(f", {name} => %({name})s" for name in options)
+    connection.execute(
+        f"SELECT decisioning.create_campaign('c', 'public.customers', 'id', features => %(features)s, offset_column => %(offset)s{arguments})",
+        {"offset": offset, "features": ["x"] if offset else ["x", "score"], **options},
+    )
+    connection.execute("UPDATE decisioning.campaigns SET salt = %s", [shop.SALT])
+    connection.execute("""SELECT decisioning.add_action_grid('c', '{"channel": ["email", "sms"]}')""")
+    connection.execute("SELECT decisioning.approve_action('c', a) FROM unnest(ARRAY['email', 'sms']) a")
+    connection.execute("SELECT decisioning.add_goal('buy'), decisioning.add_campaign_goal('c', 'buy', attribution_window => '1 day')")
+    connection.execute("SELECT decisioning.start_campaign('c')")
+    return connection
+
+
+def live(db, day, shift=0):
+    connection = shop.session(db, now=f"2026-06-{day:02} 10:00+00")
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute(BUY, [f"2026-06-{day:02}", shift])
+    connection = shop.session(db, now=f"2026-06-{day + 1:02} 10:00+00")
+    connection.execute("SELECT * FROM decisioning.learn('c')")
+    return connection
+
+
+def test_a_right_model_is_calibrated_and_a_changed_world_shows(db):
+    start(db)
+    for day in range(1, 7):
+        live(db, day)
+    connection = shop.session(db, now="2026-06-07 10:00+00")
+    bins = connection.execute(CALIBRATION, ["2026-06-03"]).fetchall()
+    assert len(bins) == 10 and sum(row[3] for row in bins) == 4 * 3000
+    assert sum(row[2] for row in bins) >= 9, bins
+    assert all(abs(predicted - observed) < 0.05 for predicted, observed, *_ in bins)
+    # From one day to the next everybody buys more: the versions that decided did not know.
+    connection = live(db, 7, shift=0.8)
+    bins = connection.execute(CALIBRATION, ["2026-06-07"]).fetchall()
+    assert sum(row[2] for row in bins) <= 2, bins
+
+
+def test_a_score_is_the_start(db):
+    """With the score as offset a model without data knows the customers; without it, it knows nobody."""
+    connection = start(db, offset="score")
+    known = connection.execute(
+        """SELECT max(abs(ln(p.probability / (1 - p.probability)) - ln(c.score / (1 - c.score))))
+           FROM public.customers c, decisioning.preview(c.id, 'c') p WHERE p.action = 'no_send' AND c.id LIKE 'c-1_'"""
+    ).fetchone()[0]
+    assert known < 1e-5
+    for day in range(1, 6):
+        connection = live(db, day)
+    # What the score left open is learned, and what it says is not learned again.
+    learned = dict(connection.execute("SELECT coefficient, estimate FROM decisioning.coefficients").fetchall())
+    assert not any("score" in name for name in learned)
+    # sin(n) has a spread of 0.707, and a robust one of 0.95 or so: the slope is per robust deviation.
+    assert 0.7 < learned["base: x"] < 1.3
+    assert abs(learned["base: intercept"]) < 0.15
+    bins = connection.execute(CALIBRATION, ["2026-06-03"]).fetchall()
+    assert sum(row[2] for row in bins) >= 9, bins
+    assert connection.execute(
+        "SELECT bool_and(r.matches) FROM decisioning.decisions d, decisioning.replay(d.decision_id) r"
+    ).fetchone() == (True,)
+    values = connection.execute(
+        "SELECT policy, value FROM decisioning.evaluate_policy('c') WHERE estimator = 'direct' AND policy LIKE 'always%%'"
+    ).fetchall()
+    assert dict(values)["always sms"] > dict(values)["always no_send"] + 0.05
+
+
+def test_the_offset_decides_where_sends_cost(db):
+    """An sms adds 0.8 to the log-odds and costs a tenth of a sale: worth it for the likely, not for the unlikely."""
+    connection = start(db, offset="score", minimum_uplift=0.1)
+    for day in range(1, 7):
+        connection = live(db, day)
+    connection.execute("SELECT set_config('decisioning.simulated_now', '2026-06-07 10:00+00', false)")
+    connection.execute("CALL decisioning.decide_all('c')")
+    sent = connection.execute(
+        """SELECT c.truth > -0.5, avg((d.action = 'sms')::int)::float8
+           FROM decisioning.decisions d JOIN public.customers c ON c.id = d.customer_id
+           WHERE d.decided_at::date = '2026-06-07' AND d.treatment_group = 'optimise' AND abs(c.truth + 0.5) > 0.7 AND c.truth < 0.8
+           GROUP BY 1 ORDER BY 1"""
+    ).fetchall()
+    assert dict(sent)[True] > dict(sent)[False] + 0.4, sent
+
+
+def test_history_is_imported_with_its_offset(db):
+    connection = start(db, offset="score")
+    connection.execute(
+        """CREATE TABLE public.history AS SELECT c.id, c.x, c.score, 'email' AS action, 0.5 AS propensity,
+               timestamptz '2026-05-01' AS at FROM public.customers c"""
+    )
+    connection.execute(
+        """SELECT decisioning.import_decisions('c', 'public.history', customer_key => 'id', action => 'action',
+               decided_at => 'at', propensity => 'propensity')"""
+    )
+    offset, score = connection.execute(
+        """SELECT d.encoded[4], c.score FROM decisioning.decisions d JOIN public.customers c ON c.id = d.customer_id
+           WHERE d.customer_id = 'c-5'"""
+    ).fetchone()
+    assert offset == pytest.approx(math.log(score / (1 - score)), rel=1e-6)
+
+
+def test_a_policy_that_gives_all_the_same_is_called_collapsed(db):
+    connection = start(db, propensity_floor=0.0)
+    assert connection.execute("SELECT * FROM decisioning.policy_entropy").fetchall() == []
+    connection.execute("CALL decisioning.decide_all('c')")
+    entropy, collapsed = connection.execute("SELECT entropy, collapsed FROM decisioning.policy_entropy").fetchone()
+    assert entropy > 0.5 and not collapsed
+    # One action is far better than the other and than nothing.
+    connection.execute(
+        """SELECT decisioning.record_outcome('buy', d.decision_id::text, d.customer_id, occurred_at => d.decided_at + interval '1 hour')
+           FROM decisioning.decisions d WHERE d.action = 'sms'"""
+    )
+    connection = shop.session(db, now="2026-06-02 10:00+00")
+    connection.execute("SELECT * FROM decisioning.learn('c')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    day = connection.execute(
+        """SELECT most_frequent_action, most_frequent_share, effective_actions, collapsed FROM decisioning.policy_entropy
+           WHERE day = '2026-06-02'"""
+    ).fetchone()
+    assert day[0] == "sms" and day[1] > 0.9 and day[2] < 1.5 and day[3]
