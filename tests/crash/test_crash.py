@@ -131,9 +131,9 @@ RESULT = [
 @pytest.mark.parametrize("die", [kill_backend, stop_at_once])
 def test_a_crash_between_any_two_writes_changes_nothing(db, template, die):
     undisturbed = db.cluster.create_database(template)
-    # What was committed must outlive the server. The machine stays up, so that fsync may be off.
-    db.sql(f"ALTER DATABASE {db.name} SET synchronous_commit = on")
     for database in (db, undisturbed):
+        # What was committed must outlive the server. The machine stays up, so that fsync may be off.
+        database.sql(f"ALTER DATABASE {database.name} SET synchronous_commit = on")
         shop.create(database.connect(), customers=CUSTOMERS)
     for call, now in ((DECIDE, NOW), (RECORD, NOW), (LEARN, LATER)):
         shop.session(undisturbed, now=now).execute(call)
