@@ -24,17 +24,17 @@ TEMPLATE = "with_extension"
 class Cluster:
     """A throwaway server, started and stopped by scripts/cluster.sh."""
 
-    def __init__(self, name, *options):
+    def __init__(self, name):
         self.name = f"tests/{name}.{os.getpid()}"
-        self.start(*options)
+        self.start()
         shell = 'eval "$("$0" env "$1")" && env -0'
         pairs = subprocess.run(["bash", "-c", shell, CLUSTER_SH, self.name], check=True, capture_output=True, text=True).stdout
         self.env = dict(pair.split("=", 1) for pair in pairs.split("\0") if pair)
         self.numbers = itertools.count(1)
 
-    def start(self, *options):
-        """Starts the server unless it runs; options count when it is created."""
-        subprocess.run([CLUSTER_SH, "start", self.name, *options, "-c", "statement_timeout=5min"], check=True)
+    def start(self):
+        """Starts the server unless it runs."""
+        subprocess.run([CLUSTER_SH, "start", self.name, "-c", "statement_timeout=5min"], check=True)
 
     def close(self, keep):
         subprocess.run([CLUSTER_SH, "stop" if keep else "remove", self.name], check=True)
@@ -93,8 +93,8 @@ class Database:
             self.cluster.execute(f'DROP ROLE "{role}"')
 
 
-def run_cluster(request, name, *options):
-    cluster = Cluster(name, *options)
+def run_cluster(request, name):
+    cluster = Cluster(name)
     yield cluster
     cluster.close(keep=request.session.testsfailed > 0)
 

@@ -11,10 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "clients"))
 import shop  # noqa: E402
-from conftest import run_cluster  # noqa: E402
 
 CUSTOMERS = 4000
 NOW, LATER = shop.NOW, "2026-06-03 10:00+00"
@@ -29,14 +27,6 @@ WRITES = {
     RECORD: ["_outcome_key", "outcomes", "_inbox"],
     LEARN: ["_inbox", "_model", "_learner", "_learner_part", "_model_part"],
 }
-
-
-@pytest.fixture(scope="session")
-def cluster(request):
-    for cluster in run_cluster(request, "crash"):
-        # What was committed must outlive the server; the machine stays up, so that fsync may be off.
-        cluster.execute("ALTER ROLE postgres SET synchronous_commit = on")
-        yield cluster
 
 
 def eventually(condition, what):
@@ -142,6 +132,8 @@ RESULT = [
 def test_a_crash_between_any_two_writes_changes_nothing(db, template, die):
     undisturbed = db.cluster.create_database(template)
     for database in (db, undisturbed):
+        # What was committed must outlive the server. The machine stays up, so that fsync may be off.
+        database.sql(f"ALTER DATABASE {database.name} SET synchronous_commit = on")
         shop.create(database.connect(), customers=CUSTOMERS)
     for call, now in ((DECIDE, NOW), (RECORD, NOW), (LEARN, LATER)):
         shop.session(undisturbed, now=now).execute(call)
