@@ -262,12 +262,13 @@ fn scores_are_encoded_as_bounded_log_odds() {
         profile.add(vec![Value::Number(f64::from(n)), score]);
     }
     let encoder = profile.encoder();
-    assert_eq!((encoder.offset_column(), encoder.width()), (Some(3), 4));
-    assert_eq!(encoder.column_names()[3], "score (offset)");
+    let last = encoder.width() - 1;
+    assert_eq!(encoder.offset_column(), Some(last as u32));
+    assert_eq!(encoder.column_names()[last], "score (offset)");
     let encode = |score| {
-        let mut row = vec![0.0; 4];
+        let mut row = vec![0.0; encoder.width()];
         encoder.encode(&[Value::Number(150.0), score], &mut row);
-        f64::from(row[3])
+        f64::from(row[last])
     };
     assert!((encode(Value::Number(0.2)) - (0.25_f64).ln()).abs() < 1e-6);
     assert!(encode(Value::Missing).abs() < 0.02, "{}", encode(Value::Missing));

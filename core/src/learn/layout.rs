@@ -433,9 +433,10 @@ mod tests {
         let full = layout(1024);
         assert_eq!((full.base.len(), full.send.len(), full.interacting.len()), (5, 3, 3));
         assert!(full.left_out(&variances).is_empty() && full.is_consistent());
-        let names = |block: &str| {
-            let block = full.blocks().into_iter().find(|found| found.name == block).unwrap();
-            block.coefficients.iter().map(|at| full.coefficient_names()[*at].clone()).collect::<Vec<_>>()
+        let names = |family: &str| {
+            let blocks = full.blocks().into_iter().filter(|found| found.family == family);
+            let coefficients = blocks.flat_map(|block| block.coefficients);
+            coefficients.map(|at| full.coefficient_names()[at].clone()).collect::<Vec<_>>()
         };
         assert_eq!(names("base"), ["base: age", "base: member"]);
         assert_eq!(names("base curves"), ["base: age above 30", "base: age above 50"]);
