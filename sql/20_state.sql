@@ -5,8 +5,8 @@
 CREATE TABLE decisioning._assignment (
     customer_id         text        NOT NULL,
     campaign            text        NOT NULL,
-    treatment_group     text        NOT NULL CHECK (treatment_group IN ('holdout', 'control', 'explore', 'optimise')),
-    bucket              smallint    NOT NULL CHECK (bucket BETWEEN 0 AND 9999),
+    treatment_group     text        NOT NULL,
+    bucket              smallint    NOT NULL,
     epoch               bigint      NOT NULL,
     exposed_at          timestamptz NOT NULL,
     treatable           boolean     NOT NULL,

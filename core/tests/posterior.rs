@@ -463,4 +463,15 @@ fn sums_are_the_same_for_any_number_of_threads() {
     let alone = sums(1);
     assert!(alone.precision[0] > 0.0);
     assert_eq!([sums(2), sums(3), sums(64)], [(); 3].map(|()| alone.clone()));
+
+    let [mut first, mut second] =
+        [&observed[..9000], &observed[9000..]].map(|rows| Rows::collect(Link::Logistic, 6, rows).unwrap());
+    first.append(&mut second).unwrap();
+    assert_eq!((first.len(), second.len()), (30_000, 0));
+    let together = linearise(&layout, &arms, &truth, |visit| -> Result<(), Misfit> {
+        visit(&first);
+        Ok(())
+    });
+    assert_eq!(together.unwrap(), alone);
+    assert_eq!(first.append(&mut Rows::new(Link::Gaussian, 6)), Err(Misfit));
 }

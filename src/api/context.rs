@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::features::{Declared, Encoder, FeatureKind, Observation, Value};
-use serde_json::{Map, Number};
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::Map;
 
 use super::campaign::{Campaign, Edition};
 use super::model;
@@ -291,18 +292,30 @@ pub fn override_features(
 }
 
 /// The context as logged: every feature by name, and what else the caller said.
-pub fn document(encoder: &Encoder, observation: &[Value], context: Option<&Map<String, serde_json::Value>>) -> String {
-    let mut document = context.cloned().unwrap_or_default();
+pub fn document(
+    encoder: &Encoder,
+    observation: &[Value],
+    context: Option<&Map<String, serde_json::Value>>,
+) -> Result<String> {
+    let mut text = Vec::with_capacity(32 * observation.len());
+    let mut serializer = serde_json::Serializer::new(&mut text);
+    let mut document = serializer.serialize_map(None)?;
     for (feature, value) in encoder.features.iter().zip(observation) {
-        let value = match value {
-            Value::Missing => serde_json::Value::Null,
-            Value::Number(x) if matches!(feature.kind, FeatureKind::Boolean) => serde_json::Value::Bool(*x != 0.0),
-            Value::Number(x) => Number::from_f64(*x).map_or(serde_json::Value::Null, serde_json::Value::Number),
-            Value::Text(text) => serde_json::Value::String(text.clone()),
-        };
-        document.insert(feature.name.clone(), value);
+        match value {
+            Value::Missing => document.serialize_entry(&feature.name, &())?,
+            Value::Number(x) if matches!(feature.kind, FeatureKind::Boolean) => {
+                document.serialize_entry(&feature.name, &(*x != 0.0))?
+            }
+            Value::Number(x) => document.serialize_entry(&feature.name, x)?,
+            Value::Text(text) => document.serialize_entry(&feature.name, text)?,
+        }
     }
-    serde_json::Value::Object(document).to_string()
+    let is_feature = |name: &str| encoder.features.iter().any(|feature| feature.name == name);
+    for (name, value) in context.into_iter().flatten().filter(|(name, _)| !is_feature(name)) {
+        document.serialize_entry(name, value)?;
+    }
+    document.end()?;
+    String::from_utf8(text).map_err(|_| Error::corrupted("a context is not text"))
 }
 
 /// Reads a logged context back under an encoder, which may be another than the one it was logged with.

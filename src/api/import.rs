@@ -173,7 +173,7 @@ fn store(campaign: &Campaign, compiled: &model::Compiled, rows: Vec<Past>) -> Re
         // The time takes the place of the ordinal, so importing twice gives the same id; negative ones are never live.
         ids.push(Uuid::from_bytes(salt.decision_id(customer, -at, millis)));
         action_ids.push(*action_id);
-        contexts.push(context::document(encoder, &row.observation, None));
+        contexts.push(context::document(encoder, &row.observation, None)?);
         let start = encoded.len();
         encoded.resize(start + encoder.width(), 0.0);
         encoder.encode(&row.observation, &mut encoded[start..]);

@@ -662,12 +662,18 @@ impl<'a> Log<'a> {
             |row| session.reader.logged(row),
             |logged| {
                 session.add_delays(&logged, part);
-                let rows = session.rows(part, &logged, None)?;
+                let mut rows = session.rows(part, &logged, None)?;
                 self.rewarded += rows.rewarded();
                 without_signals(|| visit(&rows));
                 let size = self.kept.iter().flatten().map(Rows::len).sum::<usize>();
                 match &mut self.kept {
-                    Some(kept) if size + rows.len() <= self.budget => kept.push(rows),
+                    // Few large batches: sums over a batch are spread over the coefficients once.
+                    Some(kept) if size + rows.len() <= self.budget => match kept.last_mut() {
+                        Some(last) if last.len() < CHUNK as usize => {
+                            last.append(&mut rows).map_err(|_| misfit(session.campaign))?
+                        }
+                        _ => kept.push(rows),
+                    },
                     _ => self.kept = None,
                 }
                 Ok(())

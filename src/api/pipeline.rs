@@ -353,7 +353,7 @@ fn enter(
         overlap: overlap + 1,
         held: held.clone(),
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
-        context: context::document(encoder, &customer.observation, context),
+        context: context::document(encoder, &customer.observation, context)?,
         encoded,
         household: customer.household.map(|name| offer::household(salt, &name)),
         time_zone: customer.time_zone,

@@ -112,7 +112,7 @@ def test_history_is_imported_with_its_offset(db):
                decided_at => 'at', propensity => 'propensity')"""
     )
     offset, score = connection.execute(
-        """SELECT d.encoded[4], c.score FROM decisioning.decisions d JOIN public.customers c ON c.id = d.customer_id
+        """SELECT d.encoded[cardinality(d.encoded)], c.score FROM decisioning.decisions d JOIN public.customers c ON c.id = d.customer_id
            WHERE d.customer_id = 'c-5'"""
     ).fetchone()
     assert offset == pytest.approx(math.log(score / (1 - score)), rel=1e-6)

@@ -120,6 +120,23 @@ impl Rows {
         Ok(())
     }
 
+    /// Moves the decisions of another batch of the same link and width to the end of this one.
+    ///
+    /// # Errors
+    /// [`Misfit`] if it has another; both stay as they were.
+    pub fn append(&mut self, other: &mut Rows) -> Result<(), Misfit> {
+        if (other.link, other.width) != (self.link, self.width) {
+            return Err(Misfit);
+        }
+        for (arm, mut group) in std::mem::take(&mut other.groups) {
+            let all = self.groups.entry(arm).or_default();
+            all.encoded.append(&mut group.encoded);
+            all.responses.append(&mut group.responses);
+        }
+        self.len += std::mem::take(&mut other.len);
+        Ok(())
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
