@@ -22,6 +22,7 @@ seconds() {
     -c '\timing on' -c "$1" | tee /dev/stderr | sed -nE 's/^Time: ([0-9.]+) ms.*/\1/p'
 }
 first=$(seconds "SELECT * FROM decisioning.learn('c')")
+psql -Xq -c VACUUM # as autovacuum would have by the next time
 again=$(seconds "SELECT * FROM decisioning.learn('c')")
 awk -v f="$first" -v a="$again" -v n="$customers" 'BEGIN {
   printf "learn: %d decisions in %.1f s; with nothing new: %.1f ms\n", n, f / 1000, a

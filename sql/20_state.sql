@@ -2,6 +2,7 @@
 
 -- One row per customer and campaign. Every decision modifies it, so that two sessions deciding for one
 -- customer meet here: READ COMMITTED waits and sees the other's decision, REPEATABLE READ gets 40001.
+-- No CHECK: Postgres would read its expression anew for every decision, and nobody but us writes here.
 CREATE TABLE decisioning._assignment (
     customer_id         text        NOT NULL,
     campaign            text        NOT NULL,

@@ -1,0 +1,117 @@
+//! Outcomes that change the reward of decisions absorbed before.
+
+use decisioning_core::learn::{Link, Observed, Rows};
+
+use super::session::{misfit, Session};
+use super::CHUNK;
+use crate::api::campaign::Target;
+use crate::api::log::{customer_ids, reward_of, Reward, ABSORBED};
+use crate::api::model::Learned;
+use crate::pg::error::Result;
+use crate::pg::{query, settings};
+
+/// Corrects absorbed decisions whose reward changes with the waiting outcomes, then takes those out of the inbox. Returns their ids.
+pub fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<Vec<i64>> {
+    let name = session.name();
+    let mut absorbed = Vec::new();
+    loop {
+        let waiting: Vec<i64> = query::write(
+            "SELECT w.outcome_id FROM decisioning._inbox w
+             WHERE w.campaign = $1 AND w.closes_at = '-infinity' AND w.outcome_id IS NOT NULL LIMIT $2",
+            &[name.into(), CHUNK.into()],
+            |row| row.value(1),
+        )?;
+        if waiting.is_empty() {
+            return Ok(absorbed);
+        }
+        let sql = format!(
+            // From the few new outcomes to their decisions by index, whatever the planner believes of fresh tables: hence
+            // MATERIALIZED and OFFSET 0.
+            "WITH late AS MATERIALIZED (
+                 SELECT DISTINCT o.customer_id, o.occurred_at, g.attribution_seconds
+                 FROM unnest($2::bigint[]) AS n(outcome_id)
+                 JOIN decisioning.outcomes o ON o.outcome_id = n.outcome_id
+                 JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal),
+             touched AS MATERIALIZED (
+                 SELECT DISTINCT f.decision_id
+                 FROM late o
+                 CROSS JOIN LATERAL (
+                     SELECT d.decision_id FROM decisioning.decisions d
+                     WHERE d.campaign = $1 AND d.customer_id = ANY ({ids}) AND d.decided_at <= o.occurred_at
+                       AND d.decided_at > o.occurred_at - o.attribution_seconds * interval '1 second'
+                     OFFSET 0) AS f
+                 WHERE NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = f.decision_id))
+             SELECT {columns}, d.decided_at, before.given, before.worth, before.harms, after.given, after.worth, after.harms
+             FROM touched
+             CROSS JOIN LATERAL (
+                 SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = touched.decision_id OFFSET 0) AS d
+             CROSS JOIN LATERAL {before} AS before
+             CROSS JOIN LATERAL {after} AS after",
+            columns = session.reader.columns(),
+            ids = customer_ids("o.customer_id"),
+            before = reward_of(ABSORBED),
+            after = reward_of(&format!("(o.outcome_id = ANY ($2) OR {ABSORBED})")),
+        );
+        let corrections = query::write(&sql, &[name.into(), waiting.clone().into()], |row| {
+            let mut observed = session.reader.observed(row, 1)?;
+            let decided_at = settings::micros(row.value(6)?).unwrap_or(session.now);
+            observed.weight *= session.campaign.discount(session.now - decided_at);
+            Ok(Correction { observed, before: Reward::read(row, 7)?, after: Reward::read(row, 10)? })
+        })?;
+        correct(session, learned, &corrections)?;
+        let deleted = query::execute(
+            "DELETE FROM decisioning._inbox w WHERE w.campaign = $1 AND w.outcome_id = ANY ($2)",
+            &[name.into(), waiting.clone().into()],
+        )?;
+        absorbed.extend(waiting);
+        learned.outcomes += deleted as i64;
+    }
+}
+
+/// An absorbed decision whose reward changes.
+struct Correction {
+    observed: Observed,
+    before: Reward,
+    after: Reward,
+}
+
+/// Moves the sums from the rewards before to those after. For worth this is exact. For events the linear term moves and the
+/// curvature stays where it was taken.
+fn correct(session: &Session<'_>, learned: &mut Learned, corrections: &[Correction]) -> Result<()> {
+    let mut row = Vec::new();
+    for part in &mut learned.parts {
+        let link = part.target.link();
+        let width = session.layout.columns.len();
+        let (mut gone, mut come) = (Rows::new(link, width), Rows::new(link, width));
+        for Correction { observed, before, after } in corrections {
+            let rewards = [before, after].map(|reward| reward.of(&part.target, part.unit.as_ref()));
+            if rewards[0] == rewards[1] {
+                continue;
+            }
+            match (link, rewards) {
+                (Link::Logistic | Link::LogisticAlone, [Some(before), Some(after)]) => {
+                    let arm = observed.arm.and_then(|arm| session.arms.get(arm as usize));
+                    session.layout.design(&observed.encoded, arm, &mut row);
+                    part.statistics.correct(&row, observed.weight * (after - before));
+                    learned.corrections += observed.weight;
+                    if part.target == Target::Response {
+                        learned.responses += observed.weight * (after - before);
+                    }
+                }
+                (_, rewards) => {
+                    for (rows, reward) in [&mut gone, &mut come].into_iter().zip(rewards) {
+                        if let Some(reward) = reward {
+                            let observed = Observed { reward, ..observed.clone() };
+                            rows.push(&observed).map_err(|_| misfit(session.campaign))?;
+                        }
+                    }
+                }
+            }
+        }
+        let mut gone = session.linearise(&part.mean, &gone)?;
+        gone.scale(-1.0);
+        part.statistics.merge(&gone);
+        part.statistics.merge(&session.linearise(&part.mean, &come)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! What all steps of one call of learn share.
+
+use decisioning_core::features::Encoder;
+use decisioning_core::learn::{
+    fit, linearise, Arm, FitError, Layout, Observed, Posterior, Reporting, Rows, Scales, Seen, Statistics,
+};
+
+use crate::api::campaign::Campaign;
+use crate::api::log::{Logged, Reader};
+use crate::api::model::LearnedPart;
+use crate::pg::error::{Error, Result};
+use crate::pg::threads::{self, without_signals};
+use crate::pg::{interrupt, query, settings};
+
+/// Open decisions that count in a model, those that close first before others: bounds the memory and the time of a call.
+const OPEN_LIMIT: i64 = 1_000_000;
+
+/// Most steps of the prior scales towards their fixed point.
+const SCALE_STEPS: usize = 20;
+
+/// Channel under which sends of a campaign without channels are counted; no-send is the empty one.
+const ANY_CHANNEL: &str = "send";
+
+/// Rows between two looks at the user's wish to cancel.
+const TICK: usize = 4096;
+
+/// What all steps of one call share.
+pub struct Session<'a> {
+    pub campaign: &'a Campaign,
+    pub reader: Reader<'a>,
+    pub layout: &'a Layout,
+    pub arms: Vec<Arm>,
+    /// In microseconds.
+    pub now: i64,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(campaign: &'a Campaign, encoder: &'a Encoder, encoder_version: i32, layout: &'a Layout) -> Result<Self> {
+        let arms = campaign.actions.iter().map(|action| layout.arm(&action.dimensions)).collect();
+        let reader = Reader::new(campaign, encoder, encoder_version);
+        Ok(Session { campaign, reader, layout, arms, now: settings::now_micros()? })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.campaign.campaign
+    }
+
+    /// Share of the attribution window from `start` to `end`, both in microseconds.
+    pub fn share(&self, start: i64, end: i64) -> f64 {
+        (end - start) as f64 / (self.campaign.window_seconds() * 1e6)
+    }
+
+    /// Name under which delays of an arm are counted.
+    pub fn channel(&self, arm: Option<u32>) -> &str {
+        arm.map_or("", |arm| {
+            self.campaign.actions[arm as usize].dimensions.get("channel").map_or(ANY_CHANNEL, String::as_str)
+        })
+    }
+
+    /// What decisions say of a part of the model, as rows to fit; those of long ago are discounted. `reporting` says what
+    /// silence means for open ones.
+    pub fn rows(&self, part: &LearnedPart, logged: &[Logged], reporting: Option<&Reporting>) -> Result<Rows> {
+        let mut rows =
+            Rows::new(part.target.link(), self.layout.columns.len()).with_threads(threads::for_maintenance());
+        for (n, Logged { observed, decided_at, reward, .. }) in logged.iter().enumerate() {
+            if n % TICK == 0 {
+                interrupt::check();
+            }
+            let Some(reward) = reward.of(&part.target, part.unit.as_ref()) else { continue };
+            let mut observed = Observed { reward, ..observed.clone() };
+            observed.weight *= self.campaign.discount(self.now - decided_at);
+            if let Some(reporting) = reporting.filter(|_| part.target.link().is_logistic()) {
+                observed.reported = reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now));
+            }
+            rows.push(&observed).map_err(|_| misfit(self.campaign))?;
+        }
+        Ok(rows)
+    }
+
+    /// Counts the delays of closed decisions.
+    pub fn add_delays(&self, logged: &[Logged], part: &mut LearnedPart) {
+        for logged in logged {
+            if let Some(recorded_at) = logged.recorded_at(&part.target) {
+                let weight = self.campaign.discount(self.now - logged.decided_at);
+                let delay = self.share(logged.decided_at, recorded_at);
+                part.delays.add(self.channel(logged.observed.arm), delay, weight);
+            }
+        }
+    }
+
+    /// The open decisions.
+    pub fn open(&self) -> Result<Vec<Logged>> {
+        let sql = format!(
+            "WITH open AS MATERIALIZED (
+                 SELECT w.decision_id FROM decisioning._inbox w
+                 WHERE w.campaign = $1 AND w.closes_at > $2 AND w.decision_id IS NOT NULL
+                 ORDER BY w.closes_at, w.decision_id LIMIT $3)
+             {}",
+            self.reader.statement_of("open")
+        );
+        query::write_large(
+            &sql,
+            &[self.name().into(), settings::timestamp(self.now)?.into(), OPEN_LIMIT.into()],
+            |row| self.reader.logged(row),
+        )
+    }
+
+    /// Open decisions as rows, under the delays known by now.
+    pub fn open_rows(&self, part: &LearnedPart, open: &[Logged]) -> Result<Rows> {
+        let seen: Vec<Seen<'_>> = open
+            .iter()
+            .filter_map(|logged| {
+                logged.recorded_at(&part.target).map(|recorded_at| Seen {
+                    channel: self.channel(logged.observed.arm),
+                    delay: self.share(logged.decided_at, recorded_at),
+                    age: self.share(logged.decided_at, self.now),
+                })
+            })
+            .collect();
+        self.rows(part, open, Some(&part.delays.reporting(&seen)))
+    }
+
+    /// The mode of the prior, the sums so far and `batches`.
+    pub fn fit(&self, part: &LearnedPart, batches: &[&Rows]) -> Result<Vec<f64>> {
+        fit(self.layout, &part.prior(self.layout), &self.arms, &part.statistics, &part.mean, |visit| {
+            batches.iter().for_each(|rows| {
+                interrupt::check();
+                without_signals(|| visit(rows));
+            });
+            Ok(())
+        })
+        .map(|fitted| fitted.mode)
+        .map_err(|error| self.unsolvable(error))
+    }
+
+    /// The prior scales that make `sums` most probable, and the posterior under them.
+    pub fn estimate_scales(&self, part: &LearnedPart, sums: &Statistics) -> Result<(Scales, Posterior)> {
+        let found = part.scales.estimate(part.target.link(), self.layout, sums, SCALE_STEPS);
+        found.ok_or_else(|| self.unsolvable(FitError::Singular))
+    }
+
+    pub fn linearise(&self, at: &[f64], rows: &Rows) -> Result<Statistics> {
+        linearise(self.layout, &self.arms, at, |visit| {
+            without_signals(|| visit(rows));
+            Ok(())
+        })
+        .map_err(|error| self.unsolvable(error))
+    }
+
+    pub fn unsolvable(&self, error: FitError<Error>) -> Error {
+        match error {
+            FitError::Rows(error) => error,
+            FitError::Mismatch => misfit(self.campaign),
+            _ => Error::corrupted(format!("the model of campaign \"{}\" cannot be fitted", self.name()))
+                .detail("The current version stays in use.")
+                .hint("Run decisioning.rebuild_model to refit it from the log."),
+        }
+    }
+}
+
+pub fn misfit(campaign: &Campaign) -> Error {
+    Error::corrupted(format!("a decision of campaign \"{}\" does not fit its model", campaign.campaign))
+        .detail("The current version stays in use.")
+}
