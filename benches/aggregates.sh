@@ -3,30 +3,15 @@
 # parallel. Prints the times, and how many times the count each takes.
 #
 #   DECISIONS=1000000 CUSTOMERS=20000 benches/aggregates.sh
-source "$(dirname "$0")/../scripts/lib.sh"
-cd "$root"
+source "$(dirname "$0")/lib.sh"
 decisions=${DECISIONS:-1000000} customers=${CUSTOMERS:-20000}
 
-cluster=benches/aggregates.$$
-trap 'scripts/cluster.sh remove "$cluster"' EXIT
-scripts/cluster.sh start "$cluster" -c shared_buffers=2GB -c max_wal_size=8GB -c autovacuum=off -c jit=off
-eval "$(scripts/cluster.sh env "$cluster")"
-
-say "decisions: $decisions of $customers customers, 12 features, 24 actions"
+bench_cluster aggregates -c shared_buffers=2GB -c max_wal_size=8GB -c autovacuum=off -c jit=off
+bench_campaign "$customers"
+say "decisions: $decisions"
 psql -XqAt -v ON_ERROR_STOP=1 -v customers="$customers" -v decisions="$decisions" <<'SQL'
 SET client_min_messages = warning;
-CREATE EXTENSION decisioning;
-CREATE TABLE customers AS
-SELECT 'c-' || n AS id, n % 90 AS age, n % 7 AS orders, (n % 1000)::float8 AS spend, n % 2 = 0 AS member, n % 3 = 0 AS app,
-       n % 365 AS days, n % 11 AS visits, 'city ' || n % 9 AS city, 'tier ' || n % 4 AS tier, 'brand ' || n % 5 AS brand,
-       'source ' || n % 6 AS source, n % 13 AS score
-FROM generate_series(1, :customers) n;
-ALTER TABLE customers ADD PRIMARY KEY (id);
-ANALYZE customers;
-SELECT decisioning.create_campaign('c', 'customers', 'id', explore_share => 0.5);
-SELECT decisioning.add_action_grid('c', '{"message": ["a", "b", "c"], "offer": ["x", "y"], "channel": ["email", "sms"], "slot": ["morning", "evening"]}');
-SELECT count(decisioning.approve_action('c', action)) FROM decisioning.actions;
-SELECT decisioning.add_goal('buy'), decisioning.add_campaign_goal('c', 'buy'), decisioning.start_campaign('c');
+UPDATE decisioning.campaigns SET explore_share = 0.5;
 CALL decisioning.decide_all('c');
 -- As many rows as a log would have, with the columns that statistics need.
 CREATE TABLE log AS

@@ -19,9 +19,3 @@ bench_campaign() {
   say "campaign c: $1 customers, 12 features, 24 actions"
   psql -XqAt -v ON_ERROR_STOP=1 -v customers="$1" -f benches/campaign.sql
 }
-
-# seconds_of SQL: how long one call of psql takes, in a session of its own, after a checkpoint.
-seconds_of() {
-  psql -XqAt -c CHECKPOINT
-  psql -XqAt -v ON_ERROR_STOP=1 -c '\timing on' -c "$1" 2>&1 >/dev/null | cat >&2
-}
