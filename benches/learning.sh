@@ -7,12 +7,7 @@
 source "$(dirname "$0")/../scripts/lib.sh"
 cd "$root"
 
-python=target/venv-learning/bin/python
-if [[ ! -f target/venv-learning/complete ]]; then
-  python3 -m venv target/venv-learning
-  target/venv-learning/bin/pip install --quiet -r benches/learning/requirements.txt
-  touch target/venv-learning/complete
-fi
+source benches/learning/venv.sh
 
 cluster=benches/learning.$$
 trap 'scripts/cluster.sh remove "$cluster"' EXIT

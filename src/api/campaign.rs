@@ -262,6 +262,14 @@ impl Campaign {
     }
 }
 
+/// Which model a campaign decides by: its version, and the transaction that made it the current one. A transaction that is
+/// rolled back frees the number of its version for another model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CurrentModel {
+    pub version: i64,
+    writer: i64,
+}
+
 fn salt(uuid: &str) -> Result<Salt> {
     let hex: String = uuid.chars().filter(|c| *c != '-').collect();
     u128::from_str_radix(&hex, 16)
@@ -273,25 +281,28 @@ thread_local! {
     static CAMPAIGNS: RefCell<HashMap<String, Rc<Campaign>>> = RefCell::new(HashMap::new());
 }
 
-/// The campaign and its current model version. Runs as the owner.
+/// The campaign and its current model. Runs as the owner.
 ///
 /// # Errors
 /// No such campaign.
-pub fn load(name: &str) -> Result<(Rc<Campaign>, Option<i64>)> {
-    let (edition, model_version) = query::read_one(
-        "SELECT c.epoch, c.salt::text, l.model_version FROM decisioning.campaigns c
+pub fn load(name: &str) -> Result<(Rc<Campaign>, Option<CurrentModel>)> {
+    let (edition, current) = query::read_one(
+        "SELECT c.epoch, c.salt::text, l.model_version, l.xmin::text::bigint FROM decisioning.campaigns c
          LEFT JOIN decisioning._learner l ON l.campaign = c.campaign WHERE c.campaign = $1",
         &[name.into()],
-        |row| Ok((Edition { epoch: row.value(1)?, salt: row.value(2)? }, row.get::<i64>(3)?)),
+        |row| {
+            let current = row.get(3)?.zip(row.get(4)?).map(|(version, writer)| CurrentModel { version, writer });
+            Ok((Edition { epoch: row.value(1)?, salt: row.value(2)? }, current))
+        },
     )?
     .ok_or_else(|| unknown(name))?;
     let cached = CAMPAIGNS.with_borrow(|campaigns| campaigns.get(name).cloned());
     if let Some(campaign) = cached.filter(|campaign| campaign.edition == edition) {
-        return Ok((campaign, model_version));
+        return Ok((campaign, current));
     }
     let campaign = Rc::new(read(name)?);
     CAMPAIGNS.with_borrow_mut(|campaigns| campaigns.insert(name.to_owned(), campaign.clone()));
-    Ok((campaign, model_version))
+    Ok((campaign, current))
 }
 
 /// Everything in one statement, so that it is all of one snapshot.

@@ -37,6 +37,8 @@ pub struct Constraints<'a> {
     /// Expected cost of every candidate, by customer; empty without budgets.
     costs: Vec<Vec<i64>>,
     households: HashMap<Uuid, Option<Held>>,
+    /// The same as read.
+    stored: HashMap<Uuid, Option<Held>>,
     reservations: Vec<Reservation>,
     /// Households that were sent an offer, by decision.
     offered: HashMap<Uuid, Uuid>,
@@ -76,6 +78,7 @@ impl<'a> Constraints<'a> {
             held,
             costs,
             households: HashMap::new(),
+            stored: HashMap::new(),
             reservations: Vec::new(),
             offered: HashMap::new(),
         }
@@ -103,7 +106,7 @@ impl<'a> Constraints<'a> {
             }
         }
         let held = budget::hold(&accounts, &demands)?;
-        Ok(Constraints { households, ..Self::new(frame, held, costs_of_all, accounts) })
+        Ok(Constraints { stored: households.clone(), households, ..Self::new(frame, held, costs_of_all, accounts) })
     }
 
     /// Like [`hold`](Self::hold) for one prospect, but nothing is locked or held: what is seen is what is committed. Runs as
@@ -116,19 +119,20 @@ impl<'a> Constraints<'a> {
         let accounts = budget::accounts(frame.campaign, frame.now)?;
         let held = budget::available(&accounts)?;
         let costs = vec![frame.costs(prospect.encoded)];
-        Ok(Constraints { households, ..Self::new(frame, held, costs, accounts) })
+        Ok(Constraints { stored: households.clone(), households, ..Self::new(frame, held, costs, accounts) })
     }
 
     /// The candidates that remain for the prospect at position `at`, and what was removed; `None` if all remain.
     pub fn remaining(&self, at: usize, prospect: &Prospect<'_>) -> Option<(Candidates, Removed)> {
-        let held = self.held_by(prospect);
-        if held.is_none() && self.costs.is_empty() {
+        let held = [self.of_household(prospect), prospect.held];
+        if held == [None, None] && self.costs.is_empty() {
             return None;
         }
         let mut removed = Removed::new();
         for (position, arm) in self.frame.candidates.arms.iter().enumerate() {
             let Some(arm) = *arm else { continue };
-            let offers = |consistency: Consistency| consistency.removes(held, &self.frame.campaign.actions[arm]);
+            let action = &self.frame.campaign.actions[arm];
+            let offers = |consistency: Consistency| held.iter().any(|held| consistency.removes(*held, action));
             let by = if self.consistency.is_some_and(offers) {
                 offer::REMOVAL.to_owned()
             } else if let Some(lacking) = self.costs.get(at).and_then(|costs| self.ledger.lacking(arm, costs[position]))
@@ -150,9 +154,9 @@ impl<'a> Constraints<'a> {
         self.households.get(&prospect.household?)?.as_ref()
     }
 
-    /// Offer that counts for a prospect: that of the household, else of the person.
-    fn held_by<'b>(&'b self, prospect: &'b Prospect<'_>) -> Option<&'b Held> {
-        self.of_household(prospect).or(prospect.held)
+    /// Offer that binds a prospect: that of the household, else of the person.
+    fn held_by<'b>(&'b self, consistency: Consistency, prospect: &'b Prospect<'_>) -> Option<&'b Held> {
+        consistency.binding(self.of_household(prospect)).or(consistency.binding(prospect.held))
     }
 
     /// Takes what the choice of `arm` for the prospect at position `at` needs. Returns the offer that the person holds now.
@@ -171,11 +175,12 @@ impl<'a> Constraints<'a> {
         let Some(consistency) = self.consistency else { return prospect.held.cloned() };
         let action = arm.map(|arm| &self.frame.campaign.actions[arm]);
         if let Some(household) = prospect.household {
-            let after = consistency.after(self.held_by(prospect), action);
-            if after.as_ref() != self.of_household(prospect) {
-                self.households.insert(household, after);
+            let after = consistency.after(self.held_by(consistency, prospect), action);
+            // Compared with what is stored: who changed it in this call may not get his decision.
+            if self.stored.get(&household) != Some(&after) {
                 self.offered.insert(decision_id, household);
             }
+            self.households.insert(household, after);
         }
         consistency.after(prospect.held, action)
     }

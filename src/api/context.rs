@@ -107,10 +107,18 @@ impl Reading {
 /// A statement over the customers relation, valid while its columns stay as they were.
 struct Statement {
     edition: Edition,
-    encoder_version: i32,
+    features: Vec<(String, Declared)>,
     shape: u64,
     sql: String,
     reading: Reading,
+}
+
+impl Statement {
+    /// Versions of an encoder do not tell: a transaction that is rolled back frees its number.
+    fn is_of(&self, encoder: &Encoder) -> bool {
+        let of_encoder = encoder.features.iter().map(|feature| (&feature.name, model::declaration(&feature.kind)));
+        self.features.iter().map(|(name, declared)| (name, *declared)).eq(of_encoder)
+    }
 }
 
 thread_local! {
@@ -126,12 +134,11 @@ thread_local! {
 /// The relation or its key is gone, or it has several rows for one customer.
 pub fn read_customers(
     campaign: &Campaign,
-    encoder_version: i32,
     encoder: &Encoder,
     customer_ids: &[String],
     now: pgrx::datum::TimestampWithTimeZone,
 ) -> Result<HashMap<String, Customer>> {
-    let statement = statement(campaign, encoder_version, encoder)?;
+    let statement = statement(campaign, encoder)?;
     let mut customers = HashMap::with_capacity(customer_ids.len());
     let read = || {
         query::read(&statement.sql, &[customer_ids.to_vec().into(), now.into()], |row| {
@@ -162,15 +169,12 @@ pub fn read_customers(
     Ok(customers)
 }
 
-fn statement(campaign: &Campaign, encoder_version: i32, encoder: &Encoder) -> Result<Rc<Statement>> {
+fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
     let relation = campaign.customers();
     let shape = relation.shape();
     let cached = STATEMENTS.with_borrow(|statements| statements.get(&campaign.campaign).cloned());
     if let Some(statement) = cached {
-        if statement.edition == campaign.edition
-            && statement.encoder_version == encoder_version
-            && Some(statement.shape) == shape
-        {
+        if statement.edition == campaign.edition && statement.is_of(encoder) && Some(statement.shape) == shape {
             return Ok(statement);
         }
     }
@@ -205,7 +209,7 @@ fn statement(campaign: &Campaign, encoder_version: i32, encoder: &Encoder) -> Re
     );
     let statement = Rc::new(Statement {
         edition: campaign.edition.clone(),
-        encoder_version,
+        features,
         shape: shape.unwrap_or_default(),
         sql,
         reading,

@@ -63,13 +63,8 @@ fn preview(
     })?;
     let model = &compiled.model;
     let now = settings::now_micros()?;
-    let mut customers = context::read_customers(
-        &campaign,
-        model.encoder_version,
-        &model.encoder,
-        std::slice::from_ref(&id),
-        settings::timestamp(now)?,
-    )?;
+    let mut customers =
+        context::read_customers(&campaign, &model.encoder, std::slice::from_ref(&id), settings::timestamp(now)?)?;
     let customer = customers.remove(&id).filter(|customer| customer.in_audience);
     let actions = campaign.actions.iter().map(|action| action.action.clone());
     let Some(mut customer) = customer else {

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::features::Encoder;
-use decisioning_core::learn::{Layout, Statistics};
+use decisioning_core::learn::{Layout, Rows, Statistics};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -45,6 +45,9 @@ const RELINEARISE: f64 = 1.5;
 /// Refit too when this share of all rewards changed after their decision was absorbed: a correction moves the linear
 /// term only, which is exact for the data but drifts from where the curvature was taken.
 const CORRECTED: f64 = 0.02;
+
+/// Most coefficients that a campaign may have (coefficient_limit).
+const LARGEST_LAYOUT: usize = 4096;
 
 /// Makes the partitions of this and the next three months. Runs as the owner.
 pub fn make_partitions() -> Result<()> {
@@ -147,20 +150,28 @@ struct Step {
     new_decisions: i64,
     new_outcomes: i64,
     learned: Learned,
+    /// The new outcomes, by id; budgets are still to be settled for them.
+    absorbed: Vec<i64>,
 }
 
-fn learn_campaign(name: &str) -> Result<Step> {
-    let (campaign, model_version) = as_owner(|| campaign::load(name))?;
+fn learn_campaign(name: &str) -> Result<(Rc<Campaign>, Step)> {
+    let (campaign, _) = as_owner(|| campaign::load(name))?;
     let goals: Vec<String> = campaign.goals.iter().map(|goal| goal.goal.clone()).collect();
     source::ingest(Some(&goals), false)?;
+    ramp::follow(name)?;
+    let (campaign, model_version) = as_owner(|| campaign::load(name))?;
     let compiled = as_owner(|| model::current(&campaign, model_version))?;
     let adapted = adapted_encoder(&campaign, &compiled.model)?;
     let step = as_owner(|| {
         make_partitions()?;
         absorb(&campaign, adapted)
     })?;
-    ramp::follow(name)?;
-    Ok(step)
+    Ok((campaign, step))
+}
+
+/// Settles the budgets of a campaign that has learned. Runs as the owner.
+fn settle(campaign: &Campaign, absorbed: Vec<i64>) -> Result<()> {
+    budget::settle(campaign, absorbed, settings::now_micros()?)
 }
 
 /// Runs as the owner.
@@ -193,8 +204,7 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     let new = waiting.due > 0 || new_outcomes > 0 || rearranged || retargeted;
     let refresh = waiting.open > 0 && session.share(learned_at, session.now) >= OPEN_REFRESH;
     if !new && !refresh && waiting.open == learned.open_decisions {
-        budget::settle(campaign, absorbed, session.now)?;
-        return Ok(Step { model_version: version, new_decisions: 0, new_outcomes, learned });
+        return Ok(Step { model_version: version, new_decisions: 0, new_outcomes, learned, absorbed });
     }
     learned.open_decisions = waiting.open;
     let decisions = (learned.decisions + waiting.due) as f64;
@@ -216,8 +226,7 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         open
     };
     let version = finish(&session, encoder_version, &mut learned, &open)?;
-    budget::settle(campaign, absorbed, session.now)?;
-    Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned })
+    Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned, absorbed })
 }
 
 /// Makes the parts those of `targets`. Returns whether one is new, and has to be fitted from the log.
@@ -284,8 +293,9 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
         session.add_delays(due, part);
         let closed = session.rows(part, due, None)?;
         let open = session.open_rows(part, open)?;
-        part.mean = session.fit(part, &[&closed, &open])?;
-        part.statistics.merge(&session.linearise(&part.mean, &closed)?);
+        let batches: Vec<&Rows> = std::iter::once(&closed).chain(&open).collect();
+        part.mean = session.fit(part, &batches)?;
+        part.statistics.merge(&session.linearise(&part.mean, &[&closed])?);
         if part.target == Target::Response {
             learned.responses += closed.rewarded();
         }
@@ -299,7 +309,8 @@ fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, op
     let mut posteriors = Vec::with_capacity(learned.parts.len());
     for part in &mut learned.parts {
         let open = session.open_rows(part, open)?;
-        let mode = session.fit(part, &[&open])?;
+        let open: Vec<&Rows> = open.iter().collect();
+        let mode = session.fit(part, &open)?;
         let mut sums = part.statistics.clone();
         sums.merge(&session.linearise(&mode, &open)?);
         let (scales, posterior) = session.estimate_scales(part, &sums)?;
@@ -328,7 +339,8 @@ fn learn(
     >,
     ErrorReport,
 > {
-    let step = learn_campaign(required(campaign, "campaign")?)?;
+    let (campaign, step) = learn_campaign(required(campaign, "campaign")?)?;
+    as_owner(|| settle(&campaign, step.absorbed))?;
     Ok(TableIterator::once((
         step.model_version,
         step.new_decisions,
@@ -397,14 +409,20 @@ fn maintain() -> std::result::Result<(), ErrorReport> {
             |row| row.value::<String>(1),
         )
     })?;
+    let mut learned = Vec::new();
     for campaign in campaigns {
-        learn_campaign(&campaign)?;
+        learned.push(learn_campaign(&campaign)?);
     }
+    // Nobody can send under a budget while it is settled: last, for all.
+    as_owner(|| learned.into_iter().try_for_each(|(campaign, step)| settle(&campaign, step.absorbed)))?;
     Ok(())
 }
 
 #[pg_extern(sql = false)]
 fn _coefficient_names(layout: pgrx::JsonB) -> std::result::Result<Vec<String>, ErrorReport> {
     let layout: Layout = serde_json::from_value(layout.0).map_err(Error::from)?;
+    if !layout.is_consistent() || layout.len() > LARGEST_LAYOUT {
+        return Err(Error::invalid("this is not the layout of a model").into());
+    }
     Ok(layout.coefficient_names())
 }

@@ -9,7 +9,7 @@ use decisioning_core::features::{Declared, Encoder, FeatureKind, Profile};
 use decisioning_core::learn::{Arm, Delays, DrawBank, Layout, Posterior, Prior, Roles, Scales, Statistics};
 
 use super::budget::Prices;
-use super::campaign::{Campaign, Edition, Target};
+use super::campaign::{Campaign, CurrentModel, Edition, Target};
 use super::context;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
@@ -101,26 +101,27 @@ pub fn sigmoid(eta: f64) -> f64 {
 }
 
 thread_local! {
-    /// The current model of each campaign. Versions are immutable and epochs are read anew by every call.
-    static COMPILED: RefCell<HashMap<String, Rc<Compiled>>> = RefCell::new(HashMap::new());
+    /// The current model of each campaign. It is immutable, and which it is and the epoch are read anew by every call.
+    static COMPILED: RefCell<HashMap<String, (CurrentModel, Rc<Compiled>)>> = RefCell::new(HashMap::new());
 }
 
 /// The compiled current model. Runs as the owner.
-pub fn current(campaign: &Campaign, version: Option<i64>) -> Result<Rc<Compiled>> {
-    let version = version.ok_or_else(|| {
+pub fn current(campaign: &Campaign, current: Option<CurrentModel>) -> Result<Rc<Compiled>> {
+    let current = current.ok_or_else(|| {
         Error::state(format!("campaign \"{}\" has no model yet", campaign.campaign))
             .hint("Start it with decisioning.start_campaign, or import history with decisioning.import_decisions.")
     })?;
     let cached = COMPILED.with_borrow(|compiled| compiled.get(&campaign.campaign).cloned());
     let cached = cached
-        .filter(|compiled| compiled.model.version == version && compiled.edition.same_campaign(&campaign.edition));
+        .filter(|(known, compiled)| *known == current && compiled.edition.same_campaign(&campaign.edition))
+        .map(|(_, compiled)| compiled);
     let model = match cached {
         Some(compiled) if compiled.edition == campaign.edition => return Ok(compiled),
         Some(compiled) => compiled.model.clone(),
-        None => Rc::new(load(&campaign.campaign, version)?),
+        None => Rc::new(load(&campaign.campaign, current.version)?),
     };
     let compiled = Rc::new(compile(campaign, model));
-    COMPILED.with_borrow_mut(|all| all.insert(campaign.campaign.clone(), compiled.clone()));
+    COMPILED.with_borrow_mut(|all| all.insert(campaign.campaign.clone(), (current, compiled.clone())));
     Ok(compiled)
 }
 

@@ -37,7 +37,7 @@ impl Consistency {
         campaign.offer_consistency_seconds.map(|seconds| Consistency { time: seconds * 1e6, now })
     }
 
-    fn binding(self, held: Option<&Held>) -> Option<&Held> {
+    pub fn binding(self, held: Option<&Held>) -> Option<&Held> {
         held.filter(|held| ((self.now - held.since) as f64) < self.time)
     }
 

@@ -78,6 +78,11 @@ struct Round {
 }
 
 impl Round {
+    /// A preview must also work where nothing can be written.
+    fn writes(&self) -> bool {
+        self.mode != Mode::Preview
+    }
+
     fn answer(&self, decision: Decision) -> Answer {
         match self.mode {
             Mode::Live | Mode::Shadow => Answer::Decided(Rc::new(decision)),
@@ -174,7 +179,7 @@ pub fn decide_many(
         known.dedup_by(|a, b| a.0 == b.0);
         let open: Vec<Uuid> = known.iter().filter_map(|(_, assignment)| assignment.as_ref()?.open).collect();
         if !open.is_empty() {
-            for decision in as_owner_by_key(|| logged(open))? {
+            for decision in as_owner_by_key(|| logged(&round, open))? {
                 answers.insert(decision.customer_id.clone(), round.answer(decision));
             }
         }
@@ -185,7 +190,7 @@ pub fn decide_many(
         let model = &round.compiled.model;
         let now = settings::timestamp(round.now)?;
         let ids: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
-        let mut customers = context::read_customers(&round.campaign, model.encoder_version, &model.encoder, &ids, now)?;
+        let mut customers = context::read_customers(&round.campaign, &model.encoder, &ids, now)?;
         let mut entrants = Vec::with_capacity(customers.len());
         for (n, (id, assignment)) in known.iter().enumerate() {
             if n % 1024 == 0 {
@@ -260,11 +265,12 @@ pub fn parse_group(text: &str) -> Result<Group> {
     Group::parse(text).ok_or_else(|| Error::corrupted(format!("unknown treatment group \"{text}\"")))
 }
 
-/// Canonical id and assignment, if any, of each of `ids`, which may be aliases, in their order. `write`, because a later round
+/// Canonical id and assignment, if any, of each of `ids`, which may be aliases, in their order. The latest, because a later round
 /// must see what others committed meanwhile. One look-up per id (OFFSET 0), since the plan may be from when the tables were
 /// empty. Runs as the owner.
 fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
-    let mut found = query::write(
+    let mut found = query::read_latest(
+        round.writes(),
         "SELECT coalesce(a.customer_id, n.id), s.treatment_group, s.ordinal,
                 (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
                  WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
@@ -303,8 +309,9 @@ fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assi
 }
 
 /// Decisions of the log, by id. Runs as the owner.
-fn logged(decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
-    query::write(
+fn logged(round: &Round, decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
+    query::read_latest(
+        round.writes(),
         "SELECT d.customer_id, d.decision_id, d.action_id, d.content::text, d.send_at, d.propensity, d.reason, d.expires_at,
                 d.treatment_group
          FROM decisioning.decisions d WHERE d.decision_id = ANY ($1)",

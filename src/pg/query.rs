@@ -98,6 +98,20 @@ pub fn write<T>(
     })
 }
 
+/// Like [`write`] if `latest`, and else like [`read`].
+pub fn read_latest<T>(
+    latest: bool,
+    sql: &str,
+    arguments: &[Argument<'_>],
+    decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    if latest {
+        write(sql, arguments, decode)
+    } else {
+        read(sql, arguments, decode)
+    }
+}
+
 /// Like [`write`], for large sets: planned anew, since a kept plan may be from when the tables were small.
 pub fn write_large<T>(
     sql: &str,

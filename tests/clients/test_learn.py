@@ -129,3 +129,22 @@ def test_the_model_finds_what_works(db):
            WHERE d.decided_at::date = '2026-06-10' AND d.treatment_group = 'optimise' AND c.kind = 'b'"""
     )[0]
     assert share > 0.9
+
+
+def test_a_model_that_was_rolled_back_decides_no_more(db):
+    """The number of its version goes to another model, and a session that has seen it must notice."""
+    connection = db.connect()
+    shop.create(connection)
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute("SELECT decisioning.record_outcome('buy', 'e-' || n, 'c-' || n) FROM generate_series(1, 300) n")
+    session = shop.session(db, now=LATER, autocommit=False)
+    discarded = session.execute(LEARN).fetchone()
+    session.execute("SELECT * FROM decisioning.decide('c-1', 'c')")
+    session.rollback()
+    connection.execute("SELECT decisioning.record_outcome('buy', 'f-' || n, 'c-' || n) FROM generate_series(300, 2000) n")
+    assert shop.session(db, now=LATER).execute(LEARN).fetchone()[0] == discarded[0]
+    session.execute("SELECT * FROM decisioning.decide_batch((SELECT array_agg(id) FROM public.customers), 'c')")
+    session.commit()
+    replayed = "SELECT count(*), count(*) FILTER (WHERE r.matches) FROM decisioning.decisions d, decisioning.replay(d.decision_id) r WHERE d.model_version = %s"
+    [(decisions, matching)] = db.sql(replayed, [discarded[0]])
+    assert decisions == matching == 2000

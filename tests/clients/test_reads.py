@@ -28,5 +28,7 @@ def test_reads_assign_no_transaction_id(db):
     reading.execute("SET TRANSACTION READ ONLY")
     for query in READS:
         reading.execute(query)
+    reading.execute("SET decisioning.mode = preview")
+    assert reading.execute("SELECT reason FROM decisioning.decide('c-1', 'c')").fetchone() == ("preview",)
     assert reading.execute("SELECT pg_current_xact_id_if_assigned()").fetchone() == (None,)
     reading.commit()

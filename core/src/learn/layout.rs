@@ -173,6 +173,7 @@ impl Layout {
         let level = |at: u32| (at as usize) < self.levels.len();
         [&self.base, &self.send, &self.interacting, &self.curves].into_iter().all(|columns| within(columns))
             && self.pairs.iter().all(|(a, b)| level(*a) && level(*b))
+            && self.offset.is_none_or(|column| (column as usize) < self.columns.len())
             && !self.base.is_empty()
     }
 

@@ -155,7 +155,8 @@ impl Point {
         let arm = observed.arm.and_then(|arm| self.arms.get(arm as usize));
         self.layout().design(&observed.encoded, arm, row);
         let eta: f64 = row.iter().map(|(at, x)| self.definition.coefficients[*at as usize] * x).sum();
-        let local = Local::of(self.definition.link, eta, observed.reward, observed.reported);
+        let offset = f64::from(self.layout().offset_of(self.definition.link, &observed.encoded));
+        let local = Local::of(self.definition.link, eta + offset, observed.reward, observed.reported);
         (observed.weight * local.curvature, observed.weight * (local.score + local.curvature * eta))
     }
 

@@ -156,6 +156,9 @@ const BLOCK: usize = 256;
 /// Rows that one thread sums up at a time. It is the same for any number of threads, so that sums are too.
 const SLICE: usize = 16 * BLOCK;
 
+/// Slices of one thread whose sums are kept until they are spread.
+const AT_ONCE: usize = 4;
+
 /// One pass over rows at a fixed coefficient vector.
 struct Pass<'a> {
     layout: &'a Layout,
@@ -190,10 +193,13 @@ impl<'a> Pass<'a> {
         let offset = self.layout.offset_column(rows.link);
         let slices: Vec<_> =
             effects.iter().zip(rows.groups.values()).flat_map(|(effects, group)| group.slices(effects)).collect();
-        for (slice, sums) in slices.iter().zip(in_parallel(&slices, rows.threads, |slice| slice.sum(rows.link, offset)))
-        {
-            self.log_likelihood += sums.log_likelihood;
-            self.statistics.spread(&slice.effects.entries, &sums.curvature, &sums.scores);
+        // A few at a time: each has sums of its own, as large as the square of the columns.
+        for slices in slices.chunks(AT_ONCE * rows.threads.max(1)) {
+            let sums = in_parallel(slices, rows.threads, |slice| slice.sum(rows.link, offset));
+            for (slice, sums) in slices.iter().zip(sums) {
+                self.log_likelihood += sums.log_likelihood;
+                self.statistics.spread(&slice.effects.entries, &sums.curvature, &sums.scores);
+            }
         }
     }
 }

@@ -87,7 +87,7 @@ mod tests {
         let columns = ["intercept", "x", "x above 1", "y"].map(str::to_owned).to_vec();
         let layout = Layout::with_roles(
             columns,
-            Roles { offset: None, curves: vec![2] },
+            Roles { offset: Some(3), curves: vec![2] },
             &[1.0; 4],
             actions.iter().map(|(_, action)| action),
             1024,

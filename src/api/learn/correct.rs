@@ -108,10 +108,10 @@ fn correct(session: &Session<'_>, learned: &mut Learned, corrections: &[Correcti
                 }
             }
         }
-        let mut gone = session.linearise(&part.mean, &gone)?;
+        let mut gone = session.linearise(&part.mean, &[&gone])?;
         gone.scale(-1.0);
         part.statistics.merge(&gone);
-        part.statistics.merge(&session.linearise(&part.mean, &come)?);
+        part.statistics.merge(&session.linearise(&part.mean, &[&come])?);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use decisioning_core::learn::{
     fit, linearise, Arm, FitError, Layout, Observed, Posterior, Reporting, Rows, Scales, Seen, Statistics,
 };
 
+use super::CHUNK;
 use crate::api::campaign::Campaign;
 use crate::api::log::{Logged, Reader};
 use crate::api::model::LearnedPart;
@@ -105,8 +106,8 @@ impl<'a> Session<'a> {
         )
     }
 
-    /// Open decisions as rows, under the delays known by now.
-    pub fn open_rows(&self, part: &LearnedPart, open: &[Logged]) -> Result<Rows> {
+    /// Open decisions as batches of rows, under the delays known by now.
+    pub fn open_rows(&self, part: &LearnedPart, open: &[Logged]) -> Result<Vec<Rows>> {
         let seen: Vec<Seen<'_>> = open
             .iter()
             .filter_map(|logged| {
@@ -117,7 +118,8 @@ impl<'a> Session<'a> {
                 })
             })
             .collect();
-        self.rows(part, open, Some(&part.delays.reporting(&seen)))
+        let reporting = part.delays.reporting(&seen);
+        open.chunks(CHUNK as usize).map(|open| self.rows(part, open, Some(&reporting))).collect()
     }
 
     /// The mode of the prior, the sums so far and `batches`.
@@ -139,9 +141,12 @@ impl<'a> Session<'a> {
         found.ok_or_else(|| self.unsolvable(FitError::Singular))
     }
 
-    pub fn linearise(&self, at: &[f64], rows: &Rows) -> Result<Statistics> {
+    pub fn linearise(&self, at: &[f64], batches: &[&Rows]) -> Result<Statistics> {
         linearise(self.layout, &self.arms, at, |visit| {
-            without_signals(|| visit(rows));
+            batches.iter().for_each(|rows| {
+                interrupt::check();
+                without_signals(|| visit(rows));
+            });
             Ok(())
         })
         .map_err(|error| self.unsolvable(error))
