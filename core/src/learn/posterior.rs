@@ -157,7 +157,7 @@ const BLOCK: usize = 256;
 const SLICE: usize = 16 * BLOCK;
 
 /// Slices of one thread whose sums are kept until they are spread.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 16;
 
 /// One pass over rows at a fixed coefficient vector.
 struct Pass<'a> {
