@@ -57,6 +57,28 @@ pub fn reward_of(condition: &str) -> String {
 pub const ABSORBED: &str = "NOT EXISTS (SELECT FROM decisioning._inbox w
                                         WHERE w.outcome_id = o.outcome_id AND w.campaign = d.campaign)";
 
+/// The common table expression `reached(decision_id)`: decisions of campaign $1 into whose windows the outcomes fall whose ids
+/// are the array `outcomes`. From the few outcomes to their decisions by index, whatever the planner believes of fresh
+/// tables: hence MATERIALIZED and OFFSET 0.
+pub fn reached_by(outcomes: &str) -> String {
+    format!(
+        "late AS MATERIALIZED (
+             SELECT DISTINCT o.customer_id, o.occurred_at, g.attribution_seconds
+             FROM unnest({outcomes}::bigint[]) AS n(outcome_id)
+             JOIN decisioning.outcomes o ON o.outcome_id = n.outcome_id
+             JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal),
+         reached AS MATERIALIZED (
+             SELECT DISTINCT f.decision_id
+             FROM late o
+             CROSS JOIN LATERAL (
+                 SELECT d.decision_id FROM decisioning.decisions d
+                 WHERE d.campaign = $1 AND d.customer_id = ANY ({ids}) AND d.decided_at <= o.occurred_at
+                   AND d.decided_at > o.occurred_at - o.attribution_seconds * interval '1 second'
+                 OFFSET 0) AS f)",
+        ids = customer_ids("o.customer_id"),
+    )
+}
+
 /// The common table expression `rewards` of decisions `d` of campaign $1, by outcomes `o` that satisfy `outcomes`: one row
 /// for each decision with events in its window.
 pub fn rewards(from: &str, condition: &str, outcomes: &str) -> String {

@@ -4,7 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 
 use super::slots::charge;
 use crate::api::campaign::Campaign;
-use crate::api::log::{customer_ids, rewards};
+use crate::api::log::{reached_by, rewards};
 use crate::pg::error::Result;
 use crate::pg::{query, settings};
 
@@ -20,22 +20,12 @@ pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
         return Ok(());
     }
     let sql = format!(
-        "WITH late AS MATERIALIZED (
-             SELECT DISTINCT o.customer_id, o.occurred_at, g.attribution_seconds
-             FROM unnest($3::bigint[]) AS n(outcome_id)
-             JOIN decisioning.outcomes o ON o.outcome_id = n.outcome_id
-             JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal),
+        "WITH {reached},
          touched AS MATERIALIZED (
              SELECT r.decision_id FROM decisioning._reservation r
              WHERE r.campaign = $1 AND NOT r.closed AND r.closes_at <= $2
              UNION
-             SELECT f.decision_id
-             FROM late o
-             CROSS JOIN LATERAL (
-                 SELECT d.decision_id FROM decisioning.decisions d
-                 WHERE d.campaign = $1 AND d.customer_id = ANY ({ids}) AND d.decided_at <= o.occurred_at
-                   AND d.decided_at > o.occurred_at - o.attribution_seconds * interval '1 second'
-                 OFFSET 0) AS f),
+             SELECT f.decision_id FROM reached f),
          {rewards},
          charges AS MATERIALIZED (
              SELECT r.decision_id, r.budget, r.starts_at, r.closed AS was_closed, r.charged AS before, c.closed,
@@ -55,7 +45,7 @@ pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
          SELECT c.budget, c.starts_at, sum(c.after - c.before)::bigint,
                 sum(CASE WHEN c.closed THEN c.after ELSE 0 END - CASE WHEN c.was_closed THEN c.before ELSE 0 END)::bigint
          FROM charges c GROUP BY c.budget, c.starts_at ORDER BY c.budget, c.starts_at",
-        ids = customer_ids("o.customer_id"),
+        reached = reached_by("$3"),
         rewards = rewards(
             "touched t JOIN decisioning.decisions d ON d.decision_id = t.decision_id",
             "d.decision_id BETWEEN (SELECT min(t.decision_id::text)::uuid FROM touched t)

@@ -5,7 +5,7 @@ use decisioning_core::learn::{Link, Observed, Rows};
 use super::session::{misfit, Session};
 use super::CHUNK;
 use crate::api::campaign::Target;
-use crate::api::log::{customer_ids, reward_of, Reward, ABSORBED};
+use crate::api::log::{reached_by, reward_of, Reward, ABSORBED};
 use crate::api::model::Learned;
 use crate::pg::error::Result;
 use crate::pg::{query, settings};
@@ -25,21 +25,9 @@ pub fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<V
             return Ok(absorbed);
         }
         let sql = format!(
-            // From the few new outcomes to their decisions by index, whatever the planner believes of fresh tables: hence
-            // MATERIALIZED and OFFSET 0.
-            "WITH late AS MATERIALIZED (
-                 SELECT DISTINCT o.customer_id, o.occurred_at, g.attribution_seconds
-                 FROM unnest($2::bigint[]) AS n(outcome_id)
-                 JOIN decisioning.outcomes o ON o.outcome_id = n.outcome_id
-                 JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal),
+            "WITH {reached},
              touched AS MATERIALIZED (
-                 SELECT DISTINCT f.decision_id
-                 FROM late o
-                 CROSS JOIN LATERAL (
-                     SELECT d.decision_id FROM decisioning.decisions d
-                     WHERE d.campaign = $1 AND d.customer_id = ANY ({ids}) AND d.decided_at <= o.occurred_at
-                       AND d.decided_at > o.occurred_at - o.attribution_seconds * interval '1 second'
-                     OFFSET 0) AS f
+                 SELECT f.decision_id FROM reached f
                  WHERE NOT EXISTS (SELECT FROM decisioning._inbox p WHERE p.decision_id = f.decision_id))
              SELECT {columns}, d.decided_at, before.given, before.worth, before.harms, after.given, after.worth, after.harms
              FROM touched
@@ -48,7 +36,7 @@ pub fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<V
              CROSS JOIN LATERAL {before} AS before
              CROSS JOIN LATERAL {after} AS after",
             columns = session.reader.columns(),
-            ids = customer_ids("o.customer_id"),
+            reached = reached_by("$2"),
             before = reward_of(ABSORBED),
             after = reward_of(&format!("(o.outcome_id = ANY ($2) OR {ABSORBED})")),
         );
