@@ -5,6 +5,7 @@
 //! it was read, and customers whom another session decided for in between are read again.
 
 mod append;
+mod assignment;
 mod candidates;
 
 use std::collections::{HashMap, HashSet};
@@ -27,6 +28,7 @@ use crate::pg::guard::as_owner_by_key;
 use crate::pg::settings::Mode;
 use crate::pg::{query, settings};
 
+pub use assignment::{Assignment, Moment};
 pub use candidates::{rule, Candidates};
 
 use append::log;
@@ -83,37 +85,14 @@ impl Round {
         self.mode != Mode::Preview
     }
 
+    fn moment(&self) -> Moment<'_> {
+        Moment { campaign: &self.campaign, now: self.now, period_end: self.period.end, latest: self.writes() }
+    }
+
     fn answer(&self, decision: Decision) -> Answer {
         match self.mode {
             Mode::Live | Mode::Shadow => Answer::Decided(Rc::new(decision)),
             Mode::Preview => Answer::Previewed(Rc::new(decision)),
-        }
-    }
-}
-
-/// The assignment row as read.
-struct Assignment {
-    /// As assigned; a ramp may have moved the customer since.
-    group: Group,
-    ramped: bool,
-    ordinal: i64,
-    overlap: i32,
-    /// The offer sent last.
-    held: Option<Held>,
-    /// The decision of the current period, even one later than now: now is the start of the transaction, and another may
-    /// have been quicker.
-    open: Option<Uuid>,
-}
-
-impl Assignment {
-    fn first(campaign: &Campaign, bucket: u16) -> Self {
-        Assignment {
-            group: campaign.shares().group(bucket),
-            ramped: false,
-            ordinal: 0,
-            overlap: 0,
-            held: None,
-            open: None,
         }
     }
 }
@@ -123,12 +102,11 @@ struct Entrant {
     customer_id: String,
     time_zone: Option<String>,
     household: Option<Uuid>,
-    bucket: u16,
-    assigned: Group,
+    assignment: Assignment,
     /// Group that the customer is treated as.
     group: Group,
     ordinal: i64,
-    overlap: i32,
+    /// The offer sent last.
     held: Option<Held>,
     decision_id: [u8; 16],
     encoded: Vec<f32>,
@@ -136,6 +114,11 @@ struct Entrant {
 }
 
 impl Entrant {
+    /// The offer that the row of this id is to hold.
+    fn to_hold(&self) -> Option<&Held> {
+        self.assignment.to_hold(self.held.as_ref())
+    }
+
     fn prospect(&self) -> Prospect<'_> {
         Prospect { encoded: &self.encoded, held: self.held.as_ref(), household: self.household }
     }
@@ -167,20 +150,24 @@ pub fn decide_many(
     }
     let (round, mut known) = as_owner_by_key(|| {
         let round = prepare(campaign)?;
-        let known = assignments(&round, customer_ids)?;
+        let known = round.moment().assignments(customer_ids)?;
         Ok((round, known))
     })?;
-    let canonical: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
+    let mut canonical: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
     let mut answers: HashMap<String, Answer> = HashMap::with_capacity(canonical.len());
 
     for _ in 0..ROUNDS {
         // Sorted, so that batches lock in the same order and cannot deadlock.
         known.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         known.dedup_by(|a, b| a.0 == b.0);
-        let open: Vec<Uuid> = known.iter().filter_map(|(_, assignment)| assignment.as_ref()?.open).collect();
+        // Not by the customer's id in the log: it may be that of somebody who was merged into him.
+        let open: HashMap<Uuid, &String> =
+            known.iter().filter_map(|(id, assignment)| Some((assignment.as_ref()?.open?, id))).collect();
         if !open.is_empty() {
-            for decision in as_owner_by_key(|| logged(&round, open))? {
-                answers.insert(decision.customer_id.clone(), round.answer(decision));
+            for decision in as_owner_by_key(|| logged(&round, open.keys().copied().collect()))? {
+                if let Some(id) = open.get(&decision.decision_id) {
+                    answers.insert((*id).clone(), round.answer(decision));
+                }
             }
         }
         known.retain(|(id, _)| !answers.contains_key(id));
@@ -209,7 +196,12 @@ pub fn decide_many(
             break;
         }
         let left: Vec<String> = known.into_iter().map(|(id, _)| id).collect();
-        known = as_owner_by_key(|| assignments(&round, &left))?;
+        known = as_owner_by_key(|| round.moment().assignments(&left))?;
+        // What kept somebody from deciding may have been that he was merged into another.
+        for (before, (id, _)) in left.iter().zip(&known).filter(|(before, (id, _))| *before != id) {
+            canonical.iter_mut().filter(|known| *known == before).for_each(|known| known.clone_from(id));
+        }
+        known.retain(|(id, _)| !answers.contains_key(id));
     }
     if !known.is_empty() {
         return Err(Error::new(
@@ -265,49 +257,6 @@ pub fn parse_group(text: &str) -> Result<Group> {
     Group::parse(text).ok_or_else(|| Error::corrupted(format!("unknown treatment group \"{text}\"")))
 }
 
-/// Canonical id and assignment, if any, of each of `ids`, which may be aliases, in their order. The latest, because a later round
-/// must see what others committed meanwhile. One look-up per id (OFFSET 0), since the plan may be from when the tables were
-/// empty. Runs as the owner.
-fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
-    let mut found = query::read_latest(
-        round.writes(),
-        "SELECT coalesce(a.customer_id, n.id), s.treatment_group, s.ordinal,
-                (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
-                 WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
-                CASE WHEN s.period_ends_at > $3 AND s.decided_at < $5 THEN s.decision_id END,
-                n.position, s.ramped_at IS NOT NULL, s.offer, s.offered_at
-         FROM unnest($2::text[]) WITH ORDINALITY AS n(id, position)
-         LEFT JOIN LATERAL (
-             SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = n.id OFFSET 0) AS a ON true
-         LEFT JOIN LATERAL (
-             SELECT s.* FROM decisioning._assignment s
-             WHERE s.customer_id = coalesce(a.customer_id, n.id) AND s.campaign = $1 OFFSET 0) AS s ON true",
-        &[
-            round.campaign.campaign.as_str().into(),
-            ids.to_vec().into(),
-            settings::timestamp(round.now)?.into(),
-            round.campaign.window_seconds().into(),
-            settings::timestamp(round.period.end)?.into(),
-        ],
-        |row| {
-            let assignment = match row.get::<String>(2)? {
-                None => None,
-                Some(group) => Some(Assignment {
-                    group: parse_group(&group)?,
-                    ramped: row.value(7)?,
-                    ordinal: row.value(3)?,
-                    overlap: row.value(4)?,
-                    held: offer::held(row, 8)?,
-                    open: row.get(5)?,
-                }),
-            };
-            Ok((row.value::<i64>(6)?, (row.value(1)?, assignment)))
-        },
-    )?;
-    found.sort_unstable_by_key(|(position, _)| *position);
-    Ok(found.into_iter().map(|(_, known)| known).collect())
-}
-
 /// Decisions of the log, by id. Runs as the owner.
 fn logged(round: &Round, decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
     query::read_latest(
@@ -347,18 +296,17 @@ fn enter(
     }
     let mut encoded = vec![0.0; encoder.width()];
     encoder.encode(&customer.observation, &mut encoded);
-    let bucket = salt.bucket(&customer.customer_id);
-    let first = Assignment::first(campaign, bucket);
-    let Assignment { group: assigned, ramped, ordinal, overlap, held, .. } = assignment.unwrap_or(&first);
-    let ordinal = ordinal + 1;
+    let assignment = match assignment {
+        Some(assignment) => assignment.clone(),
+        None => Assignment::first(campaign, salt.bucket(&customer.customer_id)),
+    };
+    let ordinal = assignment.ordinal + 1;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
     Ok(Entrant {
-        bucket,
-        assigned: *assigned,
-        group: campaign.treated_as(*assigned, bucket, *ramped),
+        group: assignment.treated_as(campaign),
         ordinal,
-        overlap: overlap + 1,
-        held: held.clone(),
+        held: assignment.held.clone(),
+        assignment,
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
         context: context::document(encoder, &customer.observation, context)?,
         encoded,
@@ -446,19 +394,25 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
     let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
     let reserved: HashSet<String> = query::write(
         "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
-             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at, offer, offered_at)
-         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3],
-                CASE WHEN n.ramped THEN $3 END, n.offer, n.offered_at
+             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at, offer, offered_at, united)
+         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, CASE WHEN n.exposes THEN $3 ELSE 'infinity' END, $4,
+                n.ordinal, n.decision_id, $3, $5, ARRAY[$3], CASE WHEN n.ramped THEN $3 END, n.offer, n.offered_at, n.united
          FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::boolean[], $13::text[],
-                     $14::timestamptz[])
-              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped, offer, offered_at)
+                     $14::timestamptz[], $15::boolean[], $16::int4[])
+              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped, offer, offered_at, exposes,
+                 united)
          ON CONFLICT (customer_id, campaign) DO UPDATE
          SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
              period_ends_at = excluded.period_ends_at, ramped_at = coalesce(s.ramped_at, excluded.ramped_at),
              offer = excluded.offer, offered_at = excluded.offered_at,
              recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
-                                      WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3
-         WHERE s.ordinal = excluded.ordinal - 1
+                                      WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3,
+             -- These change for rows that were there before their customer was exposed under this id, and else stay.
+             treatment_group = excluded.treatment_group, bucket = excluded.bucket,
+             exposed_at = least(s.exposed_at, excluded.exposed_at),
+             epoch = CASE WHEN s.exposed_at = 'infinity' THEN excluded.epoch ELSE s.epoch END,
+             treatable = CASE WHEN s.exposed_at = 'infinity' THEN excluded.treatable ELSE s.treatable END
+         WHERE s.ordinal = excluded.ordinal - 1 AND s.merged_into IS NULL AND s.united IS NOT DISTINCT FROM excluded.united
          RETURNING s.customer_id",
         &[
             name.into(),
@@ -467,18 +421,20 @@ fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<De
             candidates.any_send().into(),
             ends.into(),
             column(&proposals, |p| p.entrant.customer_id.clone()).into(),
-            column(&proposals, |p| p.entrant.assigned.as_str().to_owned()).into(),
-            column(&proposals, |p| p.entrant.bucket as i16).into(),
+            column(&proposals, |p| p.entrant.assignment.own.group.as_str().to_owned()).into(),
+            column(&proposals, |p| p.entrant.assignment.own.bucket as i16).into(),
             column(&proposals, |p| p.entrant.ordinal).into(),
             column(&proposals, |p| Uuid::from_bytes(p.entrant.decision_id)).into(),
             campaign.window_seconds().into(),
-            column(&proposals, |p| p.entrant.group != p.entrant.assigned).into(),
-            column(&proposals, |p| p.entrant.held.as_ref().map(|held| held.offer.clone())).into(),
+            column(&proposals, |p| p.entrant.assignment.ramps(campaign)).into(),
+            column(&proposals, |p| p.entrant.to_hold().map(|held| held.offer.clone())).into(),
             proposals
                 .iter()
-                .map(|p| p.entrant.held.as_ref().map(|held| settings::timestamp(held.since)).transpose())
+                .map(|p| p.entrant.to_hold().map(|held| settings::timestamp(held.since)).transpose())
                 .collect::<Result<Vec<_>>>()?
                 .into(),
+            column(&proposals, |p| p.entrant.assignment.exposes).into(),
+            column(&proposals, |p| p.entrant.assignment.united).into(),
         ],
         |row| row.value::<String>(1),
     )?

@@ -80,7 +80,7 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
                 decision.send_at.into_datum(),
                 "live".into_datum(),
                 proposal.entrant.ordinal.into_datum(),
-                proposal.entrant.overlap.into_datum(),
+                (proposal.entrant.assignment.overlap + 1).into_datum(),
                 campaign.edition.epoch.into_datum(),
                 compiled.model.version.into_datum(),
                 compiled.model.encoder_version.into_datum(),
