@@ -54,8 +54,8 @@ fn preview(
         let compiled = model::current(&campaign, model_version)?;
         let now = settings::now_micros()?;
         let period_end = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?.end;
-        let moment = Moment { campaign: &campaign, now, period_end, latest: false };
-        let (id, assigned) = moment.assignments(&[customer_id.to_owned()])?.remove(0);
+        let moment = Moment { campaign: &campaign, now, period_end };
+        let (id, assigned) = moment.assignments(&[customer_id.to_owned()], false)?.remove(0);
         Ok((campaign, compiled, id, assigned))
     })?;
     let model = &compiled.model;
@@ -81,7 +81,7 @@ fn preview(
     let group = assignment.treated_as(&campaign);
     let approved = Candidates::of(&campaign);
     let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
-    let prospect = Prospect { encoded: &encoded, held: assignment.held.as_ref(), household };
+    let prospect = Prospect { encoded: &encoded, held: assignment.held(), household };
     let scopes = budget::scopes(&campaign);
     let remaining = as_owner(|| {
         let (campaign, compiled) = (&*campaign, &*compiled);

@@ -8,7 +8,7 @@ mod append;
 mod assignment;
 mod candidates;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Salt, Scope};
@@ -80,13 +80,20 @@ struct Round {
 }
 
 impl Round {
+    /// Longest attribution window, in microseconds.
+    fn window(&self) -> i64 {
+        (self.campaign.window_seconds() * 1e6) as i64
+    }
+
     /// A preview must also work where nothing can be written.
     fn writes(&self) -> bool {
         self.mode != Mode::Preview
     }
 
-    fn moment(&self) -> Moment<'_> {
-        Moment { campaign: &self.campaign, now: self.now, period_end: self.period.end, latest: self.writes() }
+    /// The latest, because a later round must see what others committed meanwhile.
+    fn assignments(&self, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
+        let moment = Moment { campaign: &self.campaign, now: self.now, period_end: self.period.end };
+        moment.assignments(ids, self.writes())
     }
 
     fn answer(&self, decision: Decision) -> Answer {
@@ -106,7 +113,7 @@ struct Entrant {
     /// Group that the customer is treated as.
     group: Group,
     ordinal: i64,
-    /// The offer sent last.
+    overlap: i32,
     held: Option<Held>,
     decision_id: [u8; 16],
     encoded: Vec<f32>,
@@ -114,11 +121,6 @@ struct Entrant {
 }
 
 impl Entrant {
-    /// The offer that the row of this id is to hold.
-    fn to_hold(&self) -> Option<&Held> {
-        self.assignment.to_hold(self.held.as_ref())
-    }
-
     fn prospect(&self) -> Prospect<'_> {
         Prospect { encoded: &self.encoded, held: self.held.as_ref(), household: self.household }
     }
@@ -148,11 +150,8 @@ pub fn decide_many(
         )
         .hint("Use CALL decisioning.decide_all(campaign), or several batches."));
     }
-    let (round, mut known) = as_owner_by_key(|| {
-        let round = prepare(campaign)?;
-        let known = round.moment().assignments(customer_ids)?;
-        Ok((round, known))
-    })?;
+    let round = prepare(campaign)?;
+    let mut known = round.assignments(customer_ids)?;
     let mut canonical: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
     let mut answers: HashMap<String, Answer> = HashMap::with_capacity(canonical.len());
 
@@ -162,7 +161,7 @@ pub fn decide_many(
         known.dedup_by(|a, b| a.0 == b.0);
         // Not by the customer's id in the log: it may be that of somebody who was merged into him.
         let open: HashMap<Uuid, &String> =
-            known.iter().filter_map(|(id, assignment)| Some((assignment.as_ref()?.open?, id))).collect();
+            known.iter().filter_map(|(id, assignment)| Some((assignment.as_ref()?.open()?, id))).collect();
         if !open.is_empty() {
             for decision in as_owner_by_key(|| logged(&round, open.keys().copied().collect()))? {
                 if let Some(id) = open.get(&decision.decision_id) {
@@ -179,16 +178,16 @@ pub fn decide_many(
         let ids: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
         let mut customers = context::read_customers(&round.campaign, &model.encoder, &ids, now)?;
         let mut entrants = Vec::with_capacity(customers.len());
-        for (n, (id, assignment)) in known.iter().enumerate() {
+        for (n, (id, assignment)) in known.iter_mut().enumerate() {
             if n % 1024 == 0 {
                 crate::pg::interrupt::check();
             }
             match customers.remove(id).filter(|customer| customer.in_audience) {
                 None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
-                Some(customer) => entrants.push(enter(&round, customer, assignment.as_ref(), context)?),
+                Some(customer) => entrants.push(enter(&round, customer, assignment.take(), context)?),
             }
         }
-        for decision in as_owner_by_key(|| constrain_and_log(&round, entrants))? {
+        for decision in constrain_and_log(&round, entrants)? {
             answers.insert(decision.customer_id.clone(), round.answer(decision));
         }
         known.retain(|(id, _)| !answers.contains_key(id));
@@ -196,7 +195,7 @@ pub fn decide_many(
             break;
         }
         let left: Vec<String> = known.into_iter().map(|(id, _)| id).collect();
-        known = as_owner_by_key(|| round.moment().assignments(&left))?;
+        known = round.assignments(&left)?;
         // What kept somebody from deciding may have been that he was merged into another.
         for (before, (id, _)) in left.iter().zip(&known).filter(|(before, (id, _))| *before != id) {
             canonical.iter_mut().filter(|known| *known == before).for_each(|known| known.clone_from(id));
@@ -217,7 +216,6 @@ pub fn decide_many(
     Ok((round.campaign, answers))
 }
 
-/// Runs as the owner.
 fn prepare(name: &str) -> Result<Round> {
     let (campaign, model_version) = campaign::load(name)?;
     let hint = match campaign.status {
@@ -286,7 +284,7 @@ fn logged(round: &Round, decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
 fn enter(
     round: &Round,
     mut customer: Customer,
-    assignment: Option<&Assignment>,
+    assignment: Option<Assignment>,
     context: Option<&Map<String, Value>>,
 ) -> Result<Entrant> {
     let Round { campaign, compiled, salt, now, .. } = round;
@@ -296,16 +294,14 @@ fn enter(
     }
     let mut encoded = vec![0.0; encoder.width()];
     encoder.encode(&customer.observation, &mut encoded);
-    let assignment = match assignment {
-        Some(assignment) => assignment.clone(),
-        None => Assignment::first(campaign, salt.bucket(&customer.customer_id)),
-    };
+    let assignment = assignment.unwrap_or_else(|| Assignment::first(campaign, salt.bucket(&customer.customer_id)));
     let ordinal = assignment.ordinal + 1;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
     Ok(Entrant {
         group: assignment.treated_as(campaign),
         ordinal,
-        held: assignment.held.clone(),
+        overlap: assignment.overlap(),
+        held: assignment.held().cloned(),
         assignment,
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
         context: context::document(encoder, &customer.observation, context)?,
@@ -316,7 +312,7 @@ fn enter(
     })
 }
 
-/// Chooses for all, and logs what nobody else decided meanwhile; a preview only chooses. Runs as the owner.
+/// Chooses for all, and logs what nobody else decided meanwhile; a preview only chooses.
 fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<Decision>> {
     let Round { campaign, compiled, candidates, scopes, .. } = round;
     // Turns by the hash in the decision ids, so that what is scarce does not always go to the same customers.
@@ -346,7 +342,7 @@ fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<De
         proposals.sort_unstable_by(|a, b| a.entrant.customer_id.cmp(&b.entrant.customer_id));
     }
     let decisions = reserve_and_log(round, proposals)?;
-    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
+    let closes_at = settings::timestamp(round.now + round.window())?;
     constraints.record(decisions.iter().map(|decision| decision.decision_id), closes_at)?;
     Ok(decisions)
 }
@@ -384,74 +380,15 @@ fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
     campaign.actions.iter().find(|action| action.action == name).map(|action| action.action_id)
 }
 
-/// Writes the assignments that nobody changed since they were read, and logs those decisions. Runs as the owner.
-fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<Decision>> {
+/// Writes the assignments that nobody changed since they were read, and logs those decisions.
+fn reserve_and_log(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Decision>> {
+    let proposals = assignment::reserve(round, proposals)?;
     if proposals.is_empty() {
         return Ok(Vec::new());
     }
-    let Round { campaign, now, period, candidates, .. } = round;
-    let name = campaign.campaign.as_str();
-    let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
-    let reserved: HashSet<String> = query::write(
-        "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
-             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at, offer, offered_at, united)
-         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, CASE WHEN n.exposes THEN $3 ELSE 'infinity' END, $4,
-                n.ordinal, n.decision_id, $3, $5, ARRAY[$3], CASE WHEN n.ramped THEN $3 END, n.offer, n.offered_at, n.united
-         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::boolean[], $13::text[],
-                     $14::timestamptz[], $15::boolean[], $16::int4[])
-              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped, offer, offered_at, exposes,
-                 united)
-         ON CONFLICT (customer_id, campaign) DO UPDATE
-         SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
-             period_ends_at = excluded.period_ends_at, ramped_at = coalesce(s.ramped_at, excluded.ramped_at),
-             offer = excluded.offer, offered_at = excluded.offered_at,
-             recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
-                                      WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3,
-             -- These change for rows that were there before their customer was exposed under this id, and else stay.
-             treatment_group = excluded.treatment_group, bucket = excluded.bucket,
-             exposed_at = least(s.exposed_at, excluded.exposed_at),
-             epoch = CASE WHEN s.exposed_at = 'infinity' THEN excluded.epoch ELSE s.epoch END,
-             treatable = CASE WHEN s.exposed_at = 'infinity' THEN excluded.treatable ELSE s.treatable END
-         WHERE s.ordinal = excluded.ordinal - 1 AND s.merged_into IS NULL AND s.united IS NOT DISTINCT FROM excluded.united
-         RETURNING s.customer_id",
-        &[
-            name.into(),
-            campaign.edition.epoch.into(),
-            now.into(),
-            candidates.any_send().into(),
-            ends.into(),
-            column(&proposals, |p| p.entrant.customer_id.clone()).into(),
-            column(&proposals, |p| p.entrant.assignment.own.group.as_str().to_owned()).into(),
-            column(&proposals, |p| p.entrant.assignment.own.bucket as i16).into(),
-            column(&proposals, |p| p.entrant.ordinal).into(),
-            column(&proposals, |p| Uuid::from_bytes(p.entrant.decision_id)).into(),
-            campaign.window_seconds().into(),
-            column(&proposals, |p| p.entrant.assignment.ramps(campaign)).into(),
-            column(&proposals, |p| p.entrant.to_hold().map(|held| held.offer.clone())).into(),
-            proposals
-                .iter()
-                .map(|p| p.entrant.to_hold().map(|held| settings::timestamp(held.since)).transpose())
-                .collect::<Result<Vec<_>>>()?
-                .into(),
-            column(&proposals, |p| p.entrant.assignment.exposes).into(),
-            column(&proposals, |p| p.entrant.assignment.united).into(),
-        ],
-        |row| row.value::<String>(1),
-    )?
-    .into_iter()
-    .collect();
-    proposals.retain(|proposal| reserved.contains(&proposal.entrant.customer_id));
-    if proposals.is_empty() {
-        return Ok(Vec::new());
-    }
-
     let decisions: Vec<Decision> = proposals.iter().map(|proposal| decision(round, proposal)).collect::<Result<_>>()?;
     log(round, &proposals, &decisions)?;
     Ok(decisions)
-}
-
-fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
-    rows.iter().map(value).collect()
 }
 
 fn decision(round: &Round, proposal: &Proposal) -> Result<Decision> {

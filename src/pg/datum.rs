@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{direct_function_call_as_datum, pg_sys};
 
 use super::error::{Error, Result};
 
-/// Numbers that stand in an array as they are in memory.
+/// Numbers and times that stand in an array as they are in memory.
 pub trait Element: Copy {
     const TYPE: pg_sys::Oid;
 }
@@ -21,6 +22,10 @@ impl Element for f32 {
 
 impl Element for f64 {
     const TYPE: pg_sys::Oid = pg_sys::FLOAT8OID;
+}
+
+impl Element for TimestampWithTimeZone {
+    const TYPE: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 }
 
 /// A one-dimensional array of `values`, in the current memory context.

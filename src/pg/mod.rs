@@ -2,14 +2,17 @@
 
 pub mod aggregate;
 pub mod bulk;
+pub mod claim;
 pub mod composite;
 pub mod datum;
 pub mod error;
 pub mod guard;
 pub mod interrupt;
+pub mod lookup;
 pub mod memory;
 pub mod query;
 pub mod relation;
 pub mod settings;
 pub mod snapshot;
+mod table;
 pub mod threads;

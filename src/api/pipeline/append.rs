@@ -19,7 +19,7 @@ fn partition(at: i64) -> Result<CString> {
         .map_err(|_| Error::corrupted("a month contains a zero byte"))
 }
 
-/// Appends decisions to the log and to the learner's inbox. Runs as the owner.
+/// Appends decisions to the log and to the learner's inbox.
 pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Result<()> {
     let Round { campaign, compiled, .. } = round;
     let name = campaign.campaign.as_str();
@@ -80,7 +80,7 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
                 decision.send_at.into_datum(),
                 "live".into_datum(),
                 proposal.entrant.ordinal.into_datum(),
-                (proposal.entrant.assignment.overlap + 1).into_datum(),
+                proposal.entrant.overlap.into_datum(),
                 campaign.edition.epoch.into_datum(),
                 compiled.model.version.into_datum(),
                 compiled.model.encoder_version.into_datum(),
@@ -95,7 +95,7 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
             ])
         },
     )?;
-    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
+    let closes_at = settings::timestamp(round.now + round.window())?;
     bulk::append(c"_inbox", [c"campaign", c"closes_at", c"decision_id"], decisions.len(), |n| {
         Ok([name.into_datum(), closes_at.into_datum(), decisions[n].decision_id.into_datum()])
     })
