@@ -8,6 +8,7 @@ pub mod datum;
 pub mod error;
 pub mod guard;
 pub mod interrupt;
+pub mod jsonb;
 pub mod lookup;
 pub mod memory;
 pub mod query;
