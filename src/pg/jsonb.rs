@@ -7,12 +7,15 @@ use pgrx::pg_sys;
 
 use super::datum;
 use super::error::{Error, Result};
+use super::numeric;
 
 /// A value of an object.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
     Null,
     Bool(bool),
+    /// Null if it is not finite, as in JSON text.
+    Number(f64),
     Text(&'a str),
     Texts(&'a [&'a str]),
 }
@@ -21,6 +24,7 @@ const OBJECT: u32 = 0x2000_0000;
 const ARRAY: u32 = 0x4000_0000;
 
 const STRING: u32 = 0;
+const NUMERIC: u32 = 0x1000_0000;
 const FALSE: u32 = 0x2000_0000;
 const TRUE: u32 = 0x3000_0000;
 const NULL: u32 = 0x4000_0000;
@@ -37,6 +41,7 @@ const LIMIT: usize = 0x0fff_ffff;
 #[derive(Default)]
 pub struct Writer {
     buffer: Vec<u8>,
+    digits: String,
 }
 
 impl Writer {
@@ -65,11 +70,16 @@ impl Writer {
                 Value::Null => self.entry(&mut object, NULL, 0)?,
                 Value::Bool(true) => self.entry(&mut object, TRUE, 0)?,
                 Value::Bool(false) => self.entry(&mut object, FALSE, 0)?,
+                Value::Number(number) if number.is_finite() => {
+                    let start = self.pad();
+                    numeric::write(&mut self.buffer, *number, &mut self.digits);
+                    let length = self.buffer.len() - start;
+                    self.entry(&mut object, NUMERIC, length)?;
+                }
+                Value::Number(_) => self.entry(&mut object, NULL, 0)?,
                 Value::Text(text) => self.text(&mut object, text)?,
                 Value::Texts(texts) => {
-                    let start = self.buffer.len();
-                    // Containers are aligned; the padding counts as their own.
-                    self.buffer.resize(start.next_multiple_of(4), 0);
+                    let start = self.pad();
                     let mut array = self.open(ARRAY, texts.len(), texts.len())?;
                     for text in *texts {
                         self.text(&mut array, text)?;
@@ -80,6 +90,13 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Aligns what follows; returns where the padding starts, which counts as part of that.
+    fn pad(&mut self) -> usize {
+        let start = self.buffer.len();
+        self.buffer.resize(start.next_multiple_of(4), 0);
+        start
     }
 
     fn open(&mut self, kind: u32, members: usize, entries: usize) -> Result<Open> {
@@ -147,6 +164,21 @@ mod tests {
             ((self.0 >> 33) % limit) as usize
         }
 
+        /// Of any size, with few or many digits; now and then none.
+        fn number(&mut self) -> f64 {
+            let number = self.below(1 << 31) as f64;
+            match self.below(8) {
+                0 => 0.0,
+                1 => -0.0,
+                2 => (number % 10_000.0).floor(),
+                3 => -number / 100.0,
+                4 => (number / 1e9).powi(self.below(90) as i32 - 45),
+                5 => 10_f64.powi(self.below(600) as i32 - 300),
+                6 => f64::from_bits((number as u64) << 32 | number as u64),
+                _ => number * number * number,
+            }
+        }
+
         fn text(&mut self) -> String {
             let length = [0, 1, 3, 8, 200, 5000][self.below(6)];
             (0..length).map(|_| ['a', 'Z', '"', '\\', '\n', 'ß', '漢', '😀'][self.below(8)]).collect()
@@ -172,8 +204,12 @@ mod tests {
             let mut members = Vec::new();
             let mut document = serde_json::Map::new();
             for (key, texts) in keys.iter().zip(&slices) {
-                let (value, json) = match (texts.as_slice(), random.below(4)) {
+                let (value, json) = match (texts.as_slice(), random.below(5)) {
                     (_, 0) => (Value::Null, json!(null)),
+                    (_, 4) => {
+                        let number = random.number();
+                        (Value::Number(number), json!(number))
+                    }
                     ([], 1) => (Value::Bool(true), json!(true)),
                     ([], 2) => (Value::Bool(false), json!(false)),
                     ([text], 1 | 2) => (Value::Text(text), json!(text)),

@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod jsonb;
 pub mod lookup;
 pub mod memory;
+mod numeric;
 pub mod query;
 pub mod relation;
 pub mod settings;
