@@ -89,7 +89,8 @@ impl<'a> Constraints<'a> {
     /// does nothing.
     pub fn hold(frame: Frame<'a>, prospects: &[Prospect<'_>]) -> Result<Self> {
         let Frame { campaign, candidates, scopes, now, .. } = frame;
-        if campaign.offer_consistency_seconds.is_none() && scopes.is_empty() {
+        let households = campaign.offer_consistency_seconds.is_some() && campaign.household_column.is_some();
+        if !households && scopes.is_empty() {
             return Ok(Self::new(frame, Vec::new(), Vec::new(), Vec::new()));
         }
         let (mut costs_of_all, mut demands) = (Vec::new(), vec![Demand::default(); scopes.len()]);
@@ -105,12 +106,8 @@ impl<'a> Constraints<'a> {
         }
         let accounts = budget::accounts(campaign, now)?;
         let (households, held) = as_owner_by_key(|| {
-            let mut households = HashMap::new();
-            if campaign.offer_consistency_seconds.is_some() {
-                let of_all = prospects.iter().filter_map(|prospect| prospect.household).collect();
-                households = offer::lock_households(&campaign.campaign, of_all)?;
-            }
-            Ok((households, budget::hold(&accounts, &demands)?))
+            let of_all = prospects.iter().filter_map(|prospect| prospect.household).filter(|_| households).collect();
+            Ok((offer::lock_households(&campaign.campaign, of_all)?, budget::hold(&accounts, &demands)?))
         })?;
         Ok(Constraints { stored: households.clone(), households, ..Self::new(frame, held, costs_of_all, accounts) })
     }

@@ -13,6 +13,7 @@ use super::model;
 use crate::pg::error::{Error, Result};
 use crate::pg::query::{self, Row};
 use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
+use crate::pg::{datum, jsonb};
 
 /// Rows per fetch when the whole audience is read.
 const FETCH: usize = 10_000;
@@ -288,7 +289,7 @@ pub fn override_features(
     Ok(())
 }
 
-/// The context as logged: every feature by name, and what else the caller said.
+/// The context as logged, as JSON: every feature by name, and what else the caller said.
 pub fn document(
     encoder: &Encoder,
     observation: &[Value],
@@ -313,6 +314,47 @@ pub fn document(
     }
     document.end()?;
     String::from_utf8(text).map_err(|_| Error::corrupted("a context is not text"))
+}
+
+/// The context as logged, on its way there.
+pub enum Context {
+    Features(Observation),
+    /// With something else, as JSON.
+    Document(String),
+}
+
+impl Context {
+    pub fn new(
+        encoder: &Encoder,
+        observation: Observation,
+        context: Option<&Map<String, serde_json::Value>>,
+    ) -> Result<Self> {
+        let is_feature = |name: &String| encoder.features.iter().any(|feature| feature.name == *name);
+        match context {
+            Some(given) if !given.keys().all(is_feature) => {
+                Ok(Context::Document(document(encoder, &observation, context)?))
+            }
+            _ => Ok(Context::Features(observation)),
+        }
+    }
+
+    /// As jsonb, in the current memory context. Runs under the encoder that it was made with.
+    pub fn to_jsonb(&self, encoder: &Encoder, writer: &mut jsonb::Writer) -> Result<pgrx::pg_sys::Datum> {
+        let observation = match self {
+            Context::Features(observation) => observation,
+            Context::Document(document) => return datum::jsonb(document),
+        };
+        let members = encoder.features.iter().zip(observation).map(|(feature, value)| {
+            let value = match value {
+                Value::Missing => jsonb::Value::Null,
+                Value::Number(x) if matches!(feature.kind, FeatureKind::Boolean) => jsonb::Value::Bool(*x != 0.0),
+                Value::Number(x) => jsonb::Value::Number(*x),
+                Value::Text(text) => jsonb::Value::Text(text),
+            };
+            (feature.name.as_str(), value)
+        });
+        writer.object(&mut members.collect::<Vec<_>>())
+    }
 }
 
 /// Reads a logged context back under an encoder, which may be another than the one it was logged with.

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
 use super::constraint::{Constraints, Frame, Prospect, Removed};
-use super::context::{self, Customer};
+use super::context::{self, Context, Customer};
 use super::mode::{self, Shadow};
 use super::model::{self, Compiled};
 use super::offer::{self, Held};
@@ -117,7 +117,7 @@ struct Entrant {
     held: Option<Held>,
     decision_id: [u8; 16],
     encoded: Vec<f32>,
-    context: String,
+    context: Context,
 }
 
 impl Entrant {
@@ -304,7 +304,7 @@ fn enter(
         held: assignment.held().cloned(),
         assignment,
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
-        context: context::document(encoder, &customer.observation, context)?,
+        context: Context::new(encoder, customer.observation, context)?,
         encoded,
         household: customer.household.map(|name| offer::household(salt, &name)),
         time_zone: customer.time_zone,

@@ -10,6 +10,7 @@ use pgrx::IntoDatum;
 
 use super::{action_name, Decision, Proposal, Round};
 use crate::pg::error::{Error, Result};
+use crate::pg::jsonb::Writer;
 use crate::pg::{bulk, datum, settings};
 
 /// Name of the partition of the log for decisions of a moment, as `_make_partition` makes them.
@@ -33,6 +34,7 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
         }
     }
     let partition = partition(round.now)?;
+    let mut writer = Writer::default();
     bulk::append_to_partition(
         c"decisions",
         [&partition, c"decisions_default"],
@@ -87,7 +89,7 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
                 Some(datum::array(&proposal.candidates.ids)),
                 Some(datum::array(&proposal.choice.propensities)),
                 Some(datum::array(&proposal.entrant.encoded)),
-                Some(datum::jsonb(&proposal.entrant.context)?),
+                Some(proposal.entrant.context.to_jsonb(&compiled.model.encoder, &mut writer)?),
                 decision.action_id.and_then(|id| contents.get(&id).copied().flatten()),
                 proposal.shadow.as_ref().map(|shadow| shadow.action_id).into_datum(),
                 proposal.shadow.as_ref().map(|shadow| datum::array(&shadow.choice.propensities)),
