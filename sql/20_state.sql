@@ -19,6 +19,10 @@ CREATE TABLE decisioning._assignment (
     ramped_at           timestamptz,
     offer               text,
     offered_at          timestamptz,
+    merged_into         text,
+    united              integer,
+    merged_at           timestamptz,
+    mixed_at            timestamptz,
     PRIMARY KEY (customer_id, campaign)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE decisioning._assignment IS 'Internal: treatment group, exposure and open decision of each customer in each campaign.';
@@ -27,6 +31,43 @@ COMMENT ON COLUMN decisioning._assignment.ordinal IS 'Number of decisions so far
 COMMENT ON COLUMN decisioning._assignment.recent_decisions IS 'Times of the decisions whose attribution window may still be open; gives the overlap weight.';
 COMMENT ON COLUMN decisioning._assignment.ramped_at IS 'When a control customer moved to optimise; treatment_group stays as assigned.';
 COMMENT ON COLUMN decisioning._assignment.offer IS 'Last offer sent; offered_at is when it was sent first, from where offer_consistency counts.';
+COMMENT ON COLUMN decisioning._assignment.exposed_at IS 'First time due for a decision. Infinity: never under this id; the row continues the assignment of another id, or keeps this one from deciding apart.';
+COMMENT ON COLUMN decisioning._assignment.merged_into IS 'Customer that this one is part of by now, who decides; NULL for whoever decides himself.';
+COMMENT ON COLUMN decisioning._assignment.united IS 'Counts how often it changed whose assignments are merged into this customer: see _merged_assignment. NULL if none ever was.';
+COMMENT ON COLUMN decisioning._assignment.merged_at IS 'When this and another exposed customer first turned out to be one.';
+COMMENT ON COLUMN decisioning._assignment.mixed_at IS 'When that first was one of another group.';
+
+-- Whose assignments bear on a customer besides his own. Rows of _assignment stay as they were when their customer is merged
+-- into another, so that they are there again after a split.
+CREATE TABLE decisioning._merged_assignment (
+    customer_id         text        NOT NULL,
+    campaign            text        NOT NULL,
+    merged_id           text        NOT NULL,
+    PRIMARY KEY (customer_id, campaign, merged_id)
+);
+CREATE INDEX _merged_assignment_merged_index ON decisioning._merged_assignment (merged_id);
+COMMENT ON TABLE  decisioning._merged_assignment IS 'Internal: assignments of customers who were merged into another, by the latter.';
+
+-- Rows of _assignment that only keep a merged id from deciding apart, for sessions that looked at identities before the merge.
+CREATE TABLE decisioning._assignment_guard (
+    customer_id         text        NOT NULL,
+    campaign            text        NOT NULL,
+    placed_at           timestamptz NOT NULL,
+    PRIMARY KEY (customer_id, campaign)
+);
+COMMENT ON TABLE decisioning._assignment_guard IS 'Internal: rows of _assignment without a decision, to be deleted when they have done their duty.';
+
+CREATE VIEW decisioning.assignments AS
+SELECT s.customer_id, s.campaign, s.treatment_group, s.exposed_at, s.treatable, s.ramped_at,
+       coalesce(s.merged_into, s.customer_id) AS canonical_id, s.merged_at, s.mixed_at, s.mixed_at IS NOT NULL AS mixed
+FROM decisioning._assignment s
+WHERE s.exposed_at < 'infinity';
+COMMENT ON VIEW   decisioning.assignments IS 'The treatment group of each customer in each campaign, as assigned at exposure. Merges change neither groups nor rows; they are dated here, and a mixed customer tells less of his group.';
+COMMENT ON COLUMN decisioning.assignments.customer_id IS 'Customer as exposed.';
+COMMENT ON COLUMN decisioning.assignments.canonical_id IS 'Customer as known today.';
+COMMENT ON COLUMN decisioning.assignments.ramped_at IS 'When a control customer moved to optimise.';
+COMMENT ON COLUMN decisioning.assignments.merged_at IS 'When this and another exposed customer first turned out to be one; stays after a split.';
+COMMENT ON COLUMN decisioning.assignments.mixed IS 'That was one of another group: from then on the person was treated as the group of whoever was exposed first.';
 
 -- The log. Partitioned by time-ordered uuid; partitions are made ahead by _make_partition and carry
 -- their own keys, because a parent with a primary key breaks a restore of partitions made at run time.
@@ -133,6 +174,7 @@ CREATE TABLE decisioning.outcomes (
 );
 CREATE INDEX outcomes_customer_index ON decisioning.outcomes (customer_id, goal, occurred_at);
 COMMENT ON TABLE  decisioning.outcomes IS 'What happened, append-only: sums of events and value over a goal and event are its current truth.';
+COMMENT ON COLUMN decisioning.outcomes.customer_id IS 'Customer as told by whoever recorded the event; any accepted id.';
 COMMENT ON COLUMN decisioning.outcomes.kind IS 'event when first seen, adjustment for a changed value, reversal for an event that did not happen after all.';
 COMMENT ON COLUMN decisioning.outcomes.events IS 'Events this row adds: 1, 0 or -1.';
 COMMENT ON COLUMN decisioning.outcomes.value IS 'Value this row adds.';
@@ -164,6 +206,18 @@ CREATE INDEX _inbox_due_index ON decisioning._inbox (campaign, closes_at);
 CREATE UNIQUE INDEX _inbox_decision_index ON decisioning._inbox (decision_id) WHERE decision_id IS NOT NULL;
 CREATE UNIQUE INDEX _inbox_outcome_index ON decisioning._inbox (outcome_id, campaign) WHERE outcome_id IS NOT NULL;
 COMMENT ON TABLE decisioning._inbox IS 'Internal: decisions and outcomes that the learner has yet to absorb, each exactly once.';
+
+-- Decisions in the sums of the learner whose reward may have changed with the identity of their customer, with the reward that
+-- the sums hold. Written with the change of identity, deleted in the transaction that writes the corrected sums.
+CREATE TABLE decisioning._reassessment (
+    campaign        text        NOT NULL,
+    decision_id     uuid        NOT NULL,
+    given           boolean     NOT NULL,
+    worth           float8      NOT NULL,
+    harms           text[]      NOT NULL,
+    PRIMARY KEY (campaign, decision_id)
+);
+COMMENT ON TABLE decisioning._reassessment IS 'Internal: absorbed decisions of customers who were merged or split since, with the reward that was absorbed.';
 
 CREATE TABLE decisioning._encoder (
     campaign        text        NOT NULL,

@@ -103,5 +103,13 @@ SELECT d.decision_id, d.customer_id, d.campaign, d.treatment_group, d.action, a.
 FROM decisioning._assignment s
 JOIN decisioning.decisions d ON d.decision_id = s.decision_id
 LEFT JOIN decisioning.actions a ON a.campaign = d.campaign AND a.action = d.action
-WHERE s.period_ends_at > decisioning._now();
+WHERE s.period_ends_at > decisioning._now()
+  -- Of customers who turned out to be one after both were decided for, the first decision is the one to act on.
+  AND NOT ((s.united IS NOT NULL OR s.merged_into IS NOT NULL) AND EXISTS (
+          SELECT FROM (SELECT coalesce(s.merged_into, s.customer_id) AS customer_id
+                       UNION ALL
+                       SELECT m.merged_id FROM decisioning._merged_assignment m
+                       WHERE m.customer_id = coalesce(s.merged_into, s.customer_id) AND m.campaign = s.campaign) p
+          JOIN decisioning._assignment e ON e.customer_id = p.customer_id AND e.campaign = s.campaign
+          WHERE e.period_ends_at > decisioning._now() AND (e.decided_at, e.customer_id) < (s.decided_at, s.customer_id)));
 COMMENT ON VIEW decisioning.open_decisions IS 'Decisions of the current decision period, no-send included: what dbt models and reverse ETL select from.';

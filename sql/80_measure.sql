@@ -19,7 +19,7 @@ COMMENT ON FUNCTION decisioning._chi_square(float8[], float8[]) IS 'Internal: Pe
 CREATE VIEW decisioning.group_balance AS
 WITH sizes AS (
     SELECT s.campaign, s.epoch, s.treatment_group, count(*) AS customers
-    FROM decisioning._assignment s GROUP BY s.campaign, s.epoch, s.treatment_group
+    FROM decisioning._assignment s WHERE s.exposed_at < 'infinity' GROUP BY s.campaign, s.epoch, s.treatment_group
 ), shares AS (
     -- The shares in force in an epoch: those of the campaign's row as the latest change up to then left it.
     SELECT z.campaign, z.epoch, z.customers, e.after
@@ -72,8 +72,29 @@ SET jit = off
 AS $$
     WITH moment AS (
         SELECT coalesce(lift.as_of, decisioning._now()) AS at
-    ), aliases AS (
-        SELECT a.alias, a.customer_id FROM decisioning._customer_alias a
+    ), merged AS MATERIALIZED (
+        SELECT m.campaign, m.customer_id, m.merged_id, s.exposed_at
+        FROM decisioning._merged_assignment m
+        JOIN decisioning._assignment s ON s.customer_id = m.merged_id AND s.campaign = m.campaign
+        WHERE s.exposed_at < 'infinity'
+    ), heirs AS MATERIALIZED (
+        -- Customers who were exposed under another id only.
+        SELECT DISTINCT ON (m.campaign, m.customer_id) m.campaign, m.customer_id, m.merged_id
+        FROM merged m
+        WHERE NOT EXISTS (SELECT FROM decisioning._assignment s WHERE s.customer_id = m.customer_id AND s.campaign = m.campaign
+                          AND s.exposed_at < 'infinity')
+        ORDER BY m.campaign, m.customer_id, m.exposed_at, m.merged_id
+    ), events AS (
+        -- Units are customers as exposed: merges, which treatment causes too, neither make nor unmake any. An event counts once,
+        -- for the unit whose id it was recorded with, or else for that of the customer it belongs to.
+        SELECT g.campaign, o.goal, o.occurred_at, o.events, o.value,
+               coalesce(m.merged_id, h.merged_id, a.customer_id, o.customer_id) AS customer_id
+        FROM decisioning.campaign_goals g
+        JOIN decisioning.outcomes o ON o.goal = g.goal
+        LEFT JOIN decisioning._customer_alias a ON a.alias = o.customer_id
+        LEFT JOIN merged m ON m.merged_id = o.customer_id AND m.campaign = g.campaign
+        LEFT JOIN heirs h ON h.customer_id = coalesce(a.customer_id, o.customer_id) AND h.campaign = g.campaign
+        WHERE lift.campaign IS NULL OR g.campaign = lift.campaign
     ), totals AS (
         -- User totals from exposure, by intention to treat: everybody exposed, whatever was sent.
         SELECT s.campaign, g.goal, k.kind, s.treatment_group, s.customer_id,
@@ -83,10 +104,7 @@ AS $$
         CROSS JOIN moment m
         JOIN decisioning.campaign_goals g ON g.campaign = s.campaign
         JOIN decisioning.goals k ON k.goal = g.goal AND k.kind <> 'engagement'
-        LEFT JOIN aliases sa ON sa.alias = s.customer_id
-        LEFT JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS customer_id, o.goal, o.occurred_at, o.events, o.value
-                   FROM decisioning.outcomes o LEFT JOIN aliases a ON a.alias = o.customer_id) o
-               ON o.customer_id = coalesce(sa.customer_id, s.customer_id) AND o.goal = g.goal
+        LEFT JOIN events o ON o.customer_id = s.customer_id AND o.campaign = s.campaign AND o.goal = g.goal
               AND o.occurred_at >= s.exposed_at AND o.occurred_at < m.at
         -- Who has moved from control to optimise is a comparison for neither; buckets of a hash moved, so the rest stay fair.
         WHERE s.treatable AND s.exposed_at < m.at AND (s.ramped_at IS NULL OR s.ramped_at >= m.at) AND (lift.campaign IS NULL OR s.campaign = lift.campaign)
@@ -118,7 +136,7 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION decisioning.lift(text, float8, timestamptz) IS
-'Compares groups by intention to treat: totals per customer from exposure to as_of, with a fixed-horizon interval. Control customers who have been moved to optimise by then are left out. Decide when to look before you look: the interval is not valid under repeated peeking.';
+'Compares groups by intention to treat: totals per customer from exposure to as_of, with a fixed-horizon interval. Customers count as exposed, also when they were merged since. Control customers who have been moved to optimise by then are left out. Decide when to look before you look: the interval is not valid under repeated peeking.';
 
 CREATE VIEW decisioning.lift AS
 SELECT * FROM decisioning.lift() AS l;

@@ -10,11 +10,14 @@ use std::rc::Rc;
 use decisioning_core::decide::{Cost, Group, Salt, Shares, Terms};
 use decisioning_core::features::OffsetScale;
 use decisioning_core::learn::{Dimensions, Link};
+use pgrx::Uuid;
 use serde::Deserialize;
 
 use super::budget::{self, Budget, Prices};
 
 use crate::pg::error::{Error, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::lookup::Lookup;
 use crate::pg::query;
 use crate::pg::relation::RelationName;
 use crate::pg::settings::Mode;
@@ -281,31 +284,26 @@ thread_local! {
     static CAMPAIGNS: RefCell<HashMap<String, Rc<Campaign>>> = RefCell::new(HashMap::new());
 }
 
-/// The campaign and its current model. Runs as the owner.
+/// The campaign and its current model.
 ///
 /// # Errors
 /// No such campaign.
 pub fn load(name: &str) -> Result<(Rc<Campaign>, Option<CurrentModel>)> {
-    let (edition, current) = query::read_one(
-        "SELECT c.epoch, c.salt::text, l.model_version, l.xmin::text::bigint FROM decisioning.campaigns c
-         LEFT JOIN decisioning._learner l ON l.campaign = c.campaign WHERE c.campaign = $1",
-        &[name.into()],
-        |row| {
-            let current = row.get(3)?.zip(row.get(4)?).map(|(version, writer)| CurrentModel { version, writer });
-            Ok((Edition { epoch: row.value(1)?, salt: row.value(2)? }, current))
-        },
-    )?
-    .ok_or_else(|| unknown(name))?;
+    let edition = Lookup::open(c"campaigns", [c"epoch", c"salt"])?
+        .find(&[name], |row| Ok(Edition { epoch: row.value(0)?, salt: row.value::<Uuid>(1)?.to_string() }))?
+        .ok_or_else(|| unknown(name))?;
+    let current = Lookup::open(c"_learner", [c"model_version"])?
+        .find(&[name], |row| Ok(CurrentModel { version: row.value(0)?, writer: row.writer() }))?;
     let cached = CAMPAIGNS.with_borrow(|campaigns| campaigns.get(name).cloned());
     if let Some(campaign) = cached.filter(|campaign| campaign.edition == edition) {
         return Ok((campaign, current));
     }
-    let campaign = Rc::new(read(name)?);
+    let campaign = Rc::new(as_owner(|| read(name))?);
     CAMPAIGNS.with_borrow_mut(|campaigns| campaigns.insert(name.to_owned(), campaign.clone()));
     Ok((campaign, current))
 }
 
-/// Everything in one statement, so that it is all of one snapshot.
+/// Everything in one statement, so that it is all of one snapshot. Runs as the owner.
 fn read(name: &str) -> Result<Campaign> {
     let document = query::read_one(
         "SELECT (to_jsonb(c) || jsonb_build_object(

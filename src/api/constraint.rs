@@ -15,6 +15,7 @@ use super::model::Compiled;
 use super::offer::{self, Consistency, Held};
 use super::pipeline::Candidates;
 use crate::pg::error::Result;
+use crate::pg::guard::as_owner_by_key;
 
 /// Removed actions, under what removed them.
 pub type Removed = BTreeMap<String, Vec<i32>>;
@@ -85,15 +86,13 @@ impl<'a> Constraints<'a> {
     }
 
     /// Locks the households of the prospects, and holds what they may need of each budget. Without households and budgets it
-    /// does nothing. Runs as the owner.
+    /// does nothing.
     pub fn hold(frame: Frame<'a>, prospects: &[Prospect<'_>]) -> Result<Self> {
         let Frame { campaign, candidates, scopes, now, .. } = frame;
-        let mut households = HashMap::new();
-        if campaign.offer_consistency_seconds.is_some() {
-            let of_all = prospects.iter().filter_map(|prospect| prospect.household).collect();
-            households = offer::lock_households(&campaign.campaign, of_all)?;
+        let households = campaign.offer_consistency_seconds.is_some() && campaign.household_column.is_some();
+        if !households && scopes.is_empty() {
+            return Ok(Self::new(frame, Vec::new(), Vec::new(), Vec::new()));
         }
-        let accounts = budget::accounts(campaign, now)?;
         let (mut costs_of_all, mut demands) = (Vec::new(), vec![Demand::default(); scopes.len()]);
         if !scopes.is_empty() {
             for prospect in prospects {
@@ -105,19 +104,24 @@ impl<'a> Constraints<'a> {
                 costs_of_all.push(costs);
             }
         }
-        let held = budget::hold(&accounts, &demands)?;
+        let accounts = budget::accounts(campaign, now)?;
+        let (households, held) = as_owner_by_key(|| {
+            let of_all = prospects.iter().filter_map(|prospect| prospect.household).filter(|_| households).collect();
+            Ok((offer::lock_households(&campaign.campaign, of_all)?, budget::hold(&accounts, &demands)?))
+        })?;
         Ok(Constraints { stored: households.clone(), households, ..Self::new(frame, held, costs_of_all, accounts) })
     }
 
-    /// Like [`hold`](Self::hold) for one prospect, but nothing is locked or held: what is seen is what is committed. Runs as
-    /// the owner.
+    /// Like [`hold`](Self::hold) for one prospect, but nothing is locked or held: what is seen is what is committed.
     pub fn look(frame: Frame<'a>, prospect: &Prospect<'_>) -> Result<Self> {
-        let mut households = HashMap::new();
-        if let Some(household) = prospect.household {
-            households.insert(household, offer::of_household(&frame.campaign.campaign, household)?);
-        }
         let accounts = budget::accounts(frame.campaign, frame.now)?;
-        let held = budget::available(&accounts)?;
+        let (households, held) = as_owner_by_key(|| {
+            let mut households = HashMap::new();
+            if let Some(household) = prospect.household {
+                households.insert(household, offer::of_household(&frame.campaign.campaign, household)?);
+            }
+            Ok((households, budget::available(&accounts)?))
+        })?;
         let costs = vec![frame.costs(prospect.encoded)];
         Ok(Constraints { stored: households.clone(), households, ..Self::new(frame, held, costs, accounts) })
     }
@@ -185,7 +189,7 @@ impl<'a> Constraints<'a> {
         consistency.after(prospect.held, action)
     }
 
-    /// Records what the decisions that were made have taken, and gives the rest back. Runs as the owner.
+    /// Records what the decisions that were made have taken, and gives the rest back.
     pub fn record(self, decided: impl Iterator<Item = Uuid>, closes_at: TimestampWithTimeZone) -> Result<()> {
         if self.accounts.is_empty() && self.offered.is_empty() {
             return Ok(());
@@ -193,7 +197,6 @@ impl<'a> Constraints<'a> {
         let decided: HashSet<Uuid> = decided.collect();
         let Constraints { frame, accounts, held, mut reservations, households, offered, .. } = self;
         reservations.retain(|reservation| decided.contains(&reservation.decision_id));
-        budget::record(&accounts, held, &reservations, closes_at)?;
         let mut stored: Vec<(Uuid, Held)> = offered
             .iter()
             .filter(|(decision_id, _)| decided.contains(decision_id))
@@ -201,6 +204,9 @@ impl<'a> Constraints<'a> {
             .collect();
         stored.sort_unstable_by_key(|(household, _)| *household);
         stored.dedup_by_key(|(household, _)| *household);
-        offer::store_households(&frame.campaign.campaign, &stored)
+        as_owner_by_key(|| {
+            budget::record(&accounts, held, &reservations, closes_at)?;
+            offer::store_households(&frame.campaign.campaign, &stored)
+        })
     }
 }

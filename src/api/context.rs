@@ -11,9 +11,9 @@ use serde_json::Map;
 use super::campaign::{Campaign, Edition};
 use super::model;
 use crate::pg::error::{Error, Result};
-use crate::pg::guard::by_kept_plan;
 use crate::pg::query::{self, Row};
 use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
+use crate::pg::{datum, jsonb};
 
 /// Rows per fetch when the whole audience is read.
 const FETCH: usize = 10_000;
@@ -30,10 +30,10 @@ pub struct Customer {
     pub observation: Observation,
 }
 
-/// How features are read: two arrays, numbers and texts, from which the observation is put together again.
+/// How features are read: one result column each, a number or a text.
 struct Reading {
-    numbers: String,
-    texts: String,
+    /// The columns as SQL, each after a comma.
+    columns: String,
     /// For each feature, whether it is a number.
     numeric: Vec<bool>,
     /// Features that the relation no longer provides as they were.
@@ -43,9 +43,10 @@ struct Reading {
 impl Reading {
     /// Expressions for `features` over columns as they are now. `now` is the SQL that ages are counted to.
     fn new(features: &[(String, Declared)], columns: &[Column], now: &str) -> Self {
-        let (mut numbers, mut texts, mut numeric, mut lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut selected, mut numeric, mut lost) = (String::new(), Vec::new(), Vec::new());
         for (name, declared) in features {
             let column = columns.iter().find(|column| column.name == *name);
+            let type_name = column.map(|column| column.type_name.as_str());
             let quoted = format!("relation.{}", quote_identifier(name));
             let age = |at: &str| {
                 format!(
@@ -54,9 +55,11 @@ impl Reading {
                 )
             };
             let read = match (declared, column.map(|column| column.kind)) {
-                (Declared::Numeric | Declared::Offset(_), Some(ColumnKind::Numeric)) => {
-                    Some(format!("{quoted}::pg_catalog.numeric::float8"))
-                }
+                (Declared::Numeric | Declared::Offset(_), Some(ColumnKind::Numeric)) => match type_name {
+                    Some("smallint" | "integer" | "bigint" | "double precision") => Some(quoted),
+                    // Others by way of numeric: money has no other, and real would not be what it is written as.
+                    _ => Some(format!("{quoted}::pg_catalog.numeric")),
+                },
                 (Declared::Numeric, Some(ColumnKind::Boolean)) | (Declared::Boolean, Some(ColumnKind::Boolean)) => {
                     Some(format!("{quoted}::int::float8"))
                 }
@@ -72,35 +75,23 @@ impl Reading {
             if read.is_none() {
                 lost.push(name.clone());
             }
-            let read = read.unwrap_or_else(|| "NULL".to_owned());
             let is_number = *declared != Declared::Category;
+            let kind = if is_number { "float8" } else { "text" };
+            selected.push_str(&format!(", ({})::pg_catalog.{kind}", read.as_deref().unwrap_or("NULL")));
             numeric.push(is_number);
-            if is_number {
-                numbers.push(read);
-            } else {
-                texts.push(read);
-            }
         }
-        Reading {
-            numbers: format!("ARRAY[{}]::pg_catalog.float8[]", numbers.join(", ")),
-            texts: format!("ARRAY[{}]::pg_catalog.text[]", texts.join(", ")),
-            numeric,
-            lost,
-        }
+        Reading { columns: selected, numeric, lost }
     }
 
-    /// Reads the arrays at columns `numbers` and `texts` of a result row.
-    fn observation(&self, row: &Row<'_, '_>, numbers: usize, texts: usize) -> Result<Observation> {
-        let mut numbers = row.value::<Vec<Option<f64>>>(numbers)?.into_iter();
-        let mut texts = row.value::<Vec<Option<String>>>(texts)?.into_iter();
-        Ok(self
-            .numeric
-            .iter()
-            .map(|numeric| match numeric {
-                true => numbers.next().flatten().map_or(Value::Missing, Value::Number),
-                false => texts.next().flatten().map_or(Value::Missing, Value::Text),
+    /// Reads the features from column `first` of a result row on.
+    fn observation(&self, row: &Row<'_, '_>, first: usize) -> Result<Observation> {
+        let value = |(at, numeric): (usize, &bool)| {
+            Ok(match numeric {
+                true => row.get::<f64>(first + at)?.map_or(Value::Missing, Value::Number),
+                false => row.get::<String>(first + at)?.map_or(Value::Missing, Value::Text),
             })
-            .collect())
+        };
+        self.numeric.iter().enumerate().map(value).collect()
     }
 }
 
@@ -109,7 +100,10 @@ struct Statement {
     edition: Edition,
     features: Vec<(String, Declared)>,
     shape: u64,
-    sql: String,
+    /// Of the customer with id $1, at $2.
+    one: String,
+    /// Of all customers with ids $1.
+    many: String,
     reading: Reading,
 }
 
@@ -140,19 +134,20 @@ pub fn read_customers(
 ) -> Result<HashMap<String, Customer>> {
     let statement = statement(campaign, encoder)?;
     let mut customers = HashMap::with_capacity(customer_ids.len());
-    let read = || {
-        query::read(&statement.sql, &[customer_ids.to_vec().into(), now.into()], |row| {
-            Ok(Customer {
-                customer_id: row.value(1)?,
-                in_audience: row.value(2)?,
-                time_zone: row.get(3)?,
-                household: row.get(4)?,
-                observation: statement.reading.observation(row, 5, 6)?,
-            })
+    let decode = |row: &Row<'_, '_>| {
+        Ok(Customer {
+            customer_id: row.value(1)?,
+            in_audience: row.value(2)?,
+            time_zone: row.get(3)?,
+            household: row.get(4)?,
+            observation: statement.reading.observation(row, 5)?,
         })
     };
     // For one customer planning would cost more than reading; for many it pays.
-    let rows = if customer_ids.len() == 1 { by_kept_plan(read) } else { read() }?;
+    let rows = match customer_ids {
+        [id] => query::read_by_kept_plan(&statement.one, &[id.as_str().into(), now.into()], decode),
+        _ => query::read(&statement.many, &[customer_ids.to_vec().into(), now.into()], decode),
+    }?;
     for customer in rows {
         if let Some(twice) = customers.insert(customer.customer_id.clone(), customer) {
             return Err(Error::new(
@@ -198,20 +193,21 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
     };
     let (zone, household) = (text(&campaign.time_zone_column)?, text(&campaign.household_column)?);
     let quoted_key = format!("relation.{}", quote_identifier(&key.name));
-    let sql = format!(
-        "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}, {}, {}, $2::pg_catalog.timestamptz
-         FROM {} AS relation WHERE {quoted_key} = ANY ($1::pg_catalog.text[]::{}[])",
-        campaign.audience.as_deref().unwrap_or("true"),
-        reading.numbers,
-        reading.texts,
-        relation.quoted(),
-        key.type_name,
-    );
+    let sql = |condition: String| {
+        format!(
+            "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}{} FROM {} AS relation
+             WHERE {quoted_key} = {condition}",
+            campaign.audience.as_deref().unwrap_or("true"),
+            reading.columns,
+            relation.quoted(),
+        )
+    };
     let statement = Rc::new(Statement {
         edition: campaign.edition.clone(),
         features,
         shape: shape.unwrap_or_default(),
-        sql,
+        one: sql(format!("$1::pg_catalog.text::{}", key.type_name)),
+        many: sql(format!("ANY ($1::pg_catalog.text[]::{}[])", key.type_name)),
         reading,
     });
     STATEMENTS.with_borrow_mut(|statements| statements.insert(campaign.campaign.clone(), statement.clone()));
@@ -227,9 +223,8 @@ pub fn stream_audience(
     let relation = campaign.customers();
     let reading = Reading::new(features, &relation.columns()?, "$1");
     let sql = format!(
-        "SELECT {}, {}, $1::pg_catalog.timestamptz FROM {} AS relation WHERE (\n{}\n) IS TRUE",
-        reading.numbers,
-        reading.texts,
+        "SELECT $1::pg_catalog.timestamptz{} FROM {} AS relation WHERE (\n{}\n) IS TRUE",
+        reading.columns,
         relation.quoted(),
         campaign.audience.as_deref().unwrap_or("true"),
     );
@@ -237,7 +232,7 @@ pub fn stream_audience(
         &sql,
         &[super::now()?.into()],
         FETCH,
-        |row| reading.observation(row, 1, 2),
+        |row| reading.observation(row, 2),
         |observations| {
             observations.into_iter().for_each(&mut consume);
             Ok(())
@@ -245,18 +240,17 @@ pub fn stream_audience(
     )
 }
 
-/// The features of an encoder over another relation of the user (history to import), as SQL over `relation` and a
-/// reader for two result columns. Columns that the relation does not have are missing.
+/// The features of an encoder over another relation of the user (history to import): result columns over `relation` as SQL,
+/// each after a comma, and a reader from the first of them on. Columns that the relation does not have are missing.
 pub fn reading_of(
     encoder: &Encoder,
     relation: &RelationName,
     now: &str,
-) -> Result<(String, String, impl Fn(&Row<'_, '_>, usize, usize) -> Result<Observation>)> {
+) -> Result<(String, impl Fn(&Row<'_, '_>, usize) -> Result<Observation>)> {
     let features: Vec<(String, Declared)> =
         encoder.features.iter().map(|feature| (feature.name.clone(), model::declaration(&feature.kind))).collect();
     let reading = Reading::new(&features, &relation.columns()?, now);
-    let (numbers, texts) = (reading.numbers.clone(), reading.texts.clone());
-    Ok((numbers, texts, move |row: &Row<'_, '_>, numbers, texts| reading.observation(row, numbers, texts)))
+    Ok((reading.columns.clone(), move |row: &Row<'_, '_>, first| reading.observation(row, first)))
 }
 
 /// Lets the caller's context override features by name.
@@ -295,7 +289,7 @@ pub fn override_features(
     Ok(())
 }
 
-/// The context as logged: every feature by name, and what else the caller said.
+/// The context as logged, as JSON: every feature by name, and what else the caller said.
 pub fn document(
     encoder: &Encoder,
     observation: &[Value],
@@ -320,6 +314,47 @@ pub fn document(
     }
     document.end()?;
     String::from_utf8(text).map_err(|_| Error::corrupted("a context is not text"))
+}
+
+/// The context as logged, on its way there.
+pub enum Context {
+    Features(Observation),
+    /// With something else, as JSON.
+    Document(String),
+}
+
+impl Context {
+    pub fn new(
+        encoder: &Encoder,
+        observation: Observation,
+        context: Option<&Map<String, serde_json::Value>>,
+    ) -> Result<Self> {
+        let is_feature = |name: &String| encoder.features.iter().any(|feature| feature.name == *name);
+        match context {
+            Some(given) if !given.keys().all(is_feature) => {
+                Ok(Context::Document(document(encoder, &observation, context)?))
+            }
+            _ => Ok(Context::Features(observation)),
+        }
+    }
+
+    /// As jsonb, in the current memory context. Runs under the encoder that it was made with.
+    pub fn to_jsonb(&self, encoder: &Encoder, writer: &mut jsonb::Writer) -> Result<pgrx::pg_sys::Datum> {
+        let observation = match self {
+            Context::Features(observation) => observation,
+            Context::Document(document) => return datum::jsonb(document),
+        };
+        let members = encoder.features.iter().zip(observation).map(|(feature, value)| {
+            let value = match value {
+                Value::Missing => jsonb::Value::Null,
+                Value::Number(x) if matches!(feature.kind, FeatureKind::Boolean) => jsonb::Value::Bool(*x != 0.0),
+                Value::Number(x) => jsonb::Value::Number(*x),
+                Value::Text(text) => jsonb::Value::Text(text),
+            };
+            (feature.name.as_str(), value)
+        });
+        writer.object(&mut members.collect::<Vec<_>>())
+    }
 }
 
 /// Reads a logged context back under an encoder, which may be another than the one it was logged with.

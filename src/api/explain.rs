@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, propensities, Group, Terms};
+use decisioning_core::decide::{choose, period, propensities, Group, Terms};
 use decisioning_core::learn::Layout;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -15,7 +15,7 @@ use super::context;
 use super::decide::context_object;
 use super::model::{self, Compiled};
 use super::offer;
-use super::pipeline::{action_name, canonical_ids, parse_group, rule, Candidates};
+use super::pipeline::{action_name, parse_group, rule, Assignment, Candidates, Moment};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
@@ -52,13 +52,10 @@ fn preview(
     let (campaign, compiled, id, assigned) = as_owner(|| {
         let (campaign, model_version) = campaign::load(name)?;
         let compiled = model::current(&campaign, model_version)?;
-        let id = canonical_ids(&[customer_id.to_owned()])?.remove(0);
-        let assigned = query::read_one(
-            "SELECT s.treatment_group, s.ramped_at IS NOT NULL, s.offer, s.offered_at FROM decisioning._assignment s
-             WHERE s.campaign = $1 AND s.customer_id = $2",
-            &[name.into(), id.as_str().into()],
-            |row| Ok((parse_group(&row.value::<String>(1)?)?, row.value::<bool>(2)?, offer::held(row, 3)?)),
-        )?;
+        let now = settings::now_micros()?;
+        let period_end = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?.end;
+        let moment = Moment { campaign: &campaign, now, period_end };
+        let (id, assigned) = moment.assignments(&[customer_id.to_owned()], false)?.remove(0);
         Ok((campaign, compiled, id, assigned))
     })?;
     let model = &compiled.model;
@@ -80,12 +77,11 @@ fn preview(
     let mut encoded = vec![0.0; model.encoder.width()];
     model.encoder.encode(&customer.observation, &mut encoded);
     let salt = campaign.salt()?;
-    let bucket = salt.bucket(&id);
-    let (group, ramped, held) = assigned.unwrap_or_else(|| (campaign.shares().group(bucket), false, None));
-    let group = campaign.treated_as(group, bucket, ramped);
+    let assignment = assigned.unwrap_or_else(|| Assignment::first(&campaign, salt.bucket(&id)));
+    let group = assignment.treated_as(&campaign);
     let approved = Candidates::of(&campaign);
     let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
-    let prospect = Prospect { encoded: &encoded, held: held.as_ref(), household };
+    let prospect = Prospect { encoded: &encoded, held: assignment.held(), household };
     let scopes = budget::scopes(&campaign);
     let remaining = as_owner(|| {
         let (campaign, compiled) = (&*campaign, &*compiled);

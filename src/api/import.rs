@@ -93,12 +93,12 @@ fn import_decisions(
         pgrx::warning!("{} has no column \"{offset}\": the offset of its decisions is the median", relation.quoted());
     }
     // Ages are counted to the time of the decision.
-    let (numbers, texts, observation) = context::reading_of(&compiled.model.encoder, &relation, &at)?;
+    let (features, observation) = context::reading_of(&compiled.model.encoder, &relation, &at)?;
     let key = column(customer_key)?;
     let sql = format!(
         "SELECT {key}::text, {}::text, {at}, {}::pg_catalog.numeric::float8,
                 (pg_catalog.count(*) OVER (PARTITION BY {key} ORDER BY {at}
-                    RANGE BETWEEN '{window} seconds'::pg_catalog.interval PRECEDING AND CURRENT ROW))::int, {numbers}, {texts}
+                    RANGE BETWEEN '{window} seconds'::pg_catalog.interval PRECEDING AND CURRENT ROW))::int{features}
          FROM {} AS relation WHERE (\n{}\n) IS TRUE",
         column(action)?,
         column(propensity)?,
@@ -125,7 +125,7 @@ fn import_decisions(
                 decided_at: row.get(3)?.ok_or_else(|| not_null(decided_at))?,
                 propensity: row.get(4)?.ok_or_else(|| not_null(propensity))?,
                 overlap: row.value(5)?,
-                observation: observation(row, 6, 7)?,
+                observation: observation(row, 6)?,
             })
         },
         |rows| {

@@ -18,6 +18,7 @@ use decisioning_core::features::Encoder;
 use decisioning_core::learn::{Layout, Rows, Statistics};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::Uuid;
 
 use super::budget;
 use super::campaign::{self, Campaign, Target};
@@ -28,7 +29,7 @@ use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
 
-use correct::absorb_outcomes;
+use correct::{absorb_outcomes, reassess};
 use refit::refit;
 use session::Session;
 
@@ -150,8 +151,16 @@ struct Step {
     new_decisions: i64,
     new_outcomes: i64,
     learned: Learned,
-    /// The new outcomes, by id; budgets are still to be settled for them.
-    absorbed: Vec<i64>,
+    reached: Reached,
+}
+
+/// What changed rewards: budgets are still to be settled for it.
+#[derive(Default)]
+pub struct Reached {
+    /// The new outcomes, by id.
+    pub outcomes: Vec<i64>,
+    /// Decisions whose customer is another than he was.
+    pub decisions: Vec<Uuid>,
 }
 
 fn learn_campaign(name: &str) -> Result<(Rc<Campaign>, Step)> {
@@ -170,8 +179,8 @@ fn learn_campaign(name: &str) -> Result<(Rc<Campaign>, Step)> {
 }
 
 /// Settles the budgets of a campaign that has learned. Runs as the owner.
-fn settle(campaign: &Campaign, absorbed: Vec<i64>) -> Result<()> {
-    budget::settle(campaign, absorbed, settings::now_micros()?)
+fn settle(campaign: &Campaign, reached: Reached) -> Result<()> {
+    budget::settle(campaign, reached, settings::now_micros()?)
 }
 
 /// Runs as the owner.
@@ -198,13 +207,15 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
     learned.fade(campaign.discount(session.now - learned_at));
 
-    let absorbed = absorb_outcomes(&session, &mut learned)?;
-    let new_outcomes = absorbed.len() as i64;
+    let decisions = reassess(&session, &mut learned)?;
+    let outcomes = absorb_outcomes(&session, &mut learned)?;
+    let new_outcomes = outcomes.len() as i64;
+    let reached = Reached { outcomes, decisions };
     let waiting = Waiting::count(&session)?;
-    let new = waiting.due > 0 || new_outcomes > 0 || rearranged || retargeted;
+    let new = waiting.due > 0 || new_outcomes > 0 || !reached.decisions.is_empty() || rearranged || retargeted;
     let refresh = waiting.open > 0 && session.share(learned_at, session.now) >= OPEN_REFRESH;
     if !new && !refresh && waiting.open == learned.open_decisions {
-        return Ok(Step { model_version: version, new_decisions: 0, new_outcomes, learned, absorbed });
+        return Ok(Step { model_version: version, new_decisions: 0, new_outcomes, learned, reached });
     }
     learned.open_decisions = waiting.open;
     let decisions = (learned.decisions + waiting.due) as f64;
@@ -226,7 +237,7 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         open
     };
     let version = finish(&session, encoder_version, &mut learned, &open)?;
-    Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned, absorbed })
+    Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned, reached })
 }
 
 /// Makes the parts those of `targets`. Returns whether one is new, and has to be fitted from the log.
@@ -340,7 +351,7 @@ fn learn(
     ErrorReport,
 > {
     let (campaign, step) = learn_campaign(required(campaign, "campaign")?)?;
-    as_owner(|| settle(&campaign, step.absorbed))?;
+    as_owner(|| settle(&campaign, step.reached))?;
     Ok(TableIterator::once((
         step.model_version,
         step.new_decisions,
@@ -415,7 +426,7 @@ fn maintain() -> std::result::Result<(), ErrorReport> {
     }
     // Nobody can send under a budget while it is settled: last, for all.
     as_owner(|| {
-        learned.into_iter().try_for_each(|(campaign, step)| settle(&campaign, step.absorbed))?;
+        learned.into_iter().try_for_each(|(campaign, step)| settle(&campaign, step.reached))?;
         budget::forget_old_reservations()
     })?;
     Ok(())

@@ -13,11 +13,18 @@ use crate::pg::error::{Error, Result};
 use crate::pg::query::Row;
 use crate::pg::settings;
 
+/// Half-lives of the log that matter: what is older would count by less than a thousandth.
+pub const HALF_LIVES: f64 = 10.0;
+
+/// The customer that an id stands for, as an SQL expression.
+pub fn canonical_id(id: &str) -> String {
+    format!("coalesce((SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = {id}), {id})")
+}
+
 /// Every id that a customer is or was known by, as an SQL array: outcomes and decisions keep the id they were recorded
 /// with. An expression and not a function, because SQL functions with subqueries are not inlined.
 pub fn customer_ids(id: &str) -> String {
-    let canonical =
-        format!("coalesce((SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = {id}), {id})");
+    let canonical = canonical_id(id);
     format!(
         "ARRAY[{id}, {canonical}]
          || ARRAY(SELECT b.alias FROM decisioning._customer_alias b WHERE b.customer_id = {canonical})"

@@ -12,6 +12,7 @@ mod decide;
 mod evaluate;
 mod evaluate_log;
 mod explain;
+mod follow;
 mod goal;
 mod identity;
 mod import;

@@ -105,7 +105,7 @@ thread_local! {
     static COMPILED: RefCell<HashMap<String, (CurrentModel, Rc<Compiled>)>> = RefCell::new(HashMap::new());
 }
 
-/// The compiled current model. Runs as the owner.
+/// The compiled current model.
 pub fn current(campaign: &Campaign, current: Option<CurrentModel>) -> Result<Rc<Compiled>> {
     let current = current.ok_or_else(|| {
         Error::state(format!("campaign \"{}\" has no model yet", campaign.campaign))
@@ -118,7 +118,7 @@ pub fn current(campaign: &Campaign, current: Option<CurrentModel>) -> Result<Rc<
     let model = match cached {
         Some(compiled) if compiled.edition == campaign.edition => return Ok(compiled),
         Some(compiled) => compiled.model.clone(),
-        None => Rc::new(load(&campaign.campaign, current.version)?),
+        None => Rc::new(as_owner(|| load(&campaign.campaign, current.version))?),
     };
     let compiled = Rc::new(compile(campaign, model));
     COMPILED.with_borrow_mut(|all| all.insert(campaign.campaign.clone(), (current, compiled.clone())));

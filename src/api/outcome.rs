@@ -50,21 +50,18 @@ struct Known {
     reversed: bool,
 }
 
-/// Records events of one goal. An event that is known is left alone if nothing changed, adjusted if its value did, and
-/// reversed and recorded again if its customer or time did. Of the same event given twice, the last counts. Runs as
+/// Records events of one goal, under the ids that were given: whose they are may change, and is looked up when it matters. An
+/// event that is known is left alone if nothing changed, adjusted if its value did, and reversed and recorded again if its
+/// customer or time did. Of the same event given twice, the last counts. Runs as
 /// the owner; the key rows of the events are locked in order of their ids.
 pub fn record(goal: &str, source: Option<&str>, events: Vec<Event>) -> Result<Recorded> {
     let mut latest: std::collections::BTreeMap<String, Event> = std::collections::BTreeMap::new();
     for event in events {
         latest.insert(event.event_id.clone(), event);
     }
-    let mut events: Vec<Event> = latest.into_values().collect();
+    let events: Vec<Event> = latest.into_values().collect();
     if events.is_empty() {
         return Ok(Recorded::default());
-    }
-    let customers: Vec<String> = events.iter().map(|event| event.customer_id.clone()).collect();
-    for (event, canonical) in events.iter_mut().zip(canonical_ids(&customers)?) {
-        event.customer_id = canonical;
     }
 
     // New keys first: a concurrent session that records the same event waits here and then finds it known.
@@ -107,9 +104,16 @@ pub fn record(goal: &str, source: Option<&str>, events: Vec<Event>) -> Result<Re
         .collect();
     }
 
+    let mut owners = HashMap::new();
+    if !known.is_empty() {
+        let given = events.iter().map(|event| &event.customer_id).chain(known.values().map(|known| &known.customer_id));
+        let given: Vec<String> = given.cloned().collect();
+        owners = given.iter().cloned().zip(canonical_ids(&given)?).collect();
+    }
+
     let mut counts = Recorded::default();
     let (mut entries, mut changed) = (Vec::new(), Vec::new());
-    for event in events {
+    for mut event in events {
         if inserted.contains(&event.event_id) {
             counts.recorded += 1;
             entries.push(Entry { kind: "event", events: 1, value: event.value, event });
@@ -122,11 +126,14 @@ pub fn record(goal: &str, source: Option<&str>, events: Vec<Event>) -> Result<Re
             )
             .hint("Retry the transaction."));
         };
-        let moved = known.customer_id != event.customer_id || known.occurred_at != event.occurred_at;
+        // The same customer by another of his ids is no change.
+        let moved =
+            owners.get(&known.customer_id) != owners.get(&event.customer_id) || known.occurred_at != event.occurred_at;
         if !known.reversed && !moved && known.value == event.value {
             continue;
         }
         if !known.reversed && !moved {
+            event.customer_id.clone_from(&known.customer_id);
             counts.adjusted += 1;
             entries.push(Entry {
                 kind: "adjustment",

@@ -5,9 +5,10 @@
 //! it was read, and customers whom another session decided for in between are read again.
 
 mod append;
+mod assignment;
 mod candidates;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Salt, Scope};
@@ -18,7 +19,7 @@ use serde_json::{Map, Value};
 use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
 use super::constraint::{Constraints, Frame, Prospect, Removed};
-use super::context::{self, Customer};
+use super::context::{self, Context, Customer};
 use super::mode::{self, Shadow};
 use super::model::{self, Compiled};
 use super::offer::{self, Held};
@@ -27,6 +28,7 @@ use crate::pg::guard::as_owner_by_key;
 use crate::pg::settings::Mode;
 use crate::pg::{query, settings};
 
+pub use assignment::{Assignment, Moment};
 pub use candidates::{rule, Candidates};
 
 use append::log;
@@ -78,9 +80,20 @@ struct Round {
 }
 
 impl Round {
+    /// Longest attribution window, in microseconds.
+    fn window(&self) -> i64 {
+        (self.campaign.window_seconds() * 1e6) as i64
+    }
+
     /// A preview must also work where nothing can be written.
     fn writes(&self) -> bool {
         self.mode != Mode::Preview
+    }
+
+    /// The latest, because a later round must see what others committed meanwhile.
+    fn assignments(&self, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
+        let moment = Moment { campaign: &self.campaign, now: self.now, period_end: self.period.end };
+        moment.assignments(ids, self.writes())
     }
 
     fn answer(&self, decision: Decision) -> Answer {
@@ -91,40 +104,12 @@ impl Round {
     }
 }
 
-/// The assignment row as read.
-struct Assignment {
-    /// As assigned; a ramp may have moved the customer since.
-    group: Group,
-    ramped: bool,
-    ordinal: i64,
-    overlap: i32,
-    /// The offer sent last.
-    held: Option<Held>,
-    /// The decision of the current period, even one later than now: now is the start of the transaction, and another may
-    /// have been quicker.
-    open: Option<Uuid>,
-}
-
-impl Assignment {
-    fn first(campaign: &Campaign, bucket: u16) -> Self {
-        Assignment {
-            group: campaign.shares().group(bucket),
-            ramped: false,
-            ordinal: 0,
-            overlap: 0,
-            held: None,
-            open: None,
-        }
-    }
-}
-
 /// A customer to decide for.
 struct Entrant {
     customer_id: String,
     time_zone: Option<String>,
     household: Option<Uuid>,
-    bucket: u16,
-    assigned: Group,
+    assignment: Assignment,
     /// Group that the customer is treated as.
     group: Group,
     ordinal: i64,
@@ -132,7 +117,7 @@ struct Entrant {
     held: Option<Held>,
     decision_id: [u8; 16],
     encoded: Vec<f32>,
-    context: String,
+    context: Context,
 }
 
 impl Entrant {
@@ -165,22 +150,23 @@ pub fn decide_many(
         )
         .hint("Use CALL decisioning.decide_all(campaign), or several batches."));
     }
-    let (round, mut known) = as_owner_by_key(|| {
-        let round = prepare(campaign)?;
-        let known = assignments(&round, customer_ids)?;
-        Ok((round, known))
-    })?;
-    let canonical: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
+    let round = prepare(campaign)?;
+    let mut known = round.assignments(customer_ids)?;
+    let mut canonical: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
     let mut answers: HashMap<String, Answer> = HashMap::with_capacity(canonical.len());
 
     for _ in 0..ROUNDS {
         // Sorted, so that batches lock in the same order and cannot deadlock.
         known.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         known.dedup_by(|a, b| a.0 == b.0);
-        let open: Vec<Uuid> = known.iter().filter_map(|(_, assignment)| assignment.as_ref()?.open).collect();
+        // Not by the customer's id in the log: it may be that of somebody who was merged into him.
+        let open: HashMap<Uuid, &String> =
+            known.iter().filter_map(|(id, assignment)| Some((assignment.as_ref()?.open()?, id))).collect();
         if !open.is_empty() {
-            for decision in as_owner_by_key(|| logged(&round, open))? {
-                answers.insert(decision.customer_id.clone(), round.answer(decision));
+            for decision in as_owner_by_key(|| logged(&round, open.keys().copied().collect()))? {
+                if let Some(id) = open.get(&decision.decision_id) {
+                    answers.insert((*id).clone(), round.answer(decision));
+                }
             }
         }
         known.retain(|(id, _)| !answers.contains_key(id));
@@ -192,16 +178,16 @@ pub fn decide_many(
         let ids: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
         let mut customers = context::read_customers(&round.campaign, &model.encoder, &ids, now)?;
         let mut entrants = Vec::with_capacity(customers.len());
-        for (n, (id, assignment)) in known.iter().enumerate() {
+        for (n, (id, assignment)) in known.iter_mut().enumerate() {
             if n % 1024 == 0 {
                 crate::pg::interrupt::check();
             }
             match customers.remove(id).filter(|customer| customer.in_audience) {
                 None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
-                Some(customer) => entrants.push(enter(&round, customer, assignment.as_ref(), context)?),
+                Some(customer) => entrants.push(enter(&round, customer, assignment.take(), context)?),
             }
         }
-        for decision in as_owner_by_key(|| constrain_and_log(&round, entrants))? {
+        for decision in constrain_and_log(&round, entrants)? {
             answers.insert(decision.customer_id.clone(), round.answer(decision));
         }
         known.retain(|(id, _)| !answers.contains_key(id));
@@ -209,7 +195,12 @@ pub fn decide_many(
             break;
         }
         let left: Vec<String> = known.into_iter().map(|(id, _)| id).collect();
-        known = as_owner_by_key(|| assignments(&round, &left))?;
+        known = round.assignments(&left)?;
+        // What kept somebody from deciding may have been that he was merged into another.
+        for (before, (id, _)) in left.iter().zip(&known).filter(|(before, (id, _))| *before != id) {
+            canonical.iter_mut().filter(|known| *known == before).for_each(|known| known.clone_from(id));
+        }
+        known.retain(|(id, _)| !answers.contains_key(id));
     }
     if !known.is_empty() {
         return Err(Error::new(
@@ -225,7 +216,6 @@ pub fn decide_many(
     Ok((round.campaign, answers))
 }
 
-/// Runs as the owner.
 fn prepare(name: &str) -> Result<Round> {
     let (campaign, model_version) = campaign::load(name)?;
     let hint = match campaign.status {
@@ -265,49 +255,6 @@ pub fn parse_group(text: &str) -> Result<Group> {
     Group::parse(text).ok_or_else(|| Error::corrupted(format!("unknown treatment group \"{text}\"")))
 }
 
-/// Canonical id and assignment, if any, of each of `ids`, which may be aliases, in their order. The latest, because a later round
-/// must see what others committed meanwhile. One look-up per id (OFFSET 0), since the plan may be from when the tables were
-/// empty. Runs as the owner.
-fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
-    let mut found = query::read_latest(
-        round.writes(),
-        "SELECT coalesce(a.customer_id, n.id), s.treatment_group, s.ordinal,
-                (SELECT count(*) FROM unnest(s.recent_decisions) AS r(at)
-                 WHERE r.at > $3 - $4 * interval '1 second' AND r.at <= $3)::integer,
-                CASE WHEN s.period_ends_at > $3 AND s.decided_at < $5 THEN s.decision_id END,
-                n.position, s.ramped_at IS NOT NULL, s.offer, s.offered_at
-         FROM unnest($2::text[]) WITH ORDINALITY AS n(id, position)
-         LEFT JOIN LATERAL (
-             SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = n.id OFFSET 0) AS a ON true
-         LEFT JOIN LATERAL (
-             SELECT s.* FROM decisioning._assignment s
-             WHERE s.customer_id = coalesce(a.customer_id, n.id) AND s.campaign = $1 OFFSET 0) AS s ON true",
-        &[
-            round.campaign.campaign.as_str().into(),
-            ids.to_vec().into(),
-            settings::timestamp(round.now)?.into(),
-            round.campaign.window_seconds().into(),
-            settings::timestamp(round.period.end)?.into(),
-        ],
-        |row| {
-            let assignment = match row.get::<String>(2)? {
-                None => None,
-                Some(group) => Some(Assignment {
-                    group: parse_group(&group)?,
-                    ramped: row.value(7)?,
-                    ordinal: row.value(3)?,
-                    overlap: row.value(4)?,
-                    held: offer::held(row, 8)?,
-                    open: row.get(5)?,
-                }),
-            };
-            Ok((row.value::<i64>(6)?, (row.value(1)?, assignment)))
-        },
-    )?;
-    found.sort_unstable_by_key(|(position, _)| *position);
-    Ok(found.into_iter().map(|(_, known)| known).collect())
-}
-
 /// Decisions of the log, by id. Runs as the owner.
 fn logged(round: &Round, decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
     query::read_latest(
@@ -337,7 +284,7 @@ fn logged(round: &Round, decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
 fn enter(
     round: &Round,
     mut customer: Customer,
-    assignment: Option<&Assignment>,
+    assignment: Option<Assignment>,
     context: Option<&Map<String, Value>>,
 ) -> Result<Entrant> {
     let Round { campaign, compiled, salt, now, .. } = round;
@@ -347,20 +294,17 @@ fn enter(
     }
     let mut encoded = vec![0.0; encoder.width()];
     encoder.encode(&customer.observation, &mut encoded);
-    let bucket = salt.bucket(&customer.customer_id);
-    let first = Assignment::first(campaign, bucket);
-    let Assignment { group: assigned, ramped, ordinal, overlap, held, .. } = assignment.unwrap_or(&first);
-    let ordinal = ordinal + 1;
+    let assignment = assignment.unwrap_or_else(|| Assignment::first(campaign, salt.bucket(&customer.customer_id)));
+    let ordinal = assignment.ordinal + 1;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
     Ok(Entrant {
-        bucket,
-        assigned: *assigned,
-        group: campaign.treated_as(*assigned, bucket, *ramped),
+        group: assignment.treated_as(campaign),
         ordinal,
-        overlap: overlap + 1,
-        held: held.clone(),
+        overlap: assignment.overlap(),
+        held: assignment.held().cloned(),
+        assignment,
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
-        context: context::document(encoder, &customer.observation, context)?,
+        context: Context::new(encoder, customer.observation, context)?,
         encoded,
         household: customer.household.map(|name| offer::household(salt, &name)),
         time_zone: customer.time_zone,
@@ -368,7 +312,7 @@ fn enter(
     })
 }
 
-/// Chooses for all, and logs what nobody else decided meanwhile; a preview only chooses. Runs as the owner.
+/// Chooses for all, and logs what nobody else decided meanwhile; a preview only chooses.
 fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<Decision>> {
     let Round { campaign, compiled, candidates, scopes, .. } = round;
     // Turns by the hash in the decision ids, so that what is scarce does not always go to the same customers.
@@ -398,7 +342,7 @@ fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<De
         proposals.sort_unstable_by(|a, b| a.entrant.customer_id.cmp(&b.entrant.customer_id));
     }
     let decisions = reserve_and_log(round, proposals)?;
-    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
+    let closes_at = settings::timestamp(round.now + round.window())?;
     constraints.record(decisions.iter().map(|decision| decision.decision_id), closes_at)?;
     Ok(decisions)
 }
@@ -436,66 +380,15 @@ fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
     campaign.actions.iter().find(|action| action.action == name).map(|action| action.action_id)
 }
 
-/// Writes the assignments that nobody changed since they were read, and logs those decisions. Runs as the owner.
-fn reserve_and_log(round: &Round, mut proposals: Vec<Proposal>) -> Result<Vec<Decision>> {
+/// Writes the assignments that nobody changed since they were read, and logs those decisions.
+fn reserve_and_log(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Decision>> {
+    let proposals = assignment::reserve(round, proposals)?;
     if proposals.is_empty() {
         return Ok(Vec::new());
     }
-    let Round { campaign, now, period, candidates, .. } = round;
-    let name = campaign.campaign.as_str();
-    let (now, ends) = (settings::timestamp(*now)?, settings::timestamp(period.end)?);
-    let reserved: HashSet<String> = query::write(
-        "INSERT INTO decisioning._assignment AS s (customer_id, campaign, treatment_group, bucket, epoch, exposed_at,
-             treatable, ordinal, decision_id, decided_at, period_ends_at, recent_decisions, ramped_at, offer, offered_at)
-         SELECT n.customer_id, $1, n.treatment_group, n.bucket, $2, $3, $4, n.ordinal, n.decision_id, $3, $5, ARRAY[$3],
-                CASE WHEN n.ramped THEN $3 END, n.offer, n.offered_at
-         FROM unnest($6::text[], $7::text[], $8::int2[], $9::int8[], $10::uuid[], $12::boolean[], $13::text[],
-                     $14::timestamptz[])
-              AS n(customer_id, treatment_group, bucket, ordinal, decision_id, ramped, offer, offered_at)
-         ON CONFLICT (customer_id, campaign) DO UPDATE
-         SET ordinal = excluded.ordinal, decision_id = excluded.decision_id, decided_at = excluded.decided_at,
-             period_ends_at = excluded.period_ends_at, ramped_at = coalesce(s.ramped_at, excluded.ramped_at),
-             offer = excluded.offer, offered_at = excluded.offered_at,
-             recent_decisions = ARRAY(SELECT r.at FROM unnest(s.recent_decisions) AS r(at)
-                                      WHERE r.at > $3 - $11 * interval '1 second' AND r.at <= $3) || $3
-         WHERE s.ordinal = excluded.ordinal - 1
-         RETURNING s.customer_id",
-        &[
-            name.into(),
-            campaign.edition.epoch.into(),
-            now.into(),
-            candidates.any_send().into(),
-            ends.into(),
-            column(&proposals, |p| p.entrant.customer_id.clone()).into(),
-            column(&proposals, |p| p.entrant.assigned.as_str().to_owned()).into(),
-            column(&proposals, |p| p.entrant.bucket as i16).into(),
-            column(&proposals, |p| p.entrant.ordinal).into(),
-            column(&proposals, |p| Uuid::from_bytes(p.entrant.decision_id)).into(),
-            campaign.window_seconds().into(),
-            column(&proposals, |p| p.entrant.group != p.entrant.assigned).into(),
-            column(&proposals, |p| p.entrant.held.as_ref().map(|held| held.offer.clone())).into(),
-            proposals
-                .iter()
-                .map(|p| p.entrant.held.as_ref().map(|held| settings::timestamp(held.since)).transpose())
-                .collect::<Result<Vec<_>>>()?
-                .into(),
-        ],
-        |row| row.value::<String>(1),
-    )?
-    .into_iter()
-    .collect();
-    proposals.retain(|proposal| reserved.contains(&proposal.entrant.customer_id));
-    if proposals.is_empty() {
-        return Ok(Vec::new());
-    }
-
     let decisions: Vec<Decision> = proposals.iter().map(|proposal| decision(round, proposal)).collect::<Result<_>>()?;
     log(round, &proposals, &decisions)?;
     Ok(decisions)
-}
-
-fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
-    rows.iter().map(value).collect()
 }
 
 fn decision(round: &Round, proposal: &Proposal) -> Result<Decision> {

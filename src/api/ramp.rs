@@ -54,6 +54,7 @@ fn ramp(campaign: &Campaign, share: f64) -> Result<i64> {
         "WITH moving AS MATERIALIZED (
              SELECT s.customer_id FROM decisioning._assignment s
              WHERE s.campaign = $1 AND s.treatment_group = 'control' AND s.ramped_at IS NULL AND s.bucket < $2
+               AND s.exposed_at < 'infinity'
              ORDER BY s.customer_id COLLATE \"C\" FOR UPDATE)
          UPDATE decisioning._assignment s SET ramped_at = $3
          FROM moving m WHERE s.campaign = $1 AND s.customer_id = m.customer_id",

@@ -2,11 +2,15 @@
 
 use std::ffi::CString;
 
-use pgrx::{direct_function_call_as_datum, pg_sys};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::{direct_function_call_as_datum, pg_sys, PgSqlErrorCode};
 
 use super::error::{Error, Result};
 
-/// Numbers that stand in an array as they are in memory.
+/// Largest allocation of Postgres, in bytes.
+const MOST_BYTES: usize = 0x3fff_ffff;
+
+/// Numbers and times that stand in an array as they are in memory.
 pub trait Element: Copy {
     const TYPE: pg_sys::Oid;
 }
@@ -21,6 +25,10 @@ impl Element for f32 {
 
 impl Element for f64 {
     const TYPE: pg_sys::Oid = pg_sys::FLOAT8OID;
+}
+
+impl Element for TimestampWithTimeZone {
+    const TYPE: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 }
 
 /// A one-dimensional array of `values`, in the current memory context.
@@ -43,6 +51,24 @@ pub fn array<T: Element>(values: &[T]) -> pg_sys::Datum {
         pgrx::set_varsize_4b(array.cast(), size as i32);
         std::ptr::copy_nonoverlapping(values.as_ptr(), (array as *mut u8).add(HEADER).cast::<T>(), values.len());
         pg_sys::Datum::from(array)
+    }
+}
+
+/// A value of variable length with these bytes after its header, in the current memory context.
+///
+/// # Errors
+/// It is larger than Postgres allows.
+pub fn varlena(bytes: &[u8]) -> Result<pg_sys::Datum> {
+    let size = bytes.len() + pg_sys::VARHDRSZ;
+    if size > MOST_BYTES {
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "a value is larger than one gigabyte"));
+    }
+    // SAFETY: palloc, which raises an ERROR instead of failing, returns `size` bytes aligned for a header.
+    unsafe {
+        let varlena = pg_sys::palloc(size).cast::<pg_sys::varlena>();
+        pgrx::set_varsize_4b(varlena, size as i32);
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), varlena.cast::<u8>().add(pg_sys::VARHDRSZ), bytes.len());
+        Ok(pg_sys::Datum::from(varlena))
     }
 }
 

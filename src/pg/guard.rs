@@ -13,12 +13,10 @@ use super::error::{Error, Result};
 /// What our statements run under. Just-in-time compilation of our large statements costs seconds and saves none.
 const SETTINGS: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"jit", c"off")];
 
-/// Plans are kept, and not made anew for the arguments of every call, which would cost more than running them.
-const KEPT_PLANS: (&CStr, &CStr) = (c"plan_cache_mode", c"force_generic_plan");
-
 /// What statements run under that find rows by key: kept plans that use indexes, however small the tables are when they are
 /// made, so that they still serve when the tables have grown.
-const BY_KEY: [(&CStr, &CStr); 4] = [SETTINGS[0], SETTINGS[1], KEPT_PLANS, (c"enable_seqscan", c"off")];
+const BY_KEY: [(&CStr, &CStr); 4] =
+    [SETTINGS[0], SETTINGS[1], (c"plan_cache_mode", c"force_generic_plan"), (c"enable_seqscan", c"off")];
 
 /// Runs `f` as the owner of the extension under [`SETTINGS`].
 ///
@@ -31,12 +29,6 @@ pub fn as_owner<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 /// The same for the statements of deciding, which find one customer or ten thousand by key, all the time.
 pub fn as_owner_by_key<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let _guard = OwnerGuard::enter(&BY_KEY)?;
-    f()
-}
-
-/// Runs a statement on a relation of the user by its kept plan.
-pub fn by_kept_plan<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _settings = Settings::set(&[KEPT_PLANS]);
     f()
 }
 

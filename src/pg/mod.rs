@@ -2,14 +2,19 @@
 
 pub mod aggregate;
 pub mod bulk;
+pub mod claim;
 pub mod composite;
 pub mod datum;
 pub mod error;
 pub mod guard;
 pub mod interrupt;
+pub mod jsonb;
+pub mod lookup;
 pub mod memory;
+mod numeric;
 pub mod query;
 pub mod relation;
 pub mod settings;
 pub mod snapshot;
+mod table;
 pub mod threads;

@@ -5,12 +5,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::{c_char, CString};
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys::PgOid;
-use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData};
-use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, Spi};
+use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode, PgTupleDesc, Spi};
 
 use super::error::{Error, Result};
 use super::guard::for_large_sets;
@@ -20,18 +19,29 @@ use super::interrupt;
 const KEPT_PLANS: usize = 512;
 
 thread_local! {
-    static PLANS: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::new(HashMap::new());
+    static PLANS: RefCell<HashMap<String, Rc<Plan>>> = RefCell::new(HashMap::new());
 }
 
 pub type Argument<'a> = DatumWithOid<'a>;
 
 /// One result row.
-pub struct Row<'a, 'conn>(&'a SpiHeapTupleData<'conn>);
+pub struct Row<'a, 'conn> {
+    values: &'a [pg_sys::Datum],
+    nulls: &'a [bool],
+    types: &'conn [pg_sys::Oid],
+}
 
 impl Row<'_, '_> {
     /// Column `ordinal`, counted from 1.
     pub fn get<T: IntoDatum + FromDatum>(&self, ordinal: usize) -> Result<Option<T>> {
-        Ok(self.0.get::<T>(ordinal)?)
+        let at = ordinal.wrapping_sub(1);
+        let (Some(value), Some(null), Some(kind)) = (self.values.get(at), self.nulls.get(at), self.types.get(at))
+        else {
+            return Err(Error::corrupted(format!("a result has no column {ordinal}")));
+        };
+        // SAFETY: the datum is of a tuple that lives until the end of the connection, and the type is checked.
+        unsafe { T::try_from_datum(*value, *null, *kind) }
+            .map_err(|error| Error::corrupted(format!("result column {ordinal}: {error}")))
     }
 
     /// Column `ordinal`, which the statement never leaves NULL.
@@ -42,12 +52,76 @@ impl Row<'_, '_> {
     }
 }
 
-fn plan(client: &SpiClient<'_>, sql: &str, arguments: &[Argument<'_>]) -> Result<Rc<OwnedPreparedStatement>> {
+/// How a kept plan is made.
+#[derive(Clone, Copy)]
+enum Planning {
+    /// As the session is set: for the first calls anew, with their arguments.
+    Session,
+    /// Once, for any arguments.
+    Once,
+}
+
+/// A prepared statement that outlives its connection.
+struct Plan(pg_sys::SPIPlanPtr);
+
+impl Plan {
+    /// Inside a connection.
+    fn new(sql: &str, arguments: &[Argument<'_>], planning: Planning) -> Result<Self> {
+        let text = CString::new(sql).map_err(|_| Error::invalid("a statement contains a zero byte"))?;
+        let mut types: Vec<pg_sys::Oid> = arguments.iter().map(Argument::oid).collect();
+        let options = match planning {
+            Planning::Session => 0,
+            Planning::Once => pg_sys::CURSOR_OPT_GENERIC_PLAN as i32,
+        };
+        // SAFETY: text and types live for the call; what is kept is freed by Drop.
+        unsafe {
+            let plan = pg_sys::SPI_prepare_cursor(text.as_ptr(), types.len() as i32, types.as_mut_ptr(), options);
+            if plan.is_null() {
+                return Err(failed(pg_sys::SPI_result));
+            }
+            checked(pg_sys::SPI_keepplan(plan))?;
+            Ok(Plan(plan))
+        }
+    }
+
+    fn run(&self, arguments: &[Argument<'_>], read_only: bool) -> Result<()> {
+        let (mut values, nulls) = datums(arguments);
+        // SAFETY: inside a connection; the plan was made for arguments of these types.
+        checked(unsafe { pg_sys::SPI_execute_plan(self.0, values.as_mut_ptr(), nulls.as_ptr(), read_only, 0) })
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: made and kept by `new`.
+        unsafe { pg_sys::SPI_freeplan(self.0) };
+    }
+}
+
+fn datums(arguments: &[Argument<'_>]) -> (Vec<pg_sys::Datum>, Vec<c_char>) {
+    let datum = |argument: &Argument<'_>| match argument.datum() {
+        Some(datum) => (datum.sans_lifetime(), b' ' as c_char),
+        None => (pg_sys::Datum::from(0), b'n' as c_char),
+    };
+    arguments.iter().map(datum).unzip()
+}
+
+fn failed(status: i32) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("statement failed: SPI status {status}"))
+}
+
+fn checked(status: i32) -> Result<()> {
+    match status {
+        ..0 => Err(failed(status)),
+        _ => Ok(()),
+    }
+}
+
+fn plan(sql: &str, arguments: &[Argument<'_>], planning: Planning) -> Result<Rc<Plan>> {
     if let Some(plan) = PLANS.with_borrow(|plans| plans.get(sql).cloned()) {
         return Ok(plan);
     }
-    let types: Vec<PgOid> = arguments.iter().map(|argument| PgOid::from(argument.oid())).collect();
-    let plan = Rc::new(client.prepare_mut(sql, &types)?.keep());
+    let plan = Rc::new(Plan::new(sql, arguments, planning)?);
     PLANS.with_borrow_mut(|plans| {
         if plans.len() >= KEPT_PLANS {
             plans.clear();
@@ -57,19 +131,50 @@ fn plan(client: &SpiClient<'_>, sql: &str, arguments: &[Argument<'_>]) -> Result
     Ok(plan)
 }
 
-/// Rows of a statement that only reads; works on a standby and in parallel workers.
-pub fn read<T>(
-    sql: &str,
-    arguments: &[Argument<'_>],
-    mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
-) -> Result<Vec<T>> {
-    Spi::connect(|client| {
-        let plan = plan(client, sql, arguments)?;
-        let mut rows = Vec::new();
-        for tuple in client.select(&*plan, None, arguments)? {
-            rows.push(decode(&Row(&tuple))?);
+/// Decodes the rows that the last statement of the connection returned.
+fn rows<T>(mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> {
+    // SAFETY: a result stays as it is until the end of the connection, whatever `decode` runs on connections of its own. Its
+    // tuples are of its descriptor, for which the arrays have room.
+    unsafe {
+        let Some(table) = pg_sys::SPI_tuptable.as_ref() else { return Ok(Vec::new()) };
+        let descriptor = PgTupleDesc::from_pg_unchecked(table.tupdesc);
+        let types: Vec<pg_sys::Oid> = descriptor.iter().map(|column| column.atttypid).collect();
+        let mut values = vec![pg_sys::Datum::from(0); types.len()];
+        let mut nulls = vec![true; types.len()];
+        let mut rows = Vec::with_capacity(table.numvals as usize);
+        for at in 0..table.numvals as usize {
+            let tuple = *table.vals.add(at);
+            pg_sys::heap_deform_tuple(tuple, table.tupdesc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            rows.push(decode(&Row { values: &values, nulls: &nulls, types: &types })?);
         }
         Ok(rows)
+    }
+}
+
+/// Whether a statement may still run under the snapshot of the caller's: not once the transaction has written something, which
+/// it would not see.
+fn may_only_read() -> bool {
+    // SAFETY: no preconditions.
+    unsafe { pg_sys::GetCurrentTransactionIdIfAny() == pg_sys::InvalidTransactionId }
+}
+
+/// Rows of a statement that only reads; works on a standby and in parallel workers.
+pub fn read<T>(sql: &str, arguments: &[Argument<'_>], decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> {
+    Spi::connect(|_| {
+        plan(sql, arguments, Planning::Session)?.run(arguments, may_only_read())?;
+        rows(decode)
+    })
+}
+
+/// The same by a plan for any arguments, made once: for statements that are planned with more effort than they are run.
+pub fn read_by_kept_plan<T>(
+    sql: &str,
+    arguments: &[Argument<'_>],
+    decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    Spi::connect(|_| {
+        plan(sql, arguments, Planning::Once)?.run(arguments, may_only_read())?;
+        rows(decode)
     })
 }
 
@@ -86,15 +191,11 @@ pub fn read_one<T>(
 pub fn write<T>(
     sql: &str,
     arguments: &[Argument<'_>],
-    mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
+    decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect_mut(|client| {
-        let plan = plan(client, sql, arguments)?;
-        let mut rows = Vec::new();
-        for tuple in client.update(&*plan, None, arguments)? {
-            rows.push(decode(&Row(&tuple))?);
-        }
-        Ok(rows)
+    Spi::connect_mut(|_| {
+        plan(sql, arguments, Planning::Session)?.run(arguments, false)?;
+        rows(decode)
     })
 }
 
@@ -116,24 +217,22 @@ pub fn read_latest<T>(
 pub fn write_large<T>(
     sql: &str,
     arguments: &[Argument<'_>],
-    mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
+    decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
     for_large_sets(|| {
-        Spi::connect_mut(|client| {
-            let mut rows = Vec::new();
-            for tuple in client.update(sql, None, arguments)? {
-                rows.push(decode(&Row(&tuple))?);
-            }
-            Ok(rows)
+        Spi::connect_mut(|_| {
+            Plan::new(sql, arguments, Planning::Session)?.run(arguments, false)?;
+            rows(decode)
         })
     })
 }
 
 /// Runs a statement for its effect; returns the number of rows it processed.
 pub fn execute(sql: &str, arguments: &[Argument<'_>]) -> Result<usize> {
-    Spi::connect_mut(|client| {
-        let plan = plan(client, sql, arguments)?;
-        Ok(client.update(&*plan, None, arguments)?.len())
+    Spi::connect_mut(|_| {
+        plan(sql, arguments, Planning::Session)?.run(arguments, false)?;
+        // SAFETY: a plain read of what the last statement has set.
+        Ok(unsafe { pg_sys::SPI_processed } as usize)
     })
 }
 
@@ -149,17 +248,20 @@ pub fn stream<T>(
     let name = for_large_sets(|| {
         Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })
     })?;
+    let name = CString::new(name).map_err(|_| Error::corrupted("the name of a cursor contains a zero byte"))?;
     loop {
         interrupt::check();
         let batch = for_large_sets(|| {
-            Spi::connect(|client| -> Result<Vec<T>> {
-                let mut cursor = client.find_cursor(&name)?;
-                let mut batch = Vec::new();
-                for tuple in cursor.fetch(size as _)? {
-                    batch.push(decode(&Row(&tuple))?);
+            // SAFETY: inside a connection, by the name of a cursor that is open until it is closed here.
+            Spi::connect(|_| unsafe {
+                let cursor = pg_sys::SPI_cursor_find(name.as_ptr());
+                if cursor.is_null() {
+                    return Err(Error::corrupted("a cursor is closed"));
                 }
-                if batch.len() == size {
-                    cursor.detach_into_name();
+                pg_sys::SPI_cursor_fetch(cursor, true, size as _);
+                let batch = rows(&mut decode)?;
+                if batch.len() < size {
+                    pg_sys::SPI_cursor_close(cursor);
                 }
                 Ok(batch)
             })

@@ -4,19 +4,20 @@ use pgrx::datum::TimestampWithTimeZone;
 
 use super::slots::charge;
 use crate::api::campaign::Campaign;
+use crate::api::learn::Reached;
 use crate::api::log::{reached_by, rewards};
 use crate::pg::error::Result;
 use crate::pg::{query, settings};
 
-/// Settles decisions whose window has closed, and counts `outcomes` (by id) for those whose window they fall into. What a
+/// Settles decisions whose window has closed, and those that new outcomes or a change of identity have reached. What a
 /// decision is charged follows from the log alone, so that doing it twice changes nothing. It comes last in `learn`, since
 /// nobody can send under a budget while its slots are locked. Runs as the owner.
-pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
+pub fn settle(campaign: &Campaign, new: Reached, now: i64) -> Result<()> {
     if campaign.budgets.is_empty() {
         return Ok(());
     }
     let now = settings::timestamp(now)?;
-    if outcomes.is_empty() && !any_due(campaign, now)? {
+    if new.outcomes.is_empty() && new.decisions.is_empty() && !any_due(campaign, now)? {
         return Ok(());
     }
     let sql = format!(
@@ -25,7 +26,9 @@ pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
              SELECT r.decision_id FROM decisioning._reservation r
              WHERE r.campaign = $1 AND NOT r.closed AND r.closes_at <= $2
              UNION
-             SELECT f.decision_id FROM reached f),
+             SELECT f.decision_id FROM reached f
+             UNION
+             SELECT n.decision_id FROM unnest($4::uuid[]) AS n(decision_id)),
          {rewards},
          charges AS MATERIALIZED (
              SELECT r.decision_id, r.budget, r.starts_at, r.closed AS was_closed, r.charged AS before, c.closed,
@@ -53,7 +56,7 @@ pub fn settle(campaign: &Campaign, outcomes: Vec<i64>, now: i64) -> Result<()> {
             "true",
         ),
     );
-    let arguments = [campaign.campaign.as_str().into(), now.into(), outcomes.into()];
+    let arguments = [campaign.campaign.as_str().into(), now.into(), new.outcomes.into(), new.decisions.into()];
     let changes = query::write_large(&sql, &arguments, |row| {
         Ok((
             row.value::<String>(1)?,

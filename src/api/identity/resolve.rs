@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use decisioning_core::identity::{
-    AliasDifference, AliasVerdict, IdentifierDifference, Matching, Records, Resolution, SourceNumber, ONLINE,
+    AliasDifference, AliasVerdict, Event, IdentifierDifference, Matching, Records, Resolution, SourceNumber, ONLINE,
 };
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::source::Source;
 use super::{online, rules, source};
+use crate::api::follow::{follow, lock_learners, note_rewards, Changes};
 use crate::api::now;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
@@ -48,6 +49,7 @@ fn run() -> Result<()> {
         }
     }
 
+    as_owner(lock_learners)?;
     // From here to the end of the transaction nobody new is added online, so that nobody is overlooked. This is the order
     // in which online sessions lock, too: first the table, then rows.
     as_owner(|| {
@@ -102,7 +104,10 @@ fn recall(matching: &mut Matching) -> Result<()> {
 
 /// Writes what changed; returns the number of rows.
 fn write(resolution: &Resolution) -> Result<usize> {
-    let mut written = write_events(resolution)?;
+    let events = resolution.events();
+    let changes = Changes::new(events.iter().map(|event| (event.from, event.into)));
+    note_rewards(&changes)?;
+    let mut written = write_events(&events)?;
     for (table, changed) in [
         ("_record", write_records(resolution)?),
         ("_identifier", write_identifiers(resolution)?),
@@ -113,7 +118,9 @@ fn write(resolution: &Resolution) -> Result<usize> {
             query::execute(&format!("ANALYZE decisioning.{table}"), &[])?;
         }
     }
-    Ok(written + write_conflicts(resolution)?)
+    written += write_conflicts(resolution)?;
+    follow(&changes)?;
+    Ok(written)
 }
 
 /// Runs `statement` over the rows of `items` in chunks; `columns` makes the arguments of a chunk.
@@ -272,9 +279,9 @@ fn write_aliases(resolution: &Resolution) -> Result<usize> {
     Ok(deleted + changed + missing)
 }
 
-fn write_events(resolution: &Resolution) -> Result<usize> {
+fn write_events(events: &[Event<'_>]) -> Result<usize> {
     let now = now()?;
-    in_chunks(resolution.events().into_iter(), |events| {
+    in_chunks(events.iter(), |events| {
         let kinds: Vec<&str> = events.iter().map(|event| event.kind.name()).collect();
         let into: Vec<&str> = events.iter().map(|event| event.into).collect();
         let from: Vec<&str> = events.iter().map(|event| event.from).collect();

@@ -1,6 +1,7 @@
 //! Outcomes that change the reward of decisions absorbed before.
 
 use decisioning_core::learn::{Link, Observed, Rows};
+use pgrx::Uuid;
 
 use super::session::{misfit, Session};
 use super::CHUNK;
@@ -8,7 +9,41 @@ use crate::api::campaign::Target;
 use crate::api::log::{reached_by, reward_of, Reward, ABSORBED};
 use crate::api::model::Learned;
 use crate::pg::error::Result;
-use crate::pg::{query, settings};
+use crate::pg::query::{self, Row};
+use crate::pg::settings;
+
+/// Corrects absorbed decisions whose reward changed with the identity of their customer. Returns their ids. Comes before new
+/// outcomes are absorbed, which takes for granted that the sums hold the rewards by identities as they are.
+pub fn reassess(session: &Session<'_>, learned: &mut Learned) -> Result<Vec<Uuid>> {
+    let mut assessed = Vec::new();
+    loop {
+        let sql = format!(
+            "WITH taken AS MATERIALIZED (
+                 DELETE FROM decisioning._reassessment r
+                 WHERE r.campaign = $1 AND r.decision_id = ANY (ARRAY(
+                     SELECT i.decision_id FROM decisioning._reassessment i
+                     WHERE i.campaign = $1 ORDER BY i.decision_id LIMIT $2))
+                 RETURNING r.decision_id, r.given, r.worth, r.harms)
+             SELECT {columns}, d.decided_at, t.given, t.worth, t.harms, after.given, after.worth, after.harms, d.decision_id
+             FROM taken t
+             CROSS JOIN LATERAL (
+                 SELECT d.* FROM decisioning.decisions d WHERE d.decision_id = t.decision_id OFFSET 0) AS d
+             CROSS JOIN LATERAL {after} AS after",
+            columns = session.reader.columns(),
+            after = reward_of(ABSORBED),
+        );
+        let rows = query::write(&sql, &[session.name().into(), CHUNK.into()], |row| {
+            Ok((Correction::read(session, row)?, row.value::<Uuid>(13)?))
+        })?;
+        let (corrections, ids): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        correct(session, learned, &corrections)?;
+        let last = (ids.len() as i64) < CHUNK;
+        assessed.extend(ids);
+        if last {
+            return Ok(assessed);
+        }
+    }
+}
 
 /// Corrects absorbed decisions whose reward changes with the waiting outcomes, then takes those out of the inbox. Returns their ids.
 pub fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<Vec<i64>> {
@@ -40,12 +75,8 @@ pub fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<V
             before = reward_of(ABSORBED),
             after = reward_of(&format!("(o.outcome_id = ANY ($2) OR {ABSORBED})")),
         );
-        let corrections = query::write(&sql, &[name.into(), waiting.clone().into()], |row| {
-            let mut observed = session.reader.observed(row, 1)?;
-            let decided_at = settings::micros(row.value(6)?).unwrap_or(session.now);
-            observed.weight *= session.campaign.discount(session.now - decided_at);
-            Ok(Correction { observed, before: Reward::read(row, 7)?, after: Reward::read(row, 10)? })
-        })?;
+        let corrections =
+            query::write(&sql, &[name.into(), waiting.clone().into()], |row| Correction::read(session, row))?;
         correct(session, learned, &corrections)?;
         let deleted = query::execute(
             "DELETE FROM decisioning._inbox w WHERE w.campaign = $1 AND w.outcome_id = ANY ($2)",
@@ -61,6 +92,16 @@ struct Correction {
     observed: Observed,
     before: Reward,
     after: Reward,
+}
+
+impl Correction {
+    /// Reads the reader's columns, `decided_at`, and both rewards.
+    fn read(session: &Session<'_>, row: &Row<'_, '_>) -> Result<Self> {
+        let mut observed = session.reader.observed(row, 1)?;
+        let decided_at = settings::micros(row.value(6)?).unwrap_or(session.now);
+        observed.weight *= session.campaign.discount(session.now - decided_at);
+        Ok(Correction { observed, before: Reward::read(row, 7)?, after: Reward::read(row, 10)? })
+    }
 }
 
 /// Moves the sums from the rewards before to those after. For worth this is exact. For events the linear term moves and the

@@ -7,6 +7,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use super::session::{misfit, Session};
 use super::CHUNK;
 use crate::api::campaign::Target;
+use crate::api::log::HALF_LIVES;
 use crate::api::model::{Learned, LearnedPart};
 use crate::pg::error::Result;
 use crate::pg::threads::without_signals;
@@ -14,9 +15,6 @@ use crate::pg::{interrupt, query, settings};
 
 /// Rows of the log that a refit reads at a time: few, so that their memory is used again at once.
 const FETCH: usize = 8192;
-
-/// A refit reads this many half-lives of the log; what is older would count by less than a thousandth.
-const HALF_LIVES: f64 = 10.0;
 
 /// Refits the sums to convergence from the log of absorbed decisions, and the prior scales with them.
 pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
@@ -41,6 +39,8 @@ pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
             learned.responses = log.rewarded;
         }
     }
+    // Rewards were read by identities as they are.
+    query::execute("DELETE FROM decisioning._reassessment r WHERE r.campaign = $1", &[session.name().into()])?;
     learned.linearised = learned.decisions;
     learned.corrections = 0.0;
     Ok(())

@@ -10,6 +10,7 @@ use pgrx::IntoDatum;
 
 use super::{action_name, Decision, Proposal, Round};
 use crate::pg::error::{Error, Result};
+use crate::pg::jsonb::Writer;
 use crate::pg::{bulk, datum, settings};
 
 /// Name of the partition of the log for decisions of a moment, as `_make_partition` makes them.
@@ -19,7 +20,7 @@ fn partition(at: i64) -> Result<CString> {
         .map_err(|_| Error::corrupted("a month contains a zero byte"))
 }
 
-/// Appends decisions to the log and to the learner's inbox. Runs as the owner.
+/// Appends decisions to the log and to the learner's inbox.
 pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Result<()> {
     let Round { campaign, compiled, .. } = round;
     let name = campaign.campaign.as_str();
@@ -33,6 +34,7 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
         }
     }
     let partition = partition(round.now)?;
+    let mut writer = Writer::default();
     bulk::append_to_partition(
         c"decisions",
         [&partition, c"decisions_default"],
@@ -87,7 +89,7 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
                 Some(datum::array(&proposal.candidates.ids)),
                 Some(datum::array(&proposal.choice.propensities)),
                 Some(datum::array(&proposal.entrant.encoded)),
-                Some(datum::jsonb(&proposal.entrant.context)?),
+                Some(proposal.entrant.context.to_jsonb(&compiled.model.encoder, &mut writer)?),
                 decision.action_id.and_then(|id| contents.get(&id).copied().flatten()),
                 proposal.shadow.as_ref().map(|shadow| shadow.action_id).into_datum(),
                 proposal.shadow.as_ref().map(|shadow| datum::array(&shadow.choice.propensities)),
@@ -95,7 +97,7 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
             ])
         },
     )?;
-    let closes_at = settings::timestamp(round.now + (campaign.window_seconds() * 1e6) as i64)?;
+    let closes_at = settings::timestamp(round.now + round.window())?;
     bulk::append(c"_inbox", [c"campaign", c"closes_at", c"decision_id"], decisions.len(), |n| {
         Ok([name.into_datum(), closes_at.into_datum(), decisions[n].decision_id.into_datum()])
     })

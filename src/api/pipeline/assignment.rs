@@ -1,0 +1,319 @@
+//! The assignment of a customer, as it is read and as it is reserved: group, number of decisions, open decision.
+//!
+//! Whoever decides for a customer writes this row, if it is still as it was read: two sessions that decide for one customer
+//! meet here, and one of them finds that the other was quicker. So does whoever merges him into another, or others into him:
+//! their rows stay as they are, and bear on what is decided (see `follow`).
+
+use std::collections::HashMap;
+
+use decisioning_core::decide::Group;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::{IntoDatum, Uuid};
+
+use super::{parse_group, Proposal, Round};
+use crate::api::campaign::Campaign;
+use crate::api::offer::Held;
+use crate::pg::claim::Claims;
+use crate::pg::error::Result;
+use crate::pg::guard::as_owner_by_key;
+use crate::pg::lookup::{Found, Lookup, RowId};
+use crate::pg::settings::{micros, timestamp};
+use crate::pg::{datum, interrupt, query, snapshot};
+
+/// The assignment row as read, or what it is to be at first.
+#[derive(Clone)]
+pub struct Assignment {
+    /// As assigned; a ramp may have moved the customer since.
+    group: Group,
+    bucket: u16,
+    /// In microseconds; `None` if he never was, under this id.
+    exposed_at: Option<i64>,
+    ramped_at: Option<TimestampWithTimeZone>,
+    pub ordinal: i64,
+    /// Decisions whose attribution window is open.
+    recent: Vec<TimestampWithTimeZone>,
+    /// The offer sent last.
+    held: Option<Held>,
+    /// The decision of the current period, even one later than now: now is the start of the transaction, and another may
+    /// have been quicker.
+    open: Option<(i64, Uuid)>,
+    /// Others are or were merged into him.
+    united: bool,
+    /// `None` if there is no row yet.
+    row: Option<RowId>,
+    /// Assignments of those who are.
+    merged: Vec<Assignment>,
+}
+
+/// Columns that [`Assignment::read`] reads.
+const READ: usize = 12;
+
+/// Columns that stay as they were when the customer was exposed.
+const KEPT: usize = 7;
+
+/// Columns that make the key.
+const KEY: usize = 2;
+
+impl Assignment {
+    pub fn first(campaign: &Campaign, bucket: u16) -> Self {
+        Assignment {
+            group: campaign.shares().group(bucket),
+            bucket,
+            exposed_at: None,
+            ramped_at: None,
+            ordinal: 0,
+            recent: Vec::new(),
+            held: None,
+            open: None,
+            united: false,
+            row: None,
+            merged: Vec::new(),
+        }
+    }
+
+    /// The table, to find rows in by customer and campaign.
+    fn table() -> Result<Lookup<READ>> {
+        Lookup::open(
+            c"_assignment",
+            [
+                c"treatment_group",
+                c"bucket",
+                c"exposed_at",
+                c"ordinal",
+                c"decision_id",
+                c"decided_at",
+                c"period_ends_at",
+                c"recent_decisions",
+                c"ramped_at",
+                c"offer",
+                c"offered_at",
+                c"united",
+            ],
+        )
+    }
+
+    fn read(moment: &Moment<'_>, row: &Found<'_>) -> Result<Self> {
+        let (decided_at, ends_at) = (micros(row.value(5)?), micros(row.value(6)?));
+        let opened = moment.now - moment.window();
+        let within = |at: &TimestampWithTimeZone| micros(*at).is_some_and(|at| opened < at && at <= moment.now);
+        let open = decided_at.filter(|at| *at < moment.period_end && ends_at.is_none_or(|at| at > moment.now));
+        let offered_at = row.get(10)?.and_then(micros);
+        Ok(Assignment {
+            group: parse_group(&row.value::<String>(0)?)?,
+            bucket: row.value::<i16>(1)? as u16,
+            exposed_at: micros(row.value(2)?),
+            ordinal: row.value(3)?,
+            open: open.zip(row.get(4)?),
+            recent: row.value::<Vec<TimestampWithTimeZone>>(7)?.into_iter().filter(within).collect(),
+            ramped_at: row.get(8)?,
+            held: row.get::<String>(9)?.zip(offered_at).map(|(offer, since)| Held { offer, since }),
+            united: row.get::<i32>(11)?.is_some(),
+            row: Some(row.id()),
+            merged: Vec::new(),
+        })
+    }
+
+    /// He, and those who were merged into him.
+    fn all(&self) -> impl Iterator<Item = &Assignment> {
+        std::iter::once(self).chain(&self.merged)
+    }
+
+    /// Who of them was exposed first: his group counts. `None` if nobody was.
+    fn exposed(&self) -> Option<&Assignment> {
+        self.all().filter(|one| one.exposed_at.is_some()).min_by_key(|one| one.exposed_at)
+    }
+
+    /// Takes the assignments of those who were merged into him. Who was never exposed under this id goes on with the group of
+    /// whoever was, or gets his own.
+    fn unite(&mut self, merged: Vec<Assignment>, campaign: &Campaign, bucket: impl FnOnce() -> u16) {
+        self.merged = merged;
+        if self.exposed_at.is_none() {
+            let exposed = self.exposed().map(|one| (one.group, one.bucket));
+            (self.group, self.bucket) = exposed.unwrap_or_else(|| {
+                let bucket = bucket();
+                (campaign.shares().group(bucket), bucket)
+            });
+        }
+    }
+
+    /// The group that the customer is treated as.
+    pub fn treated_as(&self, campaign: &Campaign) -> Group {
+        let one = self.exposed().unwrap_or(self);
+        campaign.treated_as(one.group, one.bucket, one.ramped_at.is_some())
+    }
+
+    /// When the customer himself moved from control to optimise, if he has by `now`.
+    fn ramped_at(&self, campaign: &Campaign, now: TimestampWithTimeZone) -> Option<TimestampWithTimeZone> {
+        let counts = self.exposed().is_none_or(|one| std::ptr::eq(one, self));
+        self.ramped_at.or((counts && self.treated_as(campaign) != self.group).then_some(now))
+    }
+
+    /// Number of decisions whose windows are open, one of now included.
+    pub fn overlap(&self) -> i32 {
+        self.all().map(|one| one.recent.len() as i32).sum::<i32>() + 1
+    }
+
+    /// The offer sent last.
+    pub fn held(&self) -> Option<&Held> {
+        self.all().filter_map(|one| one.held.as_ref()).max_by_key(|held| held.since)
+    }
+
+    /// What his own row is to hold if `held` is the offer sent last now: an offer sent to somebody merged stays with him.
+    fn to_hold<'a>(&'a self, held: Option<&'a Held>) -> Option<&'a Held> {
+        if held == self.held() {
+            self.held.as_ref()
+        } else {
+            held
+        }
+    }
+
+    /// The open decision. Of several, made before they were one, the first.
+    pub fn open(&self) -> Option<Uuid> {
+        self.all().filter_map(|one| one.open).min().map(|(_, open)| open)
+    }
+}
+
+/// A moment in a campaign, for which assignments are read.
+pub struct Moment<'a> {
+    pub campaign: &'a Campaign,
+    /// In microseconds.
+    pub now: i64,
+    /// End of the decision period.
+    pub period_end: i64,
+}
+
+impl Moment<'_> {
+    /// Longest attribution window, in microseconds.
+    fn window(&self) -> i64 {
+        (self.campaign.window_seconds() * 1e6) as i64
+    }
+
+    /// Canonical id and assignment, if any, of each of `ids`, which may be aliases, in their order. `latest` sees what others
+    /// committed a moment ago.
+    pub fn assignments(&self, ids: &[String], latest: bool) -> Result<Vec<(String, Option<Assignment>)>> {
+        let find = || {
+            let mut found = self.find(ids)?;
+            let united = |(id, found): &(String, Option<Assignment>)| found.as_ref()?.united.then(|| id.clone());
+            let united: Vec<String> = found.iter().filter_map(united).collect();
+            let merged = if united.is_empty() { HashMap::new() } else { self.merged(united, latest)? };
+            let salt = self.campaign.salt()?;
+            for (id, assignment) in &mut found {
+                if let Some(assignment) = assignment {
+                    let merged = merged.get(id).cloned().unwrap_or_default();
+                    assignment.unite(merged, self.campaign, || salt.bucket(id));
+                }
+            }
+            Ok(found)
+        };
+        if latest {
+            snapshot::latest(find)
+        } else {
+            find()
+        }
+    }
+
+    fn find(&self, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
+        let mut aliases = Lookup::open(c"_customer_alias", [c"customer_id"])?;
+        let mut assignments = Assignment::table()?;
+        let find = |(n, id): (usize, &String)| {
+            if n % 1024 == 0 {
+                interrupt::check();
+            }
+            let canonical = aliases.find(&[id], |row| row.value::<String>(0))?.unwrap_or_else(|| id.clone());
+            let assignment =
+                assignments.find(&[&canonical, &self.campaign.campaign], |row| Assignment::read(self, row))?;
+            Ok((canonical, assignment))
+        };
+        ids.iter().enumerate().map(find).collect()
+    }
+
+    /// Assignments of those who were merged into each of `ids`. If that changes before one of them is decided for, his own row
+    /// does too.
+    fn merged(&self, ids: Vec<String>, latest: bool) -> Result<HashMap<String, Vec<Assignment>>> {
+        let pairs: Vec<(String, String)> = as_owner_by_key(|| {
+            query::read_latest(
+                latest,
+                "SELECT m.customer_id, m.merged_id FROM decisioning._merged_assignment m
+                 WHERE m.customer_id = ANY ($1) AND m.campaign = $2 ORDER BY m.customer_id, m.merged_id",
+                &[ids.into(), self.campaign.campaign.as_str().into()],
+                |row| Ok((row.value(1)?, row.value(2)?)),
+            )
+        })?;
+        let mut assignments = Assignment::table()?;
+        let mut merged: HashMap<String, Vec<Assignment>> = HashMap::new();
+        for (id, of) in pairs {
+            let found = assignments.find(&[&of, &self.campaign.campaign], |row| Assignment::read(self, row))?;
+            merged.entry(id).or_default().extend(found);
+        }
+        Ok(merged)
+    }
+}
+
+/// Writes the assignments that nobody changed since they were read; returns their proposals.
+pub fn reserve(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Proposal>> {
+    if proposals.is_empty() {
+        return Ok(proposals);
+    }
+    let mut claims = Claims::open(
+        c"_assignment",
+        [
+            c"customer_id",
+            c"campaign",
+            c"treatment_group",
+            c"bucket",
+            c"epoch",
+            c"exposed_at",
+            c"treatable",
+            c"ordinal",
+            c"decision_id",
+            c"decided_at",
+            c"period_ends_at",
+            c"recent_decisions",
+            c"ramped_at",
+            c"offer",
+            c"offered_at",
+        ],
+    )?;
+    let (now, ends_at) = (timestamp(round.now)?, timestamp(round.period.end)?);
+    let mut reserved = Vec::with_capacity(proposals.len());
+    for (n, proposal) in proposals.into_iter().enumerate() {
+        if n % 1024 == 0 {
+            interrupt::check();
+        }
+        let entrant = &proposal.entrant;
+        let assignment = &entrant.assignment;
+        let values = || {
+            // Who goes on with the group of somebody merged is not exposed by it.
+            let exposes = assignment.exposed().is_none();
+            let exposed_at = if exposes { now } else { TimestampWithTimeZone::positive_infinity() };
+            let recent: Vec<_> = assignment.recent.iter().copied().chain([now]).collect();
+            let held = assignment.to_hold(entrant.held.as_ref());
+            Ok([
+                entrant.customer_id.as_str().into_datum(),
+                round.campaign.campaign.as_str().into_datum(),
+                assignment.group.as_str().into_datum(),
+                (assignment.bucket as i16).into_datum(),
+                round.campaign.edition.epoch.into_datum(),
+                exposed_at.into_datum(),
+                round.candidates.any_send().into_datum(),
+                entrant.ordinal.into_datum(),
+                Uuid::from_bytes(entrant.decision_id).into_datum(),
+                now.into_datum(),
+                ends_at.into_datum(),
+                Some(datum::array(&recent)),
+                assignment.ramped_at(&round.campaign, now).into_datum(),
+                held.map(|held| held.offer.as_str()).into_datum(),
+                held.map(|held| timestamp(held.since)).transpose()?.into_datum(),
+            ])
+        };
+        let won = match assignment.row {
+            None => claims.insert(values)?,
+            Some(row) => claims.update(row, if assignment.exposed_at.is_some() { KEPT } else { KEY }, values)?,
+        };
+        if won {
+            reserved.push(proposal);
+        }
+    }
+    claims.finish();
+    Ok(reserved)
+}
