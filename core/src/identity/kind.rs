@@ -72,6 +72,24 @@ impl fmt::Display for Identifier {
     }
 }
 
+impl fmt::Display for FieldKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Identifier(identifier) => return identifier.fmt(formatter),
+            Self::GivenName => "given_name",
+            Self::FamilyName => "family_name",
+            Self::FullName => "full_name",
+            Self::DateOfBirth => "date_of_birth",
+            Self::Street => "street",
+            Self::City => "city",
+            Self::Postcode => "postcode",
+            Self::Country => "country",
+            Self::Company => "company",
+            Self::Text => "text",
+        })
+    }
+}
+
 impl FromStr for Identifier {
     type Err = IdentityError;
 

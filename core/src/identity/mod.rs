@@ -9,9 +9,11 @@ mod cluster;
 mod country;
 mod difference;
 mod error;
+mod fields;
 mod history;
 mod intern;
 mod kind;
+mod linkage;
 mod naming;
 mod normalise;
 mod order;
@@ -24,10 +26,15 @@ mod rules;
 pub use country::Country;
 pub use difference::{AliasDifference, AliasVerdict, IdentifierDifference};
 pub use error::IdentityError;
+pub use fields::Fields;
 pub use history::{Event, EventKind};
 pub use kind::{FieldKind, Identifier, IdentifierKind};
+pub use linkage::{
+    explain, Attribute, BlockSizes, BlockingRule, BlockingRules, Comparison, ComparisonParameters, KeyPart,
+    LevelOverride, LevelParameters, Nicknames, Overrides, Parameters, Step, TermFrequencies, TermFrequency,
+};
 pub use normalise::{normalise, VALUE_LIMIT};
 pub use recognise::{recognise, strongest_first, Owner, Recognition, Shown};
 pub use records::{Handle, Records, SourceNumber, ONLINE};
-pub use resolution::{Conflict, Matching, Resolution};
+pub use resolution::{Conflict, Linkage, Matching, PairLink, Resolution};
 pub use rules::{Rule, RuleChange, Rules, Standing};
