@@ -7,6 +7,7 @@ pub mod datum;
 pub mod error;
 pub mod guard;
 pub mod interrupt;
+pub mod jsonb;
 pub mod memory;
 pub mod query;
 pub mod relation;
