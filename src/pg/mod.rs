@@ -11,6 +11,7 @@ pub mod jsonb;
 pub mod memory;
 pub mod query;
 pub mod relation;
+pub mod scan;
 pub mod settings;
 pub mod snapshot;
 pub mod threads;
