@@ -26,9 +26,9 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Of pairs of a former id and the id that its records, or some of them, have now.
-    pub fn new<'a>(moves: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        Changes { moves: moves.map(|(from, into)| (from.to_owned(), into.to_owned())).collect() }
+    /// Of pairs of a former id and the id that its records, or some of them, have now, or an alias and whom it stands for.
+    pub fn new(moves: Vec<(String, String)>) -> Self {
+        Changes { moves }
     }
 
     /// Every id, with the number of the group of ids that are connected by moves.
@@ -83,7 +83,7 @@ pub fn note_rewards(changes: &Changes) -> Result<()> {
          known AS MATERIALIZED (
              SELECT c.id, c.number FROM changed c
              UNION
-             SELECT b.alias, c.number FROM changed c JOIN decisioning._customer_alias b ON b.customer_id = c.id),
+             SELECT b.alias, c.number FROM changed c JOIN decisioning._log_alias b ON b.customer_id = c.id),
          reached AS MATERIALIZED (
              SELECT DISTINCT f.decision_id, g.campaign
              FROM known k
@@ -157,10 +157,60 @@ pub fn follow(changes: &Changes) -> Result<()> {
            AND s.exposed_at = 'infinity' AND s.ordinal = 0 AND s.united IS NULL",
         &[now()?.into(), GUARD_DAYS.into()],
     )?;
+    // Who is about to record an outcome under an id that was not in the log so far waits, or has done so.
+    query::execute("LOCK TABLE decisioning._log_alias IN SHARE ROW EXCLUSIVE MODE", &[])?;
     for ids in changes.ids().chunks(CHUNK) {
         interrupt::check();
-        scratch(|| follow_some(ids))?;
+        scratch(|| {
+            follow_in_log(ids)?;
+            follow_some(ids)
+        })?;
     }
+    Ok(())
+}
+
+/// Tells the log who its ids are.
+fn follow_in_log(ids: &[&str]) -> Result<()> {
+    query::execute(
+        "WITH resolved AS MATERIALIZED (
+             SELECT c.id, coalesce((SELECT a.customer_id FROM decisioning._alias a WHERE a.alias = c.id LIMIT 1), c.id) AS customer_id
+             FROM (SELECT n.id FROM unnest($1::text[]) AS n(id)
+                   UNION SELECT l.alias FROM decisioning._log_alias l WHERE l.customer_id = ANY ($1)) AS c),
+         canonical AS (
+             DELETE FROM decisioning._log_alias l USING resolved r WHERE l.alias = r.id AND r.customer_id = r.id)
+         INSERT INTO decisioning._log_alias AS l (alias, customer_id)
+         SELECT r.id, r.customer_id FROM resolved r WHERE r.customer_id <> r.id
+         ON CONFLICT (alias) DO UPDATE SET customer_id = excluded.customer_id
+         WHERE l.customer_id <> excluded.customer_id",
+        &[ids.to_vec().into()],
+    )?;
+    Ok(())
+}
+
+/// Tells the log who an outcome belongs to whose id is not that of its customer. Runs as the owner.
+pub fn name_in_log(customer_ids: &[String]) -> Result<()> {
+    let mut given = customer_ids.to_vec();
+    given.sort_unstable();
+    given.dedup();
+    let unknown = query::read(
+        "SELECT a.alias FROM decisioning._alias a
+         WHERE a.alias = ANY ($1) AND a.customer_id <> a.alias
+           AND NOT EXISTS (SELECT FROM decisioning._log_alias l WHERE l.alias = a.alias)",
+        &[given.into()],
+        |row| row.value::<String>(1),
+    )?;
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    // The same lock as that of the statement after it, which so sees what a change of identities has left.
+    query::execute("LOCK TABLE decisioning._log_alias IN ROW EXCLUSIVE MODE", &[])?;
+    query::execute(
+        "INSERT INTO decisioning._log_alias (alias, customer_id)
+         SELECT a.alias, a.customer_id FROM decisioning._alias a WHERE a.alias = ANY ($1) AND a.customer_id <> a.alias
+         ORDER BY a.alias
+         ON CONFLICT (alias) DO NOTHING",
+        &[unknown.into()],
+    )?;
     Ok(())
 }
 

@@ -222,8 +222,8 @@ def rewarded(db):
     """What the log says by identities as they are, of all decisions of the first days."""
     return db.sql(
         """SELECT coalesce(sum(1.0 / d.overlap), 0)::float8 FROM decisioning.decisions d
-           LEFT JOIN decisioning._customer_alias a ON a.alias = d.customer_id
-           WHERE EXISTS (SELECT FROM decisioning.outcomes o LEFT JOIN decisioning._customer_alias b ON b.alias = o.customer_id
+           LEFT JOIN decisioning._alias a ON a.alias = d.customer_id
+           WHERE EXISTS (SELECT FROM decisioning.outcomes o LEFT JOIN decisioning._alias b ON b.alias = o.customer_id
                          WHERE coalesce(b.customer_id, o.customer_id) = coalesce(a.customer_id, d.customer_id)
                            AND o.occurred_at >= d.decided_at AND o.occurred_at < d.decided_at + interval '3 days'
                          HAVING sum(o.events) > 0)"""

@@ -17,6 +17,12 @@ pub enum IdentityError {
     /// A region that no phone numbering plan is known for.
     #[error("\"{given}\" is not a country code")]
     UnknownCountry { given: String },
+    /// A record that is no object of kinds and values.
+    #[error("a record must be a JSON object")]
+    NoFields,
+    /// A value of a record that is neither a text nor a number.
+    #[error("field \"{field}\" must be a text, a number or an array of them")]
+    NoText { field: String },
     /// A limit that is not positive, or so large that it limits nothing.
     #[error("{name} must be between 1 and {most}")]
     LimitOutOfRange { name: &'static str, most: u32 },

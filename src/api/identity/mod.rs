@@ -1,9 +1,13 @@
 //! Identity: sources and rules, the full run, and the answer for one person online.
 
+mod field;
+mod known;
 mod online;
+mod read;
 mod resolve;
 mod rules;
 mod source;
+mod write;
 
 use decisioning_core::identity::{FieldKind, IdentifierKind, IdentityError};
 use pgrx::PgSqlErrorCode;
@@ -28,7 +32,9 @@ impl From<IdentityError> for Error {
             IdentityError::UnknownCountry { .. } => {
                 Error::invalid(message).hint("Use the two-letter ISO 3166 code of a country with telephones, such as DE or US.")
             }
-            IdentityError::LimitOutOfRange { .. } => Error::invalid(message),
+            IdentityError::NoFields => Error::invalid(message)
+                .hint("Map kinds to values, such as {\"email\": \"ada@example.com\", \"device_id\": [\"a\", \"b\"]}."),
+            IdentityError::NoText { .. } | IdentityError::LimitOutOfRange { .. } => Error::invalid(message),
             IdentityError::KeyTooLong { .. } => Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
                 .detail("Record keys have at most 512 bytes."),
             _ => Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message),
