@@ -226,19 +226,27 @@ fn follow_some(ids: &[&str]) -> Result<()> {
     // but not yet committed, is waited for; who is going to, waits.
     query::execute(
         &format!(
-            "WITH placed AS (
+            "WITH ids AS MATERIALIZED (
+                 SELECT n.id, {canonical} AS canonical_id
+                 FROM (SELECT n.id FROM unnest($1::text[]) AS n(id)
+                       UNION SELECT m.merged_id FROM decisioning._merged_assignment m WHERE m.customer_id = ANY ($1)) AS n),
+             heirs AS MATERIALIZED (
+                 SELECT DISTINCT i.canonical_id AS id, s.campaign
+                 FROM ids i JOIN decisioning._assignment s ON s.customer_id = i.id
+                 WHERE i.id <> i.canonical_id AND (s.exposed_at < 'infinity' OR s.ordinal > 0)),
+             placed AS (
                  INSERT INTO decisioning._assignment AS s ({COLUMNS})
                  SELECT {NOT_EXPOSED}
-                 FROM (SELECT n.id FROM unnest($1::text[]) AS n(id)
-                       UNION SELECT m.merged_id FROM decisioning._merged_assignment m WHERE m.customer_id = ANY ($1)) AS n
-                 CROSS JOIN decisioning.campaigns c
+                 FROM ids n CROSS JOIN decisioning.campaigns c
                  WHERE c.status = 'active'
+                   AND (n.id <> n.canonical_id OR (n.id, c.campaign) IN (SELECT h.id, h.campaign FROM heirs h))
                  ORDER BY n.id COLLATE \"C\", c.campaign
                  ON CONFLICT (customer_id, campaign) DO UPDATE SET ordinal = s.ordinal WHERE false
                  RETURNING s.customer_id, s.campaign)
              INSERT INTO decisioning._assignment_guard (customer_id, campaign, placed_at)
              SELECT p.customer_id, p.campaign, $2 FROM placed p
-             ON CONFLICT (customer_id, campaign) DO UPDATE SET placed_at = excluded.placed_at"
+             ON CONFLICT (customer_id, campaign) DO UPDATE SET placed_at = excluded.placed_at",
+            canonical = canonical_id("n.id"),
         ),
         &[ids.to_vec().into(), now()?.into()],
     )?;
@@ -282,7 +290,7 @@ fn follow_some(ids: &[&str]) -> Result<()> {
 
 /// Tells customers that who was merged into them has changed. A decision that is on its way for one of them is made anew.
 fn unite(customers: Vec<String>, campaigns: Vec<String>) -> Result<()> {
-    // Where nobody decides at present, who has no row of his own gets one.
+    // Where nobody decides at present, who has no row of his own gets one here.
     query::execute(
         &format!(
             "INSERT INTO decisioning._assignment ({COLUMNS})
