@@ -133,12 +133,12 @@ COMMENT ON FUNCTION decisioning._match_rules(text[]) IS 'Internal: the rules in 
 -- State --------------------------------------------------------------------------------------------
 
 CREATE TABLE decisioning._record (
-    record_key      text        COLLATE "C" NOT NULL,
-    source          text        COLLATE "C" NOT NULL,
-    separator       text        COLLATE "C" NOT NULL,
+    record_key      text        NOT NULL,
+    source          text        NOT NULL,
+    separator       text        NOT NULL,
     record_number   bigint      NOT NULL,
     fingerprint     bigint      NOT NULL,
-    customer_id     text        COLLATE "C" NOT NULL,
+    customer_id     text        NOT NULL,
     since           timestamptz NOT NULL,
     PRIMARY KEY (record_key, source)
 );
@@ -172,15 +172,15 @@ COMMENT ON TABLE  decisioning._source_state IS 'Internal: how far each source wi
 CREATE TABLE decisioning._identifier (
     kind            text        COLLATE "C" NOT NULL,
     value           text        COLLATE "C" NOT NULL,
-    customer_id     text        COLLATE "C",
+    customer_id     text,
     PRIMARY KEY (value, kind)
 );
 CREATE INDEX _identifier_customer_index ON decisioning._identifier (customer_id, kind) WHERE customer_id IS NOT NULL;
 COMMENT ON TABLE  decisioning._identifier IS 'Internal: who holds each normalised identifier; NULL is nobody, because too many share it.';
 
 CREATE TABLE decisioning._customer_alias (
-    alias           text        COLLATE "C" PRIMARY KEY,
-    customer_id     text        COLLATE "C" NOT NULL
+    alias           text        PRIMARY KEY,
+    customer_id     text        NOT NULL
 );
 CREATE INDEX _customer_alias_customer_index ON decisioning._customer_alias (customer_id);
 COMMENT ON TABLE  decisioning._customer_alias IS 'Internal: accepted ids that are neither canonical nor source:key of a record, with the canonical one: keys of the primary source, and ids of former times.';

@@ -38,7 +38,7 @@ fn resolve(rows: &[Row], stored: &Stored) -> Resolution {
     for ((source, key), customer) in &stored.records {
         matching.remember(source, key, customer).unwrap();
     }
-    matching.resolve(&mut || {})
+    matching.resolve(None, &mut || {}).unwrap()
 }
 
 /// Applies what changed, as the extension does. Returns the number of rows written.

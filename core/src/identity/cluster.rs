@@ -8,9 +8,12 @@
 //! A value that would bring together a crowd (a kiosk, a call centre's number) tells nothing about any of them: it joins
 //! nobody and identifies nobody. So does a value that more records share than `record_limit`.
 
+use std::collections::HashMap;
+
+use super::linkage::{Edge, Judge};
 use super::order::Order;
 use super::records::{Column, Records};
-use super::{Rule, Standing};
+use super::{IdentifierKind, Rule, Standing};
 
 /// Nobody: the owner of a value that identifies no one.
 pub const NOBODY: u32 = u32::MAX;
@@ -25,6 +28,54 @@ pub struct Clustering {
     pub links: Vec<Link>,
     /// What was not linked.
     pub dropped: Vec<Dropped>,
+    /// Links by similarity, best first.
+    pub alike: Vec<Edge>,
+    /// Pairs that look alike and are not one person in the end.
+    pub refused: Vec<Refused>,
+}
+
+/// A pair that was not linked, and why.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Refused {
+    pub edge: Edge,
+    pub reason: RefusalReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// Below the threshold.
+    Weak,
+    /// The pair is alike, the persons that they belong to are not.
+    Cohesion,
+    /// Somebody would have had more values of an identifier than allowed.
+    Limit,
+    /// The user said so.
+    Forbidden,
+}
+
+impl RefusalReason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Weak => "weak",
+            Self::Cohesion => "cohesion",
+            Self::Limit => "limit",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
+
+/// What similarity says, beside the identifiers.
+pub struct Likeness<'a> {
+    pub judge: Judge<'a>,
+    /// Pairs that are or might be one person, best first.
+    pub edges: Vec<Edge>,
+}
+
+/// What the user said about pairs of records.
+#[derive(Clone, Debug, Default)]
+pub struct Constraints {
+    pub confirmed: Vec<(u32, u32)>,
+    pub forbidden: Vec<(u32, u32)>,
 }
 
 /// Two records that were joined because both have a value.
@@ -71,8 +122,20 @@ impl DropReason {
 /// Steps between two calls of the tick.
 const STEPS_PER_TICK: usize = 4096;
 
+/// Passes over the pairs: what did not suffice alone may do so once persons have grown.
+const ROUNDS: usize = 3;
+
+/// Bits by which a shared identifier may stay below the threshold.
+const SLACK: f32 = 3.0;
+
 /// Links the records. Calls `tick` every few thousand steps.
-pub fn cluster(records: &Records, order: &Order, tick: &mut dyn FnMut()) -> Clustering {
+pub fn cluster(
+    records: &Records,
+    order: &Order,
+    likeness: Option<Likeness<'_>>,
+    constraints: &Constraints,
+    tick: &mut dyn FnMut(),
+) -> Clustering {
     let mut phases: Vec<usize> = (0..records.columns.len()).collect();
     let rules: Vec<Rule> = records.columns.iter().map(|column| records.rules.rule(&column.identifier)).collect();
     phases.sort_by_key(|&column| (rules[column].priority, &records.columns[column].identifier));
@@ -81,12 +144,25 @@ pub fn cluster(records: &Records, order: &Order, tick: &mut dyn FnMut()) -> Clus
         rules,
         parents: (0..order.len() as u32).collect(),
         held: vec![Vec::new(); order.len()],
+        next: (0..order.len() as u32).collect(),
+        enemies: HashMap::new(),
+        judge: likeness.as_ref().map(|likeness| &likeness.judge),
         links: Vec::new(),
         dropped: Vec::new(),
+        alike: Vec::new(),
+        refused: Vec::new(),
     };
+    work.obey(constraints);
+    let mut is_pending = likeness.is_some();
     let mut owners: Vec<Vec<u32>> = records.columns.iter().map(|column| vec![NOBODY; column.values.len()]).collect();
     for number in phases {
+        // Ids that systems gave out come first, what is alike next, and then what else is shared.
+        if is_pending && records.columns[number].identifier.kind != IdentifierKind::ExternalId {
+            is_pending = false;
+            likeness.iter().for_each(|likeness| work.link_alike(&likeness.edges, tick));
+        }
         let column = &records.columns[number];
+        let is_weak = column.identifier.kind != IdentifierKind::ExternalId;
         let holders = Holders::of(column, order);
         tick();
         let mut common = Vec::new();
@@ -115,7 +191,7 @@ pub fn cluster(records: &Records, order: &Order, tick: &mut dyn FnMut()) -> Clus
             if step % STEPS_PER_TICK == 0 {
                 tick();
             }
-            owners[number][value as usize] = work.link(number, value, holders.of_value(value));
+            owners[number][value as usize] = work.link(number, value, holders.of_value(value), is_weak);
         }
         // What only one record has links nothing; it comes last, so that it never takes the room of a link.
         own.sort_unstable_by(|&(record_a, a), &(record_b, b)| {
@@ -125,11 +201,15 @@ pub fn cluster(records: &Records, order: &Order, tick: &mut dyn FnMut()) -> Clus
             if step % STEPS_PER_TICK == 0 {
                 tick();
             }
-            owners[number][value as usize] = work.link(number, value, &[record]);
+            owners[number][value as usize] = work.link(number, value, &[record], is_weak);
         }
     }
-    let oldest = (0..order.len() as u32).map(|record| work.find(record)).collect();
-    Clustering { oldest, owners, links: work.links, dropped: work.dropped }
+    if is_pending {
+        likeness.iter().for_each(|likeness| work.link_alike(&likeness.edges, tick));
+    }
+    let oldest: Vec<u32> = (0..order.len() as u32).map(|record| work.find(record)).collect();
+    work.refused.retain(|refused| oldest[refused.edge.older as usize] != oldest[refused.edge.younger as usize]);
+    Clustering { oldest, owners, links: work.links, dropped: work.dropped, alike: work.alike, refused: work.refused }
 }
 
 /// The records of each value in order of age, each once.
@@ -162,17 +242,138 @@ impl Holders {
 /// A value of a column.
 type Held = (usize, u32);
 
-struct Work {
+struct Work<'a> {
     rules: Vec<Rule>,
     /// Union-find in which the root is the oldest record.
     parents: Vec<u32>,
     /// Values that each person holds, sorted; kept at the root.
     held: Vec<Vec<Held>>,
+    /// The records of a person in a ring.
+    next: Vec<u32>,
+    /// Persons who must stay apart, by root; both ways.
+    enemies: HashMap<u32, Vec<u32>>,
+    judge: Option<&'a Judge<'a>>,
     links: Vec<Link>,
     dropped: Vec<Dropped>,
+    alike: Vec<Edge>,
+    refused: Vec<Refused>,
 }
 
-impl Work {
+impl Work<'_> {
+    /// Joins what the user confirmed, and remembers what must stay apart; a pair that is both stays apart.
+    fn obey(&mut self, constraints: &Constraints) {
+        for &(a, b) in &constraints.forbidden {
+            if a != b {
+                self.enemies.entry(a).or_default().push(b);
+                self.enemies.entry(b).or_default().push(a);
+            }
+        }
+        for &(a, b) in &constraints.confirmed {
+            let edge = Edge { older: a.min(b), younger: a.max(b), weight: f32::INFINITY };
+            let (a, b) = (self.find(a), self.find(b));
+            if a == b {
+                continue;
+            }
+            if self.are_enemies(a, b) {
+                self.refused.push(Refused { edge, reason: RefusalReason::Forbidden });
+            } else {
+                self.join(a, b, Vec::new());
+                self.alike.push(edge);
+            }
+        }
+    }
+
+    fn are_enemies(&mut self, a: u32, b: u32) -> bool {
+        let Some(enemies) = self.enemies.get(&a).cloned() else { return false };
+        enemies.into_iter().any(|enemy| self.find(enemy) == b)
+    }
+
+    /// Records of a person.
+    fn members(&self, person: u32) -> Vec<u32> {
+        let mut members = vec![person];
+        let mut record = self.next[person as usize];
+        while record != person {
+            members.push(record);
+            record = self.next[record as usize];
+        }
+        members.sort_unstable();
+        members
+    }
+
+    /// Makes one person of two, who then holds `held`. Returns the root.
+    fn join(&mut self, a: u32, b: u32, held: Vec<Held>) -> u32 {
+        let (root, other) = (a.min(b), a.max(b));
+        self.parents[other as usize] = root;
+        self.held[other as usize] = Vec::new();
+        self.held[root as usize] = held;
+        self.next.swap(root as usize, other as usize);
+        if let Some(enemies) = self.enemies.remove(&other) {
+            self.enemies.entry(root).or_default().extend(enemies);
+        }
+        root
+    }
+
+    /// Joins persons who are alike, best pair first, if they are alike as a whole.
+    fn link_alike(&mut self, edges: &[Edge], tick: &mut dyn FnMut()) {
+        let Some(judge) = self.judge else { return };
+        let mut rest: Vec<Edge> = edges.to_vec();
+        for round in 0..ROUNDS {
+            let mut left = Vec::new();
+            let mut joined = false;
+            for (step, edge) in rest.iter().enumerate() {
+                if step % STEPS_PER_TICK == 0 {
+                    tick();
+                }
+                let (a, b) = (self.find(edge.older), self.find(edge.younger));
+                if a == b {
+                    continue;
+                }
+                let reason = self.join_alike(judge, edge, a, b);
+                joined |= reason.is_none();
+                if let Some(reason) = reason {
+                    left.push(*edge);
+                    if round + 1 == ROUNDS || !matches!(reason, RefusalReason::Weak | RefusalReason::Cohesion) {
+                        self.refused.push(Refused { edge: *edge, reason });
+                    }
+                }
+            }
+            rest = left;
+            if !joined {
+                break;
+            }
+        }
+    }
+
+    /// Joins two persons if all of what is known of them allows it; else says what is in the way.
+    fn join_alike(&mut self, judge: &Judge<'_>, edge: &Edge, a: u32, b: u32) -> Option<RefusalReason> {
+        if self.are_enemies(a, b) {
+            return Some(RefusalReason::Forbidden);
+        }
+        let (members_a, members_b) = (self.members(a), self.members(b));
+        let weight = if members_a.len() == 1 && members_b.len() == 1 {
+            edge.weight
+        } else {
+            judge.groups(&members_a, &members_b).weight
+        };
+        if weight < judge.threshold {
+            let is_weak = edge.weight < judge.threshold;
+            return Some(if is_weak { RefusalReason::Weak } else { RefusalReason::Cohesion });
+        }
+        let Some(held) = self.union_of_held(a, b) else { return Some(RefusalReason::Limit) };
+        self.join(a, b, held);
+        self.alike.push(*edge);
+        None
+    }
+
+    /// Whether what else is known of two persons speaks against a shared identifier.
+    fn is_contradicted(&mut self, a: u32, b: u32) -> bool {
+        if self.are_enemies(a, b) {
+            return true;
+        }
+        let Some(judge) = self.judge else { return false };
+        let verdict = judge.groups(&self.members(a), &self.members(b));
+        verdict.is_described && verdict.weight < judge.threshold - SLACK
+    }
     fn find(&mut self, mut record: u32) -> u32 {
         while self.parents[record as usize] != record {
             let above = self.parents[self.parents[record as usize] as usize];
@@ -195,7 +396,7 @@ impl Work {
     }
 
     /// Gives the value to a person and joins the others who have it. Returns a record of that person.
-    fn link(&mut self, column: usize, value: u32, records: &[u32]) -> u32 {
+    fn link(&mut self, column: usize, value: u32, records: &[u32], is_weak: bool) -> u32 {
         let persons = self.persons(records);
         if self.is_crowd(&persons) {
             self.drop_value(column, value, DropReason::Shared, records.len(), persons.len());
@@ -215,12 +416,10 @@ impl Work {
             if person == owner || younger == older {
                 continue;
             }
-            match self.union_of_held(owner, person) {
+            let is_contradicted = is_weak && self.is_contradicted(owner, person) || self.are_enemies(owner, person);
+            match self.union_of_held(owner, person).filter(|_| !is_contradicted) {
                 Some(held) => {
-                    let (root, other) = (owner.min(person), owner.max(person));
-                    self.parents[other as usize] = root;
-                    self.held[other as usize] = Vec::new();
-                    self.held[root as usize] = held;
+                    let root = self.join(owner, person, held);
                     let (older, younger) = (older.min(younger), older.max(younger));
                     self.links.push(Link { column: column as u32, value, older, younger });
                     owner = root;

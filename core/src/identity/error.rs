@@ -23,6 +23,12 @@ pub enum IdentityError {
     /// A value of a record that is neither a text nor a number.
     #[error("field \"{field}\" must be a text, a number or an array of them")]
     NoText { field: String },
+    /// A comparison, level, blocking key part or model document that does not exist or makes no sense.
+    #[error("{what} \"{given}\" does not exist")]
+    UnknownName { what: &'static str, given: String },
+    /// A probability or weight out of its range.
+    #[error("{name} must be {range}")]
+    ParameterOutOfRange { name: &'static str, range: &'static str },
     /// A limit that is not positive, or so large that it limits nothing.
     #[error("{name} must be between 1 and {most}")]
     LimitOutOfRange { name: &'static str, most: u32 },

@@ -13,6 +13,7 @@ mod fields;
 mod history;
 mod intern;
 mod kind;
+mod linkage;
 mod naming;
 mod normalise;
 mod order;
@@ -29,8 +30,12 @@ pub use fields::Fields;
 pub use history::{Event, EventKind};
 pub use intern::Interner;
 pub use kind::{FieldKind, Identifier, IdentifierKind};
+pub use linkage::{
+    explain, Attribute, BlockSizes, BlockingRule, BlockingRules, Comparison, ComparisonParameters, KeyPart,
+    LevelOverride, LevelParameters, Nicknames, Overrides, Parameters, Step, TermFrequencies, TermFrequency,
+};
 pub use normalise::{normalise, VALUE_LIMIT};
 pub use recognise::{recognise, strongest_first, Owner, Recognition, Shown};
 pub use records::{Handle, Records, SourceNumber, ONLINE};
-pub use resolution::{Conflict, Matching, Resolution, Vanished};
+pub use resolution::{Conflict, Linkage, Matching, PairLink, Resolution, Vanished};
 pub use rules::{Rule, RuleChange, Rules, Standing};

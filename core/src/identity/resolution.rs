@@ -1,6 +1,10 @@
 //! The whole of a run: records in, persons with ids out.
 
-use super::cluster::{cluster, Dropped, Link, NOBODY};
+use super::cluster::{cluster, Clustering, Constraints, Dropped, Likeness, Link, Refused, NOBODY};
+use super::linkage::{
+    edges, steps, Attribute, BlockSizes, BlockingRules, Blocks, Comparer, Edge, Judge, Overrides, Parameters, Profiles,
+    Scorer, Step, TermFrequencies, Training,
+};
 use super::naming::{name, Directory, Names, Previous, NONE};
 use super::order::Order;
 use super::records::{Records, SourceNumber};
@@ -10,8 +14,10 @@ use super::{Identifier, IdentityError};
 pub struct Matching {
     records: Records,
     order: Order,
+    profiles: Profiles,
     previous: Previous,
     vanished: Vec<Vanished>,
+    constraints: Constraints,
 }
 
 /// A record that is gone, and the id that it had.
@@ -22,16 +28,28 @@ pub struct Vanished {
     pub customer_id: String,
 }
 
+/// How records are linked by similarity.
+#[derive(Clone, Copy)]
+pub struct Linkage<'a> {
+    pub parameters: &'a Parameters,
+    pub frequencies: &'a TermFrequencies,
+    pub blocking: &'a BlockingRules,
+    /// Threads for pure work. They are joined whenever `tick` is called.
+    pub threads: usize,
+}
+
 impl Matching {
     /// # Errors
     /// More records than numbers.
-    pub fn new(records: Records) -> Result<Self, IdentityError> {
+    pub fn new(mut records: Records) -> Result<Self, IdentityError> {
         if records.len() >= u32::MAX as usize {
             return Err(IdentityError::TooMany);
         }
         let order = Order::of(&records);
         let previous = Previous { ids: Default::default(), of_record: vec![NONE; order.len()] };
-        Ok(Matching { records, order, previous, vanished: Vec::new() })
+        let profiles = Profiles::take(&mut records, &order)?;
+        let constraints = Constraints::default();
+        Ok(Matching { records, order, profiles, previous, vanished: Vec::new(), constraints })
     }
 
     /// The id that a record had after the last run.
@@ -50,15 +68,99 @@ impl Matching {
         Ok(())
     }
 
-    /// Finds the persons and names them. Calls `tick` every few thousand steps of the long loops.
-    pub fn resolve(self, tick: &mut dyn FnMut()) -> Resolution {
-        let Matching { records, order, previous, vanished } = self;
-        let clustering = cluster(&records, &order, tick);
+    /// The user says that two records, each as source and key, are one person. Returns whether both exist.
+    pub fn confirm(&mut self, left: (&str, &str), right: (&str, &str)) -> bool {
+        let pair = self.pair(left, right);
+        self.constraints.confirmed.extend(pair);
+        pair.is_some()
+    }
+
+    /// The user says that two records are not one person. Returns whether both exist.
+    pub fn forbid(&mut self, left: (&str, &str), right: (&str, &str)) -> bool {
+        let pair = self.pair(left, right);
+        self.constraints.forbidden.extend(pair);
+        pair.is_some()
+    }
+
+    fn pair(&self, left: (&str, &str), right: (&str, &str)) -> Option<(u32, u32)> {
+        let directory = Directory { records: &self.records, order: &self.order };
+        Some((directory.find(left.0, left.1)?, directory.find(right.0, right.1)?))
+    }
+
+    /// Attributes that some record has.
+    pub fn attributes(&self) -> Vec<Attribute> {
+        self.profiles.attributes()
+    }
+
+    /// Counts the values of the records.
+    pub fn frequencies(&self, tick: &mut dyn FnMut()) -> TermFrequencies {
+        TermFrequencies::count(&Comparer::new(&self.records, &self.profiles), tick)
+    }
+
+    /// What the rules would compare.
+    pub fn block_sizes(&self, blocking: &BlockingRules, threads: usize, tick: &mut dyn FnMut()) -> Vec<BlockSizes> {
+        Blocks::of(&self.records, &self.profiles, blocking, threads, tick).sizes(blocking, threads, tick)
+    }
+
+    /// Learns the parameters from the records.
+    ///
+    /// # Errors
+    /// An override that makes no sense.
+    pub fn train(
+        &self,
+        frequencies: &TermFrequencies,
+        blocking: &BlockingRules,
+        overrides: &Overrides,
+        seed: u64,
+        threads: usize,
+        tick: &mut dyn FnMut(),
+    ) -> Result<Parameters, IdentityError> {
+        let mut comparer = Comparer::new(&self.records, &self.profiles);
+        let counts = frequencies.counts(&comparer);
+        comparer.note_counts(&counts);
+        let blocks = Blocks::of(&self.records, &self.profiles, blocking, threads, tick);
+        let training = Training { comparer: &comparer, frequencies, counts: &counts, blocks: &blocks, threads };
+        training.run(overrides, seed, tick)?.with(overrides)
+    }
+
+    /// Explains the pair of the first two records.
+    pub(super) fn explain_first_two(
+        &self,
+        parameters: &Parameters,
+        frequencies: &TermFrequencies,
+    ) -> Result<Vec<Step>, IdentityError> {
+        let mut comparer = Comparer::new(&self.records, &self.profiles);
+        let counts = frequencies.counts(&comparer);
+        comparer.note_counts(&counts);
+        Ok(steps(&comparer, &Scorer::new(parameters, frequencies, &counts)?, parameters))
+    }
+
+    /// Finds the persons and names them. Without `linkage`, by identifiers alone. Calls `tick` every few thousand steps.
+    ///
+    /// # Errors
+    /// Parameters that make no sense.
+    pub fn resolve(self, linkage: Option<&Linkage<'_>>, tick: &mut dyn FnMut()) -> Result<Resolution, IdentityError> {
+        let Matching { records, order, profiles, previous, vanished, constraints } = self;
+        let clustering = match linkage {
+            None => cluster(&records, &order, None, &constraints, tick),
+            Some(linkage) => {
+                let mut comparer = Comparer::new(&records, &profiles);
+                let counts = linkage.frequencies.counts(&comparer);
+                comparer.note_counts(&counts);
+                let scorer = Scorer::new(linkage.parameters, linkage.frequencies, &counts)?;
+                let blocks = Blocks::of(&records, &profiles, linkage.blocking, linkage.threads, tick);
+                let parameters = linkage.parameters;
+                let judge = Judge { comparer: &comparer, scorer: &scorer, threshold: parameters.threshold as f32 };
+                let edges = edges(&judge, &blocks, parameters.review_threshold as f32, linkage.threads, tick);
+                drop(blocks);
+                cluster(&records, &order, Some(Likeness { judge, edges }), &constraints, tick)
+            }
+        };
         tick();
         let names = name(Directory { records: &records, order: &order }, &clustering.oldest, &previous);
         tick();
-        let (owners, links, dropped) = (clustering.owners, clustering.links, clustering.dropped);
-        Resolution { records, order, previous, vanished, owners, links, dropped, names }
+        let Clustering { owners, links, dropped, alike, refused, .. } = clustering;
+        Ok(Resolution { records, order, previous, vanished, owners, links, dropped, alike, refused, names })
     }
 }
 
@@ -71,7 +173,19 @@ pub struct Resolution {
     pub(super) owners: Vec<Vec<u32>>,
     pub(super) links: Vec<Link>,
     dropped: Vec<Dropped>,
+    alike: Vec<Edge>,
+    refused: Vec<Refused>,
     pub(super) vanished: Vec<Vanished>,
+}
+
+/// Two records, each as source and key, and the match weight of the pair: infinite if the user confirmed it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PairLink<'a> {
+    pub left: (&'a str, &'a str),
+    pub right: (&'a str, &'a str),
+    pub weight: f32,
+    /// For a link: `confirmed` or `similarity`; for one that was not made: `weak`, `cohesion`, `limit`, `forbidden`.
+    pub reason: &'static str,
 }
 
 /// A value that does not link all of its records, for a report.
@@ -162,6 +276,23 @@ impl Resolution {
     /// Records that are gone.
     pub fn vanished_records(&self) -> &[Vanished] {
         &self.vanished
+    }
+
+    /// Links by similarity that made the persons, best first.
+    pub fn links(&self) -> impl Iterator<Item = PairLink<'_>> {
+        self.alike
+            .iter()
+            .map(|edge| self.pair_link(edge, if edge.weight == f32::INFINITY { "confirmed" } else { "similarity" }))
+    }
+
+    /// Pairs that might be one person and are not linked, the most likely first.
+    pub fn uncertain(&self) -> impl Iterator<Item = PairLink<'_>> {
+        self.refused.iter().map(|refused| self.pair_link(&refused.edge, refused.reason.name()))
+    }
+
+    fn pair_link(&self, edge: &Edge, reason: &'static str) -> PairLink<'_> {
+        let of = |record| self.directory().source_and_key(record);
+        PairLink { left: of(edge.older), right: of(edge.younger), weight: edge.weight, reason }
     }
 
     /// Values that do not link all of their records, best evidence first.

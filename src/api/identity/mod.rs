@@ -32,9 +32,11 @@ impl From<IdentityError> for Error {
             IdentityError::UnknownCountry { .. } => {
                 Error::invalid(message).hint("Use the two-letter ISO 3166 code of a country with telephones, such as DE or US.")
             }
+            IdentityError::LimitOutOfRange { .. } | IdentityError::ParameterOutOfRange { .. } => Error::invalid(message),
             IdentityError::NoFields => Error::invalid(message)
                 .hint("Map kinds to values, such as {\"email\": \"ada@example.com\", \"device_id\": [\"a\", \"b\"]}."),
-            IdentityError::NoText { .. } | IdentityError::LimitOutOfRange { .. } => Error::invalid(message),
+            IdentityError::NoText { .. } => Error::invalid(message),
+            IdentityError::UnknownName { .. } => Error::missing(message),
             IdentityError::KeyTooLong { .. } => Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
                 .detail("Record keys have at most 512 bytes."),
             _ => Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message),

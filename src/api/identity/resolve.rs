@@ -65,7 +65,7 @@ fn run() -> Result<()> {
             let placeholders = records.placeholders();
             let mut matching = Matching::new(records)?;
             recall(&mut matching)?;
-            let resolution = matching.resolve(&mut interrupt::check);
+            let resolution = matching.resolve(None, &mut interrupt::check)?;
             notice!(
                 "{} records are {} customers; {placeholders} placeholder values were ignored",
                 resolution.records(),

@@ -1,0 +1,38 @@
+//! Probabilistic linkage: records that are alike are one person.
+//!
+//! [`Profiles`] hold what describes each record in one spelling, [`Blocks`] the pairs that are compared, [`Training`] learns
+//! [`Parameters`] from them, a [`Scorer`] turns the pattern of a pair into a match weight, and a [`Judge`] weighs groups.
+
+mod blocking;
+mod blocks;
+mod comparison;
+mod dates;
+mod edges;
+mod explain;
+mod fold;
+mod frequency;
+mod judge;
+mod names;
+mod nicknames;
+mod parameters;
+mod places;
+mod profile;
+mod profiles;
+mod score;
+mod similarity;
+mod train;
+mod work;
+
+pub use blocking::{BlockingRule, BlockingRules, KeyPart};
+pub use blocks::{BlockSizes, Blocks};
+pub use comparison::{Comparer, Comparison};
+pub use edges::{edges, Edge};
+pub use explain::{explain, steps, Step};
+pub use frequency::{TermFrequencies, TermFrequency};
+pub use judge::Judge;
+pub use nicknames::Nicknames;
+pub use parameters::{ComparisonParameters, LevelOverride, LevelParameters, Overrides, Parameters};
+pub use profile::{local_part, Attribute, Row, Vocabulary, ATTRIBUTES, MISSING};
+pub use profiles::Profiles;
+pub use score::Scorer;
+pub use train::Training;
