@@ -37,6 +37,15 @@ COMMENT ON COLUMN decisioning._assignment.united IS 'Counts how often it changed
 COMMENT ON COLUMN decisioning._assignment.merged_at IS 'When this and another exposed customer first turned out to be one.';
 COMMENT ON COLUMN decisioning._assignment.mixed_at IS 'When that first was one of another group.';
 
+-- Ids in the log whose customer has another id by now. Few, so that large joins over the log do not have to read all records;
+-- kept up when identities change, and when an outcome comes under an id that is not its customer's.
+CREATE TABLE decisioning._log_alias (
+    alias               text        PRIMARY KEY,
+    customer_id         text        NOT NULL
+);
+CREATE INDEX _log_alias_customer_index ON decisioning._log_alias (customer_id);
+COMMENT ON TABLE decisioning._log_alias IS 'Internal: the customer of each id in the log that is no canonical id, or no longer.';
+
 -- Whose assignments bear on a customer besides his own. Rows of _assignment stay as they were when their customer is merged
 -- into another, so that they are there again after a split.
 CREATE TABLE decisioning._merged_assignment (

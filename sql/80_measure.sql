@@ -91,7 +91,7 @@ AS $$
                coalesce(m.merged_id, h.merged_id, a.customer_id, o.customer_id) AS customer_id
         FROM decisioning.campaign_goals g
         JOIN decisioning.outcomes o ON o.goal = g.goal
-        LEFT JOIN decisioning._customer_alias a ON a.alias = o.customer_id
+        LEFT JOIN decisioning._log_alias a ON a.alias = o.customer_id
         LEFT JOIN merged m ON m.merged_id = o.customer_id AND m.campaign = g.campaign
         LEFT JOIN heirs h ON h.customer_id = coalesce(a.customer_id, o.customer_id) AND h.campaign = g.campaign
         WHERE lift.campaign IS NULL OR g.campaign = lift.campaign

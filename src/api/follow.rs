@@ -26,9 +26,9 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Of pairs of a former id and the id that its records, or some of them, have now.
-    pub fn new<'a>(moves: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        Changes { moves: moves.map(|(from, into)| (from.to_owned(), into.to_owned())).collect() }
+    /// Of pairs of a former id and the id that its records, or some of them, have now, or an alias and whom it stands for.
+    pub fn new(moves: Vec<(String, String)>) -> Self {
+        Changes { moves }
     }
 
     /// Every id, with the number of the group of ids that are connected by moves.
@@ -83,7 +83,7 @@ pub fn note_rewards(changes: &Changes) -> Result<()> {
          known AS MATERIALIZED (
              SELECT c.id, c.number FROM changed c
              UNION
-             SELECT b.alias, c.number FROM changed c JOIN decisioning._customer_alias b ON b.customer_id = c.id),
+             SELECT b.alias, c.number FROM changed c JOIN decisioning._log_alias b ON b.customer_id = c.id),
          reached AS MATERIALIZED (
              SELECT DISTINCT f.decision_id, g.campaign
              FROM known k
@@ -157,10 +157,60 @@ pub fn follow(changes: &Changes) -> Result<()> {
            AND s.exposed_at = 'infinity' AND s.ordinal = 0 AND s.united IS NULL",
         &[now()?.into(), GUARD_DAYS.into()],
     )?;
+    // Who is about to record an outcome under an id that was not in the log so far waits, or has done so.
+    query::execute("LOCK TABLE decisioning._log_alias IN SHARE ROW EXCLUSIVE MODE", &[])?;
     for ids in changes.ids().chunks(CHUNK) {
         interrupt::check();
-        scratch(|| follow_some(ids))?;
+        scratch(|| {
+            follow_in_log(ids)?;
+            follow_some(ids)
+        })?;
     }
+    Ok(())
+}
+
+/// Tells the log who its ids are.
+fn follow_in_log(ids: &[&str]) -> Result<()> {
+    query::execute(
+        "WITH resolved AS MATERIALIZED (
+             SELECT c.id, coalesce((SELECT a.customer_id FROM decisioning._alias a WHERE a.alias = c.id LIMIT 1), c.id) AS customer_id
+             FROM (SELECT n.id FROM unnest($1::text[]) AS n(id)
+                   UNION SELECT l.alias FROM decisioning._log_alias l WHERE l.customer_id = ANY ($1)) AS c),
+         canonical AS (
+             DELETE FROM decisioning._log_alias l USING resolved r WHERE l.alias = r.id AND r.customer_id = r.id)
+         INSERT INTO decisioning._log_alias AS l (alias, customer_id)
+         SELECT r.id, r.customer_id FROM resolved r WHERE r.customer_id <> r.id
+         ON CONFLICT (alias) DO UPDATE SET customer_id = excluded.customer_id
+         WHERE l.customer_id <> excluded.customer_id",
+        &[ids.to_vec().into()],
+    )?;
+    Ok(())
+}
+
+/// Tells the log who an outcome belongs to whose id is not that of its customer. Runs as the owner.
+pub fn name_in_log(customer_ids: &[String]) -> Result<()> {
+    let mut given = customer_ids.to_vec();
+    given.sort_unstable();
+    given.dedup();
+    let unknown = query::read(
+        "SELECT a.alias FROM decisioning._alias a
+         WHERE a.alias = ANY ($1) AND a.customer_id <> a.alias
+           AND NOT EXISTS (SELECT FROM decisioning._log_alias l WHERE l.alias = a.alias)",
+        &[given.into()],
+        |row| row.value::<String>(1),
+    )?;
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    // The same lock as that of the statement after it, which so sees what a change of identities has left.
+    query::execute("LOCK TABLE decisioning._log_alias IN ROW EXCLUSIVE MODE", &[])?;
+    query::execute(
+        "INSERT INTO decisioning._log_alias (alias, customer_id)
+         SELECT a.alias, a.customer_id FROM decisioning._alias a WHERE a.alias = ANY ($1) AND a.customer_id <> a.alias
+         ORDER BY a.alias
+         ON CONFLICT (alias) DO NOTHING",
+        &[unknown.into()],
+    )?;
     Ok(())
 }
 
@@ -176,19 +226,27 @@ fn follow_some(ids: &[&str]) -> Result<()> {
     // but not yet committed, is waited for; who is going to, waits.
     query::execute(
         &format!(
-            "WITH placed AS (
+            "WITH ids AS MATERIALIZED (
+                 SELECT n.id, {canonical} AS canonical_id
+                 FROM (SELECT n.id FROM unnest($1::text[]) AS n(id)
+                       UNION SELECT m.merged_id FROM decisioning._merged_assignment m WHERE m.customer_id = ANY ($1)) AS n),
+             heirs AS MATERIALIZED (
+                 SELECT DISTINCT i.canonical_id AS id, s.campaign
+                 FROM ids i JOIN decisioning._assignment s ON s.customer_id = i.id
+                 WHERE i.id <> i.canonical_id AND (s.exposed_at < 'infinity' OR s.ordinal > 0)),
+             placed AS (
                  INSERT INTO decisioning._assignment AS s ({COLUMNS})
                  SELECT {NOT_EXPOSED}
-                 FROM (SELECT n.id FROM unnest($1::text[]) AS n(id)
-                       UNION SELECT m.merged_id FROM decisioning._merged_assignment m WHERE m.customer_id = ANY ($1)) AS n
-                 CROSS JOIN decisioning.campaigns c
+                 FROM ids n CROSS JOIN decisioning.campaigns c
                  WHERE c.status = 'active'
+                   AND (n.id <> n.canonical_id OR (n.id, c.campaign) IN (SELECT h.id, h.campaign FROM heirs h))
                  ORDER BY n.id COLLATE \"C\", c.campaign
                  ON CONFLICT (customer_id, campaign) DO UPDATE SET ordinal = s.ordinal WHERE false
                  RETURNING s.customer_id, s.campaign)
              INSERT INTO decisioning._assignment_guard (customer_id, campaign, placed_at)
              SELECT p.customer_id, p.campaign, $2 FROM placed p
-             ON CONFLICT (customer_id, campaign) DO UPDATE SET placed_at = excluded.placed_at"
+             ON CONFLICT (customer_id, campaign) DO UPDATE SET placed_at = excluded.placed_at",
+            canonical = canonical_id("n.id"),
         ),
         &[ids.to_vec().into(), now()?.into()],
     )?;
@@ -232,7 +290,7 @@ fn follow_some(ids: &[&str]) -> Result<()> {
 
 /// Tells customers that who was merged into them has changed. A decision that is on its way for one of them is made anew.
 fn unite(customers: Vec<String>, campaigns: Vec<String>) -> Result<()> {
-    // Where nobody decides at present, who has no row of his own gets one.
+    // Where nobody decides at present, who has no row of his own gets one here.
     query::execute(
         &format!(
             "INSERT INTO decisioning._assignment ({COLUMNS})

@@ -7,6 +7,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::Uuid;
 
+use super::follow::name_in_log;
 use super::pipeline::canonical_ids;
 use super::{goal, now};
 use crate::pg::error::{required, Error, Result};
@@ -63,6 +64,9 @@ pub fn record(goal: &str, source: Option<&str>, events: Vec<Event>) -> Result<Re
     if events.is_empty() {
         return Ok(Recorded::default());
     }
+
+    let given: Vec<String> = events.iter().map(|event| event.customer_id.clone()).collect();
+    name_in_log(&given)?;
 
     // New keys first: a concurrent session that records the same event waits here and then finds it known.
     let ids: Vec<String> = events.iter().map(|event| event.event_id.clone()).collect();

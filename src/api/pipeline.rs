@@ -7,6 +7,7 @@
 mod append;
 mod assignment;
 mod candidates;
+mod canonical;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -30,6 +31,7 @@ use crate::pg::{query, settings};
 
 pub use assignment::{Assignment, Moment};
 pub use candidates::{rule, Candidates};
+pub use canonical::canonical_ids;
 
 use append::log;
 use candidates::reason;
@@ -237,18 +239,6 @@ fn prepare(name: &str) -> Result<Round> {
     let scopes = budget::scopes(&campaign);
     let mode = mode::in_force(&campaign);
     Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, scopes, mode, campaign })
-}
-
-/// Canonical id of each given id: merged and source-qualified ids are resolved. Runs as the owner.
-pub fn canonical_ids(customer_ids: &[String]) -> Result<Vec<String>> {
-    let aliases: HashMap<String, String> = query::read(
-        "SELECT a.alias, a.customer_id FROM decisioning._customer_alias a WHERE a.alias = ANY ($1)",
-        &[customer_ids.to_vec().into()],
-        |row| Ok((row.value(1)?, row.value(2)?)),
-    )?
-    .into_iter()
-    .collect();
-    Ok(customer_ids.iter().map(|id| aliases.get(id).unwrap_or(id).clone()).collect())
 }
 
 pub fn parse_group(text: &str) -> Result<Group> {

@@ -9,7 +9,10 @@ use std::ops::Range;
 use pgrx::{pg_sys, PgMemoryContexts};
 
 use super::error::Result;
+use super::query;
 use super::table::{self, outdated, Target, Values};
+
+pub use super::table::Indexes;
 
 /// Rows handed to the table at a time; bounds the slots that are held.
 const BATCH: usize = 1000;
@@ -25,7 +28,51 @@ pub fn append<const COLUMNS: usize>(
     count: usize,
     row: impl FnMut(usize) -> Result<Values<COLUMNS>>,
 ) -> Result<()> {
-    append_to(table::open(table, table::WRITE)?, columns, count, row)
+    append_with(Indexes::Kept, table, columns, count, row)
+}
+
+/// The same, with the choice of when index entries are made.
+///
+/// # Errors
+/// As [`append`].
+pub fn append_with<const COLUMNS: usize>(
+    indexes: Indexes,
+    table: &CStr,
+    columns: [&CStr; COLUMNS],
+    count: usize,
+    row: impl FnMut(usize) -> Result<Values<COLUMNS>>,
+) -> Result<()> {
+    append_to(table::open(table, table::WRITE)?, columns, indexes, count, row)
+}
+
+/// Makes the indexes of a table of our schema anew. Locks out others until the end of the transaction.
+///
+/// # Errors
+/// Rows that a unique index does not allow.
+pub fn reindex(table: &CStr) -> Result<()> {
+    query::execute(&format!("REINDEX TABLE decisioning.{}", table.to_string_lossy()), &[])?;
+    Ok(())
+}
+
+/// A sequence of our schema, for many numbers.
+pub struct Sequence(pg_sys::Oid);
+
+impl Sequence {
+    /// # Errors
+    /// There is none of this name.
+    pub fn open(name: &CStr) -> Result<Self> {
+        table::oid(name).map(Sequence).ok_or_else(outdated)
+    }
+
+    pub fn next(&self) -> i64 {
+        // SAFETY: raises for what is no sequence; no privileges are looked at, as for the tables here.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(self.0, false)) }
+    }
+}
+
+// Not among the bindings; an ERROR has to be caught at the boundary.
+unsafe extern "C-unwind" {
+    fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
 }
 
 /// The same for the partition `name` of `parent`, or its partition `default` if there is none yet.
@@ -57,16 +104,17 @@ pub fn append_to_partition<const COLUMNS: usize>(
         pg_sys::table_close(parent, table::KEPT);
         found.ok_or_else(outdated)?
     };
-    append_to(relation, columns, count, row)
+    append_to(relation, columns, Indexes::Kept, count, row)
 }
 
 fn append_to<const COLUMNS: usize>(
     relation: pg_sys::Relation,
     columns: [&CStr; COLUMNS],
+    indexes: Indexes,
     count: usize,
     mut row: impl FnMut(usize) -> Result<Values<COLUMNS>>,
 ) -> Result<()> {
-    let mut batch = Batch::new(Target::new(relation, false));
+    let mut batch = Batch::new(Target::new(relation, indexes));
     // SAFETY: the relation is open.
     let positions = unsafe { table::columns(relation, columns) }?.map(|(at, _)| at);
     for start in (0..count).step_by(BATCH) {

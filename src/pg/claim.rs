@@ -7,7 +7,7 @@ use pgrx::{pg_sys, PgMemoryContexts, PgSqlErrorCode};
 use super::error::{Error, Result};
 use super::interrupt;
 use super::lookup::RowId;
-use super::table::{self, Target, Values};
+use super::table::{self, Indexes, Target, Values};
 
 /// A table open for claims on its rows. Who loses a race is told so, after the other has committed; under REPEATABLE READ, where
 /// he could not see what the other wrote, that is a serialization error.
@@ -24,7 +24,7 @@ impl<const COLUMNS: usize> Claims<COLUMNS> {
     /// The table or a column is missing.
     pub fn open(table: &CStr, columns: [&CStr; COLUMNS]) -> Result<Self> {
         let relation = table::open(table, table::WRITE)?;
-        let target = Target::new(relation, true);
+        let target = Target::new(relation, Indexes::Contended);
         // SAFETY: the relation is open.
         let positions = unsafe { table::columns(relation, columns) }?.map(|(at, _)| at);
         let (row, before) = (target.slot(), target.slot());

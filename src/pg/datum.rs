@@ -54,6 +54,19 @@ pub fn array<T: Element>(values: &[T]) -> pg_sys::Datum {
     }
 }
 
+/// A bigint, or a timestamptz as Postgres counts it.
+pub fn number(value: i64) -> pg_sys::Datum {
+    pg_sys::Datum::from(value)
+}
+
+/// A text, in the current memory context.
+///
+/// # Errors
+/// It is larger than Postgres allows.
+pub fn text(text: &str) -> Result<pg_sys::Datum> {
+    varlena(text.as_bytes())
+}
+
 /// A value of variable length with these bytes after its header, in the current memory context.
 ///
 /// # Errors

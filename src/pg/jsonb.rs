@@ -29,6 +29,7 @@ const FALSE: u32 = 0x2000_0000;
 const TRUE: u32 = 0x3000_0000;
 const NULL: u32 = 0x4000_0000;
 const CONTAINER: u32 = 0x5000_0000;
+const KINDS: u32 = 0x7000_0000;
 
 /// Marks an entry that holds an end instead of a length.
 const IS_END: u32 = 0x8000_0000;
@@ -50,12 +51,14 @@ impl Writer {
     /// # Errors
     /// A key occurs twice, a text has a zero byte, or the document is larger than Postgres allows.
     pub fn object(&mut self, members: &mut [(&str, Value<'_>)]) -> Result<pg_sys::Datum> {
-        self.encode(members)?;
-        datum::varlena(&self.buffer)
+        datum::varlena(self.bytes(members)?)
     }
 
-    /// Bytes after the varlena header.
-    fn encode(&mut self, members: &mut [(&str, Value<'_>)]) -> Result<()> {
+    /// The same as bytes after the varlena header.
+    ///
+    /// # Errors
+    /// As [`object`](Self::object).
+    pub fn bytes(&mut self, members: &mut [(&str, Value<'_>)]) -> Result<&[u8]> {
         members.sort_unstable_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
         if let Some(pair) = members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(Error::invalid(format!("a JSON object has two members \"{}\"", pair[0].0)));
@@ -89,7 +92,7 @@ impl Writer {
                 }
             }
         }
-        Ok(())
+        Ok(&self.buffer)
     }
 
     /// Aligns what follows; returns where the padding starts, which counts as part of that.
@@ -144,6 +147,85 @@ struct Open {
 
 fn too_large() -> Error {
     Error::new(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "a JSON document is too large")
+}
+
+/// The texts of an object that holds texts and arrays of texts, with their keys, from its bytes. What is neither is passed
+/// over.
+///
+/// # Errors
+/// Not the bytes of an object, or what `each` returns.
+pub fn texts<'a>(object: &'a [u8], mut each: impl FnMut(&'a str, &'a str) -> Result<()>) -> Result<()> {
+    let object = Closed::open(object, OBJECT)?;
+    let (mut key_start, mut start) = (0, 0);
+    for member in 0..object.members {
+        start = object.entry(member, start)?.1;
+    }
+    for member in 0..object.members {
+        let (_, key_end) = object.entry(member, key_start)?;
+        let (kind, end) = object.entry(object.members + member, start)?;
+        let key = text(object.bytes(key_start, key_end)?)?;
+        match kind {
+            STRING => each(key, text(object.bytes(start, end)?)?)?,
+            CONTAINER => {
+                let array = object.bytes(start.next_multiple_of(4), end)?;
+                if let Ok(array) = Closed::open(array, ARRAY) {
+                    let mut start = 0;
+                    for member in 0..array.members {
+                        let (kind, end) = array.entry(member, start)?;
+                        if kind == STRING {
+                            each(key, text(array.bytes(start, end)?)?)?;
+                        }
+                        start = end;
+                    }
+                }
+            }
+            _ => {}
+        }
+        (key_start, start) = (key_end, end);
+    }
+    Ok(())
+}
+
+/// A container that is read.
+struct Closed<'a> {
+    members: usize,
+    entries: &'a [u8],
+    data: &'a [u8],
+}
+
+impl<'a> Closed<'a> {
+    fn open(bytes: &'a [u8], kind: u32) -> Result<Self> {
+        let (header, rest) = bytes.split_first_chunk::<4>().ok_or_else(damaged)?;
+        let header = u32::from_ne_bytes(*header);
+        if header & (OBJECT | ARRAY) != kind {
+            return Err(damaged());
+        }
+        let members = header as usize & LIMIT;
+        let entries = if kind == OBJECT { 2 * members } else { members };
+        let (entries, data) = rest.split_at_checked(entries * size_of::<u32>()).ok_or_else(damaged)?;
+        Ok(Closed { members, entries, data })
+    }
+
+    /// Kind of an entry whose bytes begin at `start`, and where they end.
+    fn entry(&self, entry: usize, start: usize) -> Result<(u32, usize)> {
+        let bytes =
+            self.entries.get(entry * size_of::<u32>()..).and_then(<[u8]>::first_chunk::<4>).ok_or_else(damaged)?;
+        let entry = u32::from_ne_bytes(*bytes);
+        let length = entry as usize & LIMIT;
+        Ok((entry & KINDS, if entry & IS_END == 0 { start + length } else { length }))
+    }
+
+    fn bytes(&self, start: usize, end: usize) -> Result<&'a [u8]> {
+        self.data.get(start..end).ok_or_else(damaged)
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes).map_err(|_| damaged())
+}
+
+fn damaged() -> Error {
+    Error::corrupted("a JSON document is damaged")
 }
 
 #[cfg(any(test, feature = "pg_test"))]
@@ -220,7 +302,35 @@ mod tests {
             }
             let expected = datum::jsonb(&serde_json::Value::Object(document).to_string());
             let (Ok(expected), Ok(written)) = (expected, writer.object(&mut members)) else { panic!("refused") };
-            assert_eq!(bytes(written), bytes(expected));
+            let written = bytes(written);
+            assert_eq!(written, bytes(expected));
+            let mut read = Vec::new();
+            let outcome = super::texts(&written, |key, text| {
+                read.push((key.to_owned(), text.to_owned()));
+                Ok(())
+            });
+            assert!(outcome.is_ok());
+            let told: Vec<(String, String)> = members
+                .iter()
+                .flat_map(|(key, value)| match value {
+                    Value::Text(text) => vec![((*key).to_owned(), (*text).to_owned())],
+                    Value::Texts(texts) => texts.iter().map(|text| ((*key).to_owned(), (*text).to_owned())).collect(),
+                    _ => Vec::new(),
+                })
+                .collect();
+            assert_eq!(read, told);
+        }
+    }
+
+    #[pg_test]
+    fn what_is_no_object_does_not_read() {
+        for bytes in [&b""[..], b"\0\0\0\x20\0", &[0xff; 12]] {
+            let mut calls = 0;
+            let outcome = super::texts(bytes, |_, _| {
+                calls += 1;
+                Ok(())
+            });
+            assert!(calls == 0 && (outcome.is_err() || bytes.len() == 5));
         }
     }
 

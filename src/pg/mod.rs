@@ -14,6 +14,7 @@ pub mod memory;
 mod numeric;
 pub mod query;
 pub mod relation;
+pub mod scan;
 pub mod settings;
 pub mod snapshot;
 mod table;

@@ -85,6 +85,18 @@ pub(super) unsafe fn store<const COLUMNS: usize>(
     pg_sys::ExecStoreVirtualTuple(slot);
 }
 
+/// When index entries of new rows are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indexes {
+    /// With each row.
+    Kept,
+    /// With each row, whose keys other sessions may insert at the same time.
+    Contended,
+    /// Later, by [`reindex`](super::bulk::reindex), without which no statement finds the rows by index: faster for the first rows
+    /// of a table.
+    Later,
+}
+
 /// A table open for writing, with its indexes. NOT NULL and CHECK constraints are the caller's duty; unique indexes hold.
 pub(super) struct Target {
     pub relation: pg_sys::Relation,
@@ -93,8 +105,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Takes over an open relation. `contended` prepares for rows whose keys other sessions may insert at the same time.
-    pub fn new(relation: pg_sys::Relation, contended: bool) -> Self {
+    /// Takes over an open relation.
+    pub fn new(relation: pg_sys::Relation, indexes: Indexes) -> Self {
         // SAFETY: the relation is open; what is allocated here lives until Drop, or to the end of an aborted transaction.
         unsafe {
             pg_sys::PreventCommandIfReadOnly(c"INSERT".as_ptr());
@@ -102,7 +114,9 @@ impl Target {
             let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()) as *mut pg_sys::ResultRelInfo;
             (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             pg_sys::InitResultRelInfo(result, relation, 1, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(result, contended);
+            if indexes != Indexes::Later {
+                pg_sys::ExecOpenIndices(result, indexes == Indexes::Contended);
+            }
             Target { relation, result, state }
         }
     }

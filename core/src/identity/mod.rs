@@ -28,6 +28,7 @@ pub use difference::{AliasDifference, AliasVerdict, IdentifierDifference};
 pub use error::IdentityError;
 pub use fields::Fields;
 pub use history::{Event, EventKind};
+pub use intern::Interner;
 pub use kind::{FieldKind, Identifier, IdentifierKind};
 pub use linkage::{
     explain, Attribute, BlockSizes, BlockingRule, BlockingRules, Comparison, ComparisonParameters, KeyPart,
@@ -36,5 +37,5 @@ pub use linkage::{
 pub use normalise::{normalise, VALUE_LIMIT};
 pub use recognise::{recognise, strongest_first, Owner, Recognition, Shown};
 pub use records::{Handle, Records, SourceNumber, ONLINE};
-pub use resolution::{Conflict, Linkage, Matching, PairLink, Resolution};
+pub use resolution::{Conflict, Linkage, Matching, PairLink, Resolution, Vanished};
 pub use rules::{Rule, RuleChange, Rules, Standing};

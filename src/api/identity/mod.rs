@@ -1,9 +1,13 @@
 //! Identity: sources and rules, the full run, and the answer for one person online.
 
+mod field;
+mod known;
 mod online;
+mod read;
 mod resolve;
 mod rules;
 mod source;
+mod write;
 
 use decisioning_core::identity::{FieldKind, IdentifierKind, IdentityError};
 use pgrx::PgSqlErrorCode;

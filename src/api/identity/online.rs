@@ -1,21 +1,22 @@
 //! Who somebody is, answered from indexes.
 
 use decisioning_core::identity::{
-    normalise, recognise, strongest_first, Country, FieldKind, Identifier, Owner, Recognition, Records, Rules, Shown,
-    SourceNumber, Standing, ONLINE,
+    normalise, recognise, strongest_first, Country, FieldKind, Fields, Identifier, Owner, Recognition, Rules, Shown,
+    Standing, ONLINE,
 };
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::JsonB;
 use serde_json::Value;
 
-use super::resolve::evidence;
-use super::{kind_of, rules, source};
+use super::field::{self, Documents};
+use super::write::evidence;
+use super::{rules, source};
 use crate::api::now;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::query;
 use crate::pg::snapshot::latest;
+use crate::pg::{bulk, query, scan};
 
 /// Rows per fetch.
 const FETCH: usize = 10_000;
@@ -57,7 +58,8 @@ fn resolve_identity(record: Option<JsonB>) -> std::result::Result<Option<String>
 fn of_document(record: Value) -> Result<Option<String>> {
     let rules = rules::load()?;
     let default_country = source::load()?.first().and_then(|primary| primary.default_country);
-    let mut shown = identifiers(&record, default_country)?;
+    let fields = Fields::from_json(&record)?;
+    let mut shown = identifiers(&fields, default_country);
     shown.retain(|(identifier, value)| rules.standing(identifier, value) != Standing::Blocked);
     strongest_first(&rules, &mut shown);
     if shown.len() > MOST_SHOWN {
@@ -80,9 +82,9 @@ fn of_document(record: Value) -> Result<Option<String>> {
         let settled = match recognition {
             Recognition::Nobody => return Ok(None),
             Recognition::Known { customer_id, attach, conflicts } => {
-                remember_known(&record, &shown, customer_id, &attach, &conflicts)?
+                remember_known(&fields, &shown, customer_id, &attach, &conflicts)?
             }
-            Recognition::Unknown { attach, conflicts } => remember_unknown(&record, &shown, &attach, &conflicts)?,
+            Recognition::Unknown { attach, conflicts } => remember_unknown(&fields, &shown, &attach, &conflicts)?,
         };
         if settled.is_some() {
             return Ok(settled);
@@ -95,34 +97,17 @@ fn of_document(record: Value) -> Result<Option<String>> {
     .hint("Retry the transaction."))
 }
 
-/// Normalised identifiers of a document that maps kinds to a value or an array of values.
-fn identifiers(record: &Value, default_country: Option<Country>) -> Result<Vec<(Identifier, String)>> {
-    let Value::Object(fields) = record else {
-        return Err(Error::invalid("record must be a JSON object")
-            .hint("Map kinds to values, such as {\"email\": \"ada@example.com\", \"device_id\": [\"a\", \"b\"]}."));
-    };
-    let country = fields.get("country").and_then(|country| country.as_str()?.parse().ok()).or(default_country);
+/// Normalised identifiers among the fields.
+fn identifiers(fields: &Fields, default_country: Option<Country>) -> Vec<(Identifier, String)> {
+    let country = fields.get(&FieldKind::Country).and_then(|country| country.parse().ok()).or(default_country);
     let mut found = Vec::new();
-    for (field, values) in fields {
-        let kind = kind_of(field)?;
-        for value in values.as_array().map_or(std::slice::from_ref(values), Vec::as_slice) {
-            let text = match value {
-                Value::Null => continue,
-                Value::String(text) => text.clone(),
-                Value::Number(number) => number.to_string(),
-                _ => {
-                    return Err(Error::invalid(format!(
-                        "field \"{field}\" must be a text, a number or an array of them"
-                    )))
-                }
-            };
-            if let FieldKind::Identifier(identifier) = &kind {
-                let value = normalise(identifier.kind, &text, country);
-                found.extend(value.map(|value| (identifier.clone(), value)));
-            }
+    for (kind, raw) in fields.iter() {
+        if let FieldKind::Identifier(identifier) = kind {
+            let value = normalise(identifier.kind, raw, country);
+            found.extend(value.map(|value| (identifier.clone(), value)));
         }
     }
-    Ok(found)
+    found
 }
 
 /// Looks the identifiers up and decides.
@@ -166,7 +151,7 @@ fn held(customer_id: &str, identifier: &Identifier) -> Result<u32> {
 
 /// Gives a known customer the new identifiers. `None` if another session was faster with one of them.
 fn remember_known(
-    record: &Value,
+    fields: &Fields,
     shown: &[Shown],
     customer_id: String,
     attach: &[usize],
@@ -176,14 +161,14 @@ fn remember_known(
         return Ok(None);
     }
     if stored(shown)?.is_none() {
-        store(record, shown, &new_key()?, &customer_id)?;
+        store(fields, shown, &new_key()?, &customer_id)?;
         report(shown, conflicts, &customer_id)?;
     }
     Ok(Some(customer_id))
 }
 
 /// Makes a new customer of the identifiers. `None` if another session was faster with one of them.
-fn remember_unknown(record: &Value, shown: &[Shown], attach: &[usize], conflicts: &[usize]) -> Result<Option<String>> {
+fn remember_unknown(fields: &Fields, shown: &[Shown], attach: &[usize], conflicts: &[usize]) -> Result<Option<String>> {
     // The same was seen before, and its identifiers were dropped since: the person is the same nevertheless.
     let (key, known) = match stored(shown)? {
         Some((key, customer_id)) => (key, customer_id),
@@ -195,7 +180,7 @@ fn remember_unknown(record: &Value, shown: &[Shown], attach: &[usize], conflicts
         return Ok(None);
     }
     if !is_known {
-        store(record, shown, &key, &customer_id)?;
+        store(fields, shown, &key, &customer_id)?;
         report(shown, conflicts, &customer_id)?;
     }
     Ok(Some(customer_id))
@@ -242,26 +227,26 @@ fn stored(shown: &[Shown]) -> Result<Option<(String, Option<String>)>> {
 }
 
 /// Keeps what was shown as a record of the built-in source.
-fn store(record: &Value, shown: &[Shown], key: &str, customer_id: &str) -> Result<()> {
+fn store(fields: &Fields, shown: &[Shown], key: &str, customer_id: &str) -> Result<()> {
     let now = now()?;
-    query::execute(
-        "INSERT INTO decisioning._online (record_key, evidence, record, seen_at)
-         VALUES ($1, sha256(convert_to($2, 'UTF8')), $3, $4) ON CONFLICT DO NOTHING",
-        &[key.into(), canonical_text(shown).into(), JsonB(record.clone()).into(), now.into()],
+    let inserted = query::execute(
+        "INSERT INTO decisioning._online (record_key, evidence, seen_at)
+         VALUES ($1, sha256(convert_to($2, 'UTF8')), $3) ON CONFLICT DO NOTHING",
+        &[key.into(), canonical_text(shown).into(), now.into()],
     )?;
-    query::execute(
-        "INSERT INTO decisioning._record (source, record_key, customer_id, since) VALUES ($1, $2, $3, $4)
-         ON CONFLICT DO NOTHING",
-        &[ONLINE.into(), key.into(), customer_id.into(), now.into()],
-    )?;
-    let alias = format!("{ONLINE}:{key}");
-    if alias != customer_id {
-        query::execute(
-            "INSERT INTO decisioning._customer_alias (alias, customer_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            &[alias.into(), customer_id.into()],
-        )?;
+    if inserted == 0 {
+        return Ok(()); // another session was shown the same
     }
-    Ok(())
+    let number = bulk::Sequence::open(c"_record_number")?.next();
+    let fingerprint = fields.fingerprint() as i64;
+    query::execute(
+        "INSERT INTO decisioning._record (source, separator, record_key, record_number, fingerprint, customer_id, since)
+         VALUES ($1, ':', $2, $3, $4, $5, $6)",
+        &[ONLINE.into(), key.into(), number.into(), fingerprint.into(), customer_id.into(), now.into()],
+    )?;
+    let mut documents = Documents::default();
+    documents.add(number, now.into(), fields)?;
+    documents.write(false, bulk::Indexes::Kept)
 }
 
 /// Logs the identifiers that were shown and belong to somebody else, or to nobody for want of room.
@@ -281,23 +266,21 @@ fn report(shown: &[Shown], conflicts: &[usize], customer_id: &str) -> Result<()>
     Ok(())
 }
 
-/// Reads the built-in source. Runs as the owner.
-pub fn read(number: SourceNumber, default_country: Option<Country>, records: &mut Records) -> Result<()> {
-    query::stream(
-        "SELECT o.record_key, o.record FROM decisioning._online o",
-        &[],
+/// Key and fields of each record of the built-in source. Runs as the owner.
+pub fn read(mut each: impl FnMut(&str, &Fields) -> Result<()>) -> Result<()> {
+    let mut fields = Fields::new();
+    scan::scan(
+        "SELECT r.record_key, f.fields FROM decisioning._record r
+         JOIN decisioning._record_field f ON f.record_number = r.record_number WHERE r.source = $1",
+        &[ONLINE.into()],
         FETCH,
-        |row| Ok((row.value::<String>(1)?, row.value::<JsonB>(2)?)),
-        |rows| {
-            for (key, JsonB(document)) in rows {
-                let record = records.add(number, &key)?;
-                for (identifier, value) in identifiers(&document, default_country)? {
-                    if let Some(column) = records.column(&identifier) {
-                        records.identify(record, column, &value)?;
-                    }
-                }
+        |row| {
+            if let (Some(key), Some(document)) = (row.text(0)?, row.bytes(1)?) {
+                field::read(document, &mut fields)?;
+                each(key, &fields)?;
             }
             Ok(())
         },
+        || Ok(()),
     )
 }

@@ -10,6 +10,7 @@ use decisioning_core::decide::Group;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{IntoDatum, Uuid};
 
+use super::canonical::Directory;
 use super::{parse_group, Proposal, Round};
 use crate::api::campaign::Campaign;
 use crate::api::offer::Held;
@@ -213,13 +214,13 @@ impl Moment<'_> {
     }
 
     fn find(&self, ids: &[String]) -> Result<Vec<(String, Option<Assignment>)>> {
-        let mut aliases = Lookup::open(c"_customer_alias", [c"customer_id"])?;
+        let mut directory = Directory::open()?;
         let mut assignments = Assignment::table()?;
         let find = |(n, id): (usize, &String)| {
             if n % 1024 == 0 {
                 interrupt::check();
             }
-            let canonical = aliases.find(&[id], |row| row.value::<String>(0))?.unwrap_or_else(|| id.clone());
+            let canonical = directory.canonical(id)?;
             let assignment =
                 assignments.find(&[&canonical, &self.campaign.campaign], |row| Assignment::read(self, row))?;
             Ok((canonical, assignment))
