@@ -100,7 +100,7 @@ impl Assignment {
 }
 
 /// Writes the assignments that nobody changed since they were read; returns their proposals.
-pub fn reserve(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Proposal>> {
+pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Proposal<'a>>> {
     if proposals.is_empty() {
         return Ok(proposals);
     }
@@ -130,7 +130,7 @@ pub fn reserve(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Proposal>>
         if n % 1024 == 0 {
             interrupt::check();
         }
-        let entrant = &proposal.entrant;
+        let entrant = proposal.entrant;
         let Assignment { group, ramped_at, recent, row, .. } = &entrant.assignment;
         let values = || {
             let ramped_at = ramped_at.or((entrant.group != *group).then_some(now));
@@ -149,8 +149,8 @@ pub fn reserve(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Proposal>>
                 ends_at.into_datum(),
                 Some(datum::array(&recent)),
                 ramped_at.into_datum(),
-                entrant.held.as_ref().map(|held| held.offer.as_str()).into_datum(),
-                entrant.held.as_ref().map(|held| timestamp(held.since)).transpose()?.into_datum(),
+                proposal.held.as_ref().map(|held| held.offer.as_str()).into_datum(),
+                proposal.held.as_ref().map(|held| timestamp(held.since)).transpose()?.into_datum(),
             ])
         };
         let won = match row {
