@@ -236,6 +236,45 @@ pub fn execute(sql: &str, arguments: &[Argument<'_>]) -> Result<usize> {
     })
 }
 
+/// A reading statement whose rows are fetched by and by, under the snapshot it was opened with, until the transaction ends.
+pub struct Cursor {
+    name: CString,
+    open: bool,
+}
+
+impl Cursor {
+    pub fn open(sql: &str, arguments: &[Argument<'_>]) -> Result<Self> {
+        let name = for_large_sets(|| {
+            Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })
+        })?;
+        let name = CString::new(name).map_err(|_| Error::corrupted("the name of a cursor contains a zero byte"))?;
+        Ok(Cursor { name, open: true })
+    }
+
+    /// The next `size` rows; fewer at the end, which closes it.
+    pub fn fetch<T>(&mut self, size: usize, decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> {
+        if !self.open {
+            return Ok(Vec::new());
+        }
+        for_large_sets(|| {
+            // SAFETY: inside a connection, by the name of a cursor that is open until it is closed here.
+            Spi::connect(|_| unsafe {
+                let cursor = pg_sys::SPI_cursor_find(self.name.as_ptr());
+                if cursor.is_null() {
+                    return Err(Error::corrupted("a cursor is closed"));
+                }
+                pg_sys::SPI_cursor_fetch(cursor, true, size as _);
+                let batch = rows(decode)?;
+                if batch.len() < size {
+                    pg_sys::SPI_cursor_close(cursor);
+                    self.open = false;
+                }
+                Ok(batch)
+            })
+        })
+    }
+}
+
 /// Streams a reading statement in batches of `size` rows, each decoded and handed over before the next is fetched,
 /// so memory stays flat. Nothing that `consume` does is seen by the cursor.
 pub fn stream<T>(
@@ -245,35 +284,15 @@ pub fn stream<T>(
     mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
     mut consume: impl FnMut(Vec<T>) -> Result<()>,
 ) -> Result<()> {
-    let name = for_large_sets(|| {
-        Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })
-    })?;
-    let name = CString::new(name).map_err(|_| Error::corrupted("the name of a cursor contains a zero byte"))?;
-    loop {
+    let mut cursor = Cursor::open(sql, arguments)?;
+    while cursor.open {
         interrupt::check();
-        let batch = for_large_sets(|| {
-            // SAFETY: inside a connection, by the name of a cursor that is open until it is closed here.
-            Spi::connect(|_| unsafe {
-                let cursor = pg_sys::SPI_cursor_find(name.as_ptr());
-                if cursor.is_null() {
-                    return Err(Error::corrupted("a cursor is closed"));
-                }
-                pg_sys::SPI_cursor_fetch(cursor, true, size as _);
-                let batch = rows(&mut decode)?;
-                if batch.len() < size {
-                    pg_sys::SPI_cursor_close(cursor);
-                }
-                Ok(batch)
-            })
-        })?;
-        let last = batch.len() < size;
+        let batch = cursor.fetch(size, &mut decode)?;
         if !batch.is_empty() {
             consume(batch)?;
         }
-        if last {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 #[cfg(any(test, feature = "pg_test"))]
