@@ -11,6 +11,7 @@ mod difference;
 mod error;
 mod fields;
 mod history;
+mod household;
 mod intern;
 mod kind;
 mod linkage;
@@ -22,12 +23,14 @@ mod recognise;
 mod records;
 mod resolution;
 mod rules;
+mod survivorship;
 
 pub use country::Country;
 pub use difference::{AliasDifference, AliasVerdict, IdentifierDifference};
 pub use error::IdentityError;
 pub use fields::Fields;
 pub use history::{Event, EventKind};
+pub use household::{Dwelling, MOST_MEMBERS};
 pub use intern::Interner;
 pub use kind::{FieldKind, Identifier, IdentifierKind};
 pub use linkage::{
@@ -39,3 +42,4 @@ pub use recognise::{recognise, strongest_first, Owner, Recognition, Shown};
 pub use records::{Handle, Records, SourceNumber, ONLINE};
 pub use resolution::{Conflict, Linkage, Matching, PairLink, Resolution, Vanished};
 pub use rules::{Rule, RuleChange, Rules, Standing};
+pub use survivorship::{address, addresses, birth, candidates, survivor, Candidate, Survivorship, Witness, ADDRESS};

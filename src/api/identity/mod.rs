@@ -1,12 +1,16 @@
 //! Identity: sources and rules, the full run, and the answer for one person online.
 
+mod corrections;
 mod field;
+mod golden;
+mod household;
 mod known;
 mod online;
 mod read;
 mod resolve;
 mod rules;
 mod source;
+mod survivorship;
 mod write;
 
 use decisioning_core::identity::{FieldKind, IdentifierKind, IdentityError};

@@ -29,7 +29,7 @@ fn resolve_all() -> std::result::Result<(), ErrorReport> {
 }
 
 fn run() -> Result<()> {
-    require_read_committed()?;
+    require_read_committed("resolve_all")?;
     // One run at a time; people who resolve online go on meanwhile.
     as_owner(|| query::execute("LOCK TABLE decisioning._online IN SHARE UPDATE EXCLUSIVE MODE", &[]))?;
     let (rules, sources) = latest(|| as_owner(|| Ok((rules::load()?, source::load()?))))?;
@@ -65,6 +65,7 @@ fn run() -> Result<()> {
             let placeholders = records.placeholders();
             let mut matching = Matching::new(records)?;
             recall(&mut matching)?;
+            corrections::load(&mut matching)?;
             let resolution = matching.resolve(None, &mut interrupt::check)?;
             notice!(
                 "{} records are {} customers; {placeholders} placeholder values were ignored",
@@ -117,10 +118,10 @@ fn remember_reads(sources: &[Source], reads: &HashMap<&str, Read>) -> Result<()>
 }
 
 /// A snapshot from before the lock would overlook people who were added online while the run waited.
-fn require_read_committed() -> Result<()> {
+pub fn require_read_committed(name: &str) -> Result<()> {
     let level = query::read_one("SELECT current_setting('transaction_isolation')", &[], |row| row.value::<String>(1))?;
     if level.is_some_and(|level| level == "repeatable read" || level == "serializable") {
-        return Err(Error::state("resolve_all must run at isolation level read committed")
+        return Err(Error::state(format!("{name} must run at isolation level read committed"))
             .hint("Call it outside of a transaction, or begin one with BEGIN ISOLATION LEVEL READ COMMITTED."));
     }
     Ok(())
