@@ -16,8 +16,7 @@ use crate::pg::settings;
 /// Every id that a customer is or was known by, as an SQL array: outcomes and decisions keep the id they were recorded
 /// with. An expression and not a function, because SQL functions with subqueries are not inlined.
 pub fn customer_ids(id: &str) -> String {
-    let canonical =
-        format!("coalesce((SELECT a.customer_id FROM decisioning._alias a WHERE a.alias = {id}), {id})");
+    let canonical = format!("coalesce((SELECT a.customer_id FROM decisioning._alias a WHERE a.alias = {id}), {id})");
     format!(
         "ARRAY[{id}, {canonical}]
          || ARRAY(SELECT b.alias FROM decisioning._alias b WHERE b.customer_id = {canonical})"

@@ -15,6 +15,7 @@ mod intern;
 mod kind;
 mod linkage;
 mod naming;
+mod neighbours;
 mod normalise;
 mod order;
 mod placeholder;
@@ -34,6 +35,7 @@ pub use linkage::{
     explain, Attribute, BlockSizes, BlockingRule, BlockingRules, Comparison, ComparisonParameters, KeyPart,
     LevelOverride, LevelParameters, Nicknames, Overrides, Parameters, Step, TermFrequencies, TermFrequency,
 };
+pub use neighbours::Pair;
 pub use normalise::{normalise, VALUE_LIMIT};
 pub use recognise::{recognise, strongest_first, Owner, Recognition, Shown};
 pub use records::{Handle, Records, SourceNumber, ONLINE};

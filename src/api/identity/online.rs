@@ -98,7 +98,7 @@ fn of_document(record: Value) -> Result<Option<String>> {
 }
 
 /// Normalised identifiers among the fields.
-fn identifiers(fields: &Fields, default_country: Option<Country>) -> Vec<(Identifier, String)> {
+pub fn identifiers(fields: &Fields, default_country: Option<Country>) -> Vec<(Identifier, String)> {
     let country = fields.get(&FieldKind::Country).and_then(|country| country.parse().ok()).or(default_country);
     let mut found = Vec::new();
     for (kind, raw) in fields.iter() {
@@ -264,23 +264,4 @@ fn report(shown: &[Shown], conflicts: &[usize], customer_id: &str) -> Result<()>
         )?;
     }
     Ok(())
-}
-
-/// Key and fields of each record of the built-in source. Runs as the owner.
-pub fn read(mut each: impl FnMut(&str, &Fields) -> Result<()>) -> Result<()> {
-    let mut fields = Fields::new();
-    scan::scan(
-        "SELECT r.record_key, f.fields FROM decisioning._record r
-         JOIN decisioning._record_field f ON f.record_number = r.record_number WHERE r.source = $1",
-        &[ONLINE.into()],
-        FETCH,
-        |row| {
-            if let (Some(key), Some(document)) = (row.text(0)?, row.bytes(1)?) {
-                field::read(document, &mut fields)?;
-                each(key, &fields)?;
-            }
-            Ok(())
-        },
-        || Ok(()),
-    )
 }
