@@ -128,7 +128,7 @@ const PROPOSED: &[&str] = &[
     "device_id",
     "names",
     "family_name + date_of_birth",
-    "given_name + date_of_birth",
+    "nickname + date_of_birth",
     "family_name + postcode",
     "email_local",
     "street:12 + city",
