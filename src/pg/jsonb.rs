@@ -8,8 +8,6 @@ use super::error::{Error, Result};
 /// A value of an object.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
-    Null,
-    Bool(bool),
     Text(&'a str),
     Texts(&'a [&'a str]),
 }
@@ -18,9 +16,6 @@ const OBJECT: u32 = 0x2000_0000;
 const ARRAY: u32 = 0x4000_0000;
 
 const STRING: u32 = 0;
-const FALSE: u32 = 0x2000_0000;
-const TRUE: u32 = 0x3000_0000;
-const NULL: u32 = 0x4000_0000;
 const CONTAINER: u32 = 0x5000_0000;
 const KINDS: u32 = 0x7000_0000;
 
@@ -54,9 +49,6 @@ impl Writer {
         }
         for (_, value) in members.iter() {
             match value {
-                Value::Null => self.entry(&mut object, NULL, 0)?,
-                Value::Bool(true) => self.entry(&mut object, TRUE, 0)?,
-                Value::Bool(false) => self.entry(&mut object, FALSE, 0)?,
                 Value::Text(text) => self.text(&mut object, text)?,
                 Value::Texts(texts) => {
                     let start = self.buffer.len();
@@ -243,12 +235,9 @@ mod tests {
             let mut members = Vec::new();
             let mut document = serde_json::Map::new();
             for (key, texts) in keys.iter().zip(&slices) {
-                let (value, json) = match (texts.as_slice(), random.below(4)) {
-                    (_, 0) => (Value::Null, json!(null)),
-                    ([], 1) => (Value::Bool(true), json!(true)),
-                    ([], 2) => (Value::Bool(false), json!(false)),
-                    ([text], 1 | 2) => (Value::Text(text), json!(text)),
-                    (texts, _) => (Value::Texts(texts), json!(texts)),
+                let (value, json) = match texts.as_slice() {
+                    [text] if random.below(2) == 0 => (Value::Text(text), json!(text)),
+                    texts => (Value::Texts(texts), json!(texts)),
                 };
                 members.push((key.as_str(), value));
                 document.insert(key.clone(), json);
@@ -267,11 +256,23 @@ mod tests {
                 .flat_map(|(key, value)| match value {
                     Value::Text(text) => vec![((*key).to_owned(), (*text).to_owned())],
                     Value::Texts(texts) => texts.iter().map(|text| ((*key).to_owned(), (*text).to_owned())).collect(),
-                    _ => Vec::new(),
                 })
                 .collect();
             assert_eq!(read, told);
         }
+    }
+
+    #[pg_test]
+    fn what_is_no_text_is_passed_over() {
+        let document = r#"{"a": 1, "b": null, "c": ["x", true, ["y"], "z"], "d": {"e": "f"}, "g": "h"}"#;
+        let Ok(document) = datum::jsonb(document) else { panic!("refused") };
+        let (document, mut read) = (bytes(document), Vec::new());
+        let outcome = super::texts(&document, |key, text| {
+            read.push(format!("{key}={text}"));
+            Ok(())
+        });
+        assert!(outcome.is_ok());
+        assert_eq!(read, ["c=x", "c=z", "g=h"]);
     }
 
     #[pg_test]
@@ -289,7 +290,7 @@ mod tests {
     #[pg_test]
     fn what_no_jsonb_holds_is_refused() {
         let mut writer = Writer::default();
-        assert!(writer.object(&mut [("a", Value::Null), ("b", Value::Null), ("a", Value::Null)]).is_err());
+        assert!(writer.object(&mut [("a", Value::Text("")), ("b", Value::Text("")), ("a", Value::Text(""))]).is_err());
         assert!(writer.object(&mut [("a", Value::Text("\0"))]).is_err());
     }
 }

@@ -82,7 +82,7 @@ impl Full {
             resolution.records(),
             resolution.persons()
         );
-        let target = Target { reads, numbers: &numbers, scope: Scope::All { is_first }, indexes };
+        let target = Target { reads, scope: Scope::All { is_first }, indexes };
         let written = write(&resolution, &target)? + pair::write_all(&resolution, &numbers, is_first)?;
         query::execute("DELETE FROM decisioning._unresolved", &[])?;
         notice!("{written} rows written");

@@ -4,6 +4,7 @@ mod block;
 mod field;
 mod full;
 mod known;
+mod likeness;
 mod model;
 mod online;
 mod pair;

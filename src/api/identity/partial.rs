@@ -86,8 +86,7 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
     let others =
         loaded.iter().map(|(number, record)| ((sources.name(record.source).to_owned(), record.key.clone()), *number));
     let numbers = Numbers::new(reads, others.collect());
-    let target =
-        Target { reads, numbers: &numbers, scope: Scope::Of { customer_ids: &touched }, indexes: Indexes::Kept };
+    let target = Target { reads, scope: Scope::Of { customer_ids: &touched }, indexes: Indexes::Kept };
     let mut written = write(&resolution, &target)?;
     let record_numbers: Vec<i64> = loaded.keys().copied().collect();
     written += pair::write_among(&resolution, &numbers, &record_numbers)?;
@@ -186,7 +185,8 @@ fn alike(
     Ok(found.into_iter().filter(|number| around.contains_key(number)).collect())
 }
 
-fn customers(record_numbers: &HashSet<i64>) -> Result<Vec<String>> {
+/// Customers of records. Runs as the owner.
+pub fn customers(record_numbers: &HashSet<i64>) -> Result<Vec<String>> {
     let numbers: Vec<i64> = record_numbers.iter().copied().collect();
     query::read(
         "SELECT DISTINCT r.customer_id FROM unnest($1::bigint[]) AS n(record_number)
@@ -206,7 +206,7 @@ fn named_identifiers(fields: &Fields, country: Option<Country>) -> Vec<(String, 
 
 /// The rules, with the values blocked that identify nobody because too many share them: this run sees too few records to
 /// find that out.
-fn with_nobodys_values(mut rules: Rules, sources: &Sources<'_>, loaded: &Loaded) -> Result<Rules> {
+pub fn with_nobodys_values(mut rules: Rules, sources: &Sources<'_>, loaded: &Loaded) -> Result<Rules> {
     let mut shown: Vec<(String, String)> =
         loaded.values().flat_map(|record| named_identifiers(&record.fields, sources.country(record.source))).collect();
     shown.sort_unstable();

@@ -69,7 +69,6 @@ pub enum Scope<'a> {
 pub struct Target<'a> {
     /// By source.
     pub reads: &'a HashMap<&'a str, Read>,
-    pub numbers: &'a Numbers<'a>,
     pub scope: Scope<'a>,
     /// How documents were written while reading.
     pub indexes: Indexes,

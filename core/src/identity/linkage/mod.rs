@@ -23,7 +23,7 @@ mod similarity;
 mod train;
 mod work;
 
-pub use blocking::{BlockingRule, BlockingRules, KeyPart};
+pub use blocking::{BlockingRule, BlockingRules, KeyPart, KeySource};
 pub use blocks::{each_key, BlockSizes, Blocks};
 pub use comparison::{Comparer, Comparison};
 pub use edges::{edges, edges_of, Edge};
