@@ -147,6 +147,7 @@ pub fn cluster(
         next: (0..order.len() as u32).collect(),
         enemies: HashMap::new(),
         judge: likeness.as_ref().map(|likeness| &likeness.judge),
+        known: HashMap::new(),
         links: Vec::new(),
         dropped: Vec::new(),
         alike: Vec::new(),
@@ -253,6 +254,8 @@ struct Work<'a> {
     /// Persons who must stay apart, by root; both ways.
     enemies: HashMap<u32, Vec<u32>>,
     judge: Option<&'a Judge<'a>>,
+    /// Weights of pairs of persons, and how many records these had together.
+    known: HashMap<(u32, u32), (u32, f32)>,
     links: Vec<Link>,
     dropped: Vec<Dropped>,
     alike: Vec<Edge>,
@@ -353,7 +356,7 @@ impl Work<'_> {
         let weight = if members_a.len() == 1 && members_b.len() == 1 {
             edge.weight
         } else {
-            judge.groups(&members_a, &members_b).weight
+            self.weight_of(judge, a, b, &members_a, &members_b)
         };
         if weight < judge.threshold {
             let is_weak = edge.weight < judge.threshold;
@@ -363,6 +366,20 @@ impl Work<'_> {
         self.join(a, b, held);
         self.alike.push(*edge);
         None
+    }
+
+    /// Match weight of two persons, from memory if neither has grown since it was asked last.
+    fn weight_of(&mut self, judge: &Judge<'_>, a: u32, b: u32, members_a: &[u32], members_b: &[u32]) -> f32 {
+        let key = (a.min(b), a.max(b));
+        let size = (members_a.len() + members_b.len()) as u32;
+        match self.known.get(&key) {
+            Some((known_size, weight)) if *known_size == size => *weight,
+            _ => {
+                let weight = judge.groups(members_a, members_b).weight;
+                self.known.insert(key, (size, weight));
+                weight
+            }
+        }
     }
 
     /// Whether what else is known of two persons speaks against a shared identifier.

@@ -4,7 +4,7 @@ use super::super::intern::Interner;
 use super::super::records::Records;
 use super::dates::Birth;
 use super::nicknames::share_a_root;
-use super::profile::{local_part, Attribute, ATTRIBUTES, MISSING};
+use super::profile::{local_part, Attribute, Row, ATTRIBUTES, MISSING};
 use super::profiles::Profiles;
 use super::similarity::{is_one_error_apart, similarity};
 
@@ -221,7 +221,11 @@ impl<'a> Comparer<'a> {
                 (DIFFERENT_FAMILY, _) if self.are_swapped(a, b) => NEUTRAL,
                 outcome => outcome,
             },
-            Comparison::Email => self.best(a, b, Attribute::Email, Self::emails),
+            // Namesakes have like addresses with different providers: that is no evidence beside their names.
+            Comparison::Email => match self.best(a, b, Attribute::Email, Self::emails) {
+                (SAME_LOCAL_PART, local) if self.is_spelled_from_names(local, a, b) => (DIFFERENT_EMAIL, MISSING),
+                outcome => outcome,
+            },
             Comparison::Phone => self.best(a, b, Attribute::Phone, Self::phones),
             Comparison::DateOfBirth => self.best(a, b, Attribute::DateOfBirth, |_, a, b| births(a, b)),
             Comparison::Address => self.addresses(a, b),
@@ -321,14 +325,32 @@ impl<'a> Comparer<'a> {
             return self.shared(Attribute::Email, a);
         }
         let (text_a, text_b) = (self.text(Attribute::Email, a), self.text(Attribute::Email, b));
-        if is_one_error_apart(text_a, text_b) {
+        // Who finds an address taken adds a digit: other digits are another mailbox.
+        if is_one_error_apart(text_a, text_b) && digits(text_a).eq(digits(text_b)) {
             return (4, MISSING);
         }
         if local_part(text_a) == local_part(text_b) {
             let value = self.profiles.locals.number(local_part(text_a)).unwrap_or(MISSING);
-            return (5, value);
+            return (SAME_LOCAL_PART, value);
         }
-        (6, MISSING)
+        (DIFFERENT_EMAIL, MISSING)
+    }
+
+    /// Whether the names of both records are known and say what stands before the `@`.
+    fn is_spelled_from_names(&self, local: u32, a: u32, b: u32) -> bool {
+        if local == MISSING || digits(self.profiles.locals.text(local)).next().is_some() {
+            return false;
+        }
+        let local = self.profiles.locals.text(local);
+        let (row_a, row_b) = (self.profiles.row(a), self.profiles.row(b));
+        let are_known =
+            |attribute: Attribute| row_a[attribute as usize] != MISSING && row_b[attribute as usize] != MISSING;
+        are_known(Attribute::GivenName)
+            && are_known(Attribute::FamilyName)
+            && [Attribute::GivenName, Attribute::FamilyName].into_iter().any(|attribute| {
+                let first_word = |row: &Row| self.text(attribute, row[attribute as usize]).split(' ').next();
+                [row_a, row_b].into_iter().filter_map(first_word).any(|name| name.len() > 2 && local.contains(name))
+            })
     }
 
     fn phones(&self, a: u32, b: u32) -> Outcome {
@@ -368,6 +390,8 @@ impl<'a> Comparer<'a> {
     }
 }
 
+const SAME_LOCAL_PART: u8 = 5;
+const DIFFERENT_EMAIL: u8 = 6;
 const SIMILAR_GIVEN: u8 = 3;
 const SWAPPED: u8 = 6;
 const DIFFERENT_FAMILY: u8 = 5;
@@ -386,6 +410,10 @@ pub fn births(a: u32, b: u32) -> Outcome {
         5
     };
     (level, MISSING)
+}
+
+fn digits(text: &str) -> impl Iterator<Item = u8> + '_ {
+    text.bytes().filter(u8::is_ascii_digit)
 }
 
 fn is_initial(name: &str) -> bool {

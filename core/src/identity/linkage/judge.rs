@@ -1,10 +1,12 @@
 //! Whether two groups of records are one person, by everything that is known of both.
 
 use super::comparison::{Comparer, Comparison};
+use super::profile::{Attribute, MISSING};
 use super::score::{Evidence, Scorer};
+use super::train::attributes_of;
 
-/// Members of a group that are looked at; a person with more records is known well enough by these.
-const MOST_MEMBERS: usize = 24;
+/// Different values of a group that are looked at; a person with more is known well enough by these.
+const MOST_VARIANTS: usize = 16;
 
 /// Judges pairs of records and of groups.
 pub struct Judge<'a> {
@@ -29,42 +31,94 @@ impl Judge<'_> {
     }
 
     /// Judges two groups as one person each: of every comparison, the mean over all pairs across that have the values. So
-    /// what is missing on some records is known from others, and one lucky pair cannot outweigh the rest.
+    /// what is missing on some records is known from others, and one lucky pair cannot outweigh the rest. People move, so of
+    /// addresses the closest pair counts, for being one person as for being relatives.
     pub fn groups(&self, a: &[u32], b: &[u32]) -> Verdict {
-        let (a, b) = (&a[..a.len().min(MOST_MEMBERS)], &b[..b.len().min(MOST_MEMBERS)]);
         let mut sum = Evidence::default();
         let mut is_described = false;
         for comparison in Comparison::ALL {
+            let (a, b) = (self.variants(comparison, a), self.variants(comparison, b));
             let (mut own, mut related, mut pairs) = (0.0, 0.0, 0.0);
             let (mut best_own, mut best_related) = (f32::MIN, f32::MIN);
-            for &record_a in a {
-                for &record_b in b {
+            for (record_a, count_a) in a.iter() {
+                for (record_b, count_b) in b.iter() {
                     let (level, value) = self.comparer.outcome(comparison, record_a, record_b);
                     if level != 0 {
                         let evidence = self.scorer.evidence(comparison, level, value);
-                        own += evidence.own;
-                        related += evidence.related;
+                        let count = count_a * count_b;
+                        own += evidence.own * count;
+                        related += evidence.related * count;
                         best_own = evidence.own.max(best_own);
                         best_related = evidence.related.max(best_related);
-                        pairs += 1.0;
+                        pairs += count;
                     }
                 }
             }
             if pairs > 0.0 {
-                let w = knob(comparison as usize);
+                let w = knob("KNOBS", comparison as usize);
                 sum.own += own / pairs * (1.0 - w) + best_own * w;
+                let w = knob("KNOBR", comparison as usize);
                 sum.related += related / pairs * (1.0 - w) + best_related * w;
                 is_described |= comparison.is_descriptive();
             }
         }
         Verdict { weight: self.scorer.weight(sum), is_described }
     }
+
+    /// Records of a group that differ in what is compared, and how many are like each.
+    fn variants(&self, comparison: Comparison, group: &[u32]) -> Variants {
+        let attributes = compared(comparison);
+        let mut variants = Variants { records: [0; MOST_VARIANTS], counts: [0.0; MOST_VARIANTS], len: 0 };
+        for &record in group {
+            let row = self.comparer.profiles.row(record);
+            if attributes.iter().all(|attribute| row[*attribute as usize] == MISSING) {
+                continue;
+            }
+            let known = variants.records[..variants.len].iter().position(|&known| {
+                let other = self.comparer.profiles.row(known);
+                attributes.iter().all(|attribute| row[*attribute as usize] == other[*attribute as usize])
+                    && !self.comparer.profiles.has_extras(record)
+                    && !self.comparer.profiles.has_extras(known)
+            });
+            match known {
+                Some(place) => variants.counts[place] += 1.0,
+                None if variants.len < MOST_VARIANTS => {
+                    variants.records[variants.len] = record;
+                    variants.counts[variants.len] = 1.0;
+                    variants.len += 1;
+                }
+                None => {}
+            }
+        }
+        variants
+    }
 }
 
-fn knob(place: usize) -> f32 {
+struct Variants {
+    records: [u32; MOST_VARIANTS],
+    counts: [f32; MOST_VARIANTS],
+    len: usize,
+}
+
+impl Variants {
+    fn iter(&self) -> impl Iterator<Item = (u32, f32)> + '_ {
+        self.records[..self.len].iter().copied().zip(self.counts[..self.len].iter().copied())
+    }
+}
+
+/// Attributes on which the outcome of a comparison depends.
+fn compared(comparison: Comparison) -> &'static [Attribute] {
+    match comparison {
+        Comparison::GivenName | Comparison::FamilyName => &[Attribute::GivenName, Attribute::FamilyName],
+        comparison => attributes_of(comparison),
+    }
+}
+
+fn knob(name: &'static str, place: usize) -> f32 {
     use std::sync::OnceLock;
-    static K: OnceLock<Vec<f32>> = OnceLock::new();
-    K.get_or_init(|| {
-        std::env::var("KNOBS").map(|s| s.split(',').map(|x| x.parse().unwrap()).collect()).unwrap_or(vec![0.0; 9])
-    })[place]
+    static K: OnceLock<std::collections::HashMap<&'static str, Vec<f32>>> = OnceLock::new();
+    let get = |name: &'static str| {
+        (name, std::env::var(name).map(|s| s.split(',').map(|x| x.parse().unwrap()).collect()).unwrap_or(vec![0.0; 9]))
+    };
+    K.get_or_init(|| [get("KNOBS"), get("KNOBR")].into())[name][place]
 }

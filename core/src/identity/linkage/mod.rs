@@ -23,11 +23,11 @@ mod similarity;
 mod train;
 mod work;
 
-pub use blocking::{BlockingRule, BlockingRules, KeyPart};
-pub use blocks::{BlockSizes, Blocks};
+pub use blocking::{BlockingRule, BlockingRules, KeyPart, KeySource};
+pub use blocks::{each_key, BlockSizes, Blocks};
 pub use comparison::{Comparer, Comparison};
 pub(super) use dates::Birth;
-pub use edges::{edges, Edge};
+pub use edges::{edges, edges_of, Edge};
 pub use explain::{explain, steps, Step};
 pub(super) use fold::fold;
 pub use frequency::{TermFrequencies, TermFrequency};

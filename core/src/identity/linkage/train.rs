@@ -34,6 +34,9 @@ const ROUNDS: usize = 25;
 /// Least share of the agreements of strangers that is theirs, and not that of matches among them.
 const LEAST_SHARE: f64 = 0.03;
 
+/// Weight of the assumption that relatives agree as matches do, where blocking shows too few of them to tell.
+const RELATIVES_LIKE_MATCHES: f64 = 0.05;
+
 /// Matches with a level from which on it counts as observed.
 const OBSERVED: f64 = 3.0;
 
@@ -358,7 +361,9 @@ impl Model {
                 let smooth = 0.5 / levels.clone().count() as f64;
                 let (fixed_m, fixed_u) = fixed[place][level];
                 self.m[place][level] = fixed_m.unwrap_or((sums.matches[place][level] + smooth) / (matches + 0.5));
-                self.h[place][level] = (sums.relatives[place][level] + smooth) / (relatives + 0.5);
+                let like_matches = RELATIVES_LIKE_MATCHES * relatives * self.m[place][level];
+                self.h[place][level] = (sums.relatives[place][level] + smooth + like_matches)
+                    / (relatives * (1.0 + RELATIVES_LIKE_MATCHES) + 0.5);
                 let seen = strangers.seen[place][level];
                 let not_strangers = (sums.matches[place][level] + sums.relatives[place][level]) * scale
                     / strangers.comparable[place].max(1.0);
