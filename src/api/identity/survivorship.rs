@@ -73,8 +73,9 @@ impl Rules {
 fn statement(expression: &str) -> String {
     format!(
         "SELECT (\n{expression}\n)::pg_catalog.float8
-         FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[], $2::pg_catalog.text[], $3::pg_catalog.text[],
-                                           $4::pg_catalog.timestamptz[], $5::pg_catalog.int4[])) WITH ORDINALITY
+         FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[]),
+                         pg_catalog.unnest($3::pg_catalog.text[]), pg_catalog.unnest($4::pg_catalog.timestamptz[]),
+                         pg_catalog.unnest($5::pg_catalog.int4[])) WITH ORDINALITY
               AS candidate(value, source, record_key, changed_at, frequency, position)
          ORDER BY candidate.position"
     )
