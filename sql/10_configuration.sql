@@ -47,6 +47,7 @@ CREATE TABLE decisioning.campaigns (
     offer_consistency   interval    DEFAULT '30 days' CHECK (offer_consistency > '0' AND offer_consistency <= '100 years'),
     offer_consistency_seconds float8 GENERATED ALWAYS AS (pg_catalog.date_part('epoch', offer_consistency)) STORED,
     household_column    text,
+    unit                text        NOT NULL DEFAULT 'customer' CHECK (unit IN ('customer', 'household')),
     currency            text        CHECK (currency ~ '^[A-Z]{3}$'),
     mode                text        NOT NULL DEFAULT 'live' CHECK (mode IN ('live', 'shadow', 'preview')),
     control_ramped      float8      NOT NULL DEFAULT 0 CHECK (control_ramped BETWEEN 0 AND 1),
@@ -62,6 +63,7 @@ CREATE TABLE decisioning.campaigns (
     ended_at            timestamptz,
     epoch               bigint      NOT NULL,
     CONSTRAINT campaigns_shares_check CHECK (holdout_share + control_share + explore_share <= 1.0 + 1e-9),
+    CONSTRAINT campaigns_household_check CHECK (unit = 'customer' OR household_column IS NOT NULL),
     CONSTRAINT campaigns_control_check CHECK (control_share = 0 OR control_action IS NOT NULL)
 );
 COMMENT ON TABLE  decisioning.campaigns IS 'One lifecycle programme per row: its audience, its groups, its learner settings.';
@@ -88,6 +90,7 @@ COMMENT ON COLUMN decisioning.campaigns.minimum_uplift IS 'A send must be worth 
 COMMENT ON COLUMN decisioning.campaigns.offer_consistency IS 'Who was sent an action with a level of the dimension offer gets no other offer for this time; actions without an offer and no_send stay possible. NULL lets offers change at any time.';
 COMMENT ON COLUMN decisioning.campaigns.offer_consistency_seconds IS 'The same in seconds (a day is 24 hours, a month 30 days).';
 COMMENT ON COLUMN decisioning.campaigns.household_column IS 'Column of the customers relation that is equal for the members of a household: they get one offer together.';
+COMMENT ON COLUMN decisioning.campaigns.unit IS 'What is drawn into a group as one: each customer, or all new members of a household together; who has no household is drawn alone.';
 COMMENT ON COLUMN decisioning.campaigns.currency IS 'ISO 4217 code of values and costs, for people and reports.';
 COMMENT ON COLUMN decisioning.campaigns.mode IS 'live; shadow: what explore and optimise would choose is logged, and the control action is taken; preview: nothing is written. The stricter of this and the setting decisioning.mode holds.';
 COMMENT ON COLUMN decisioning.campaigns.control_ramped IS 'Share of the control group that has moved to optimise, in the order of buckets. It never falls; change it with ramp_control, which moves and dates the customers.';

@@ -254,11 +254,11 @@ COMMENT ON VIEW decisioning.match_rules_in_effect IS 'Match rules as they are ap
 
 -- Resolving ----------------------------------------------------------------------------------------
 
-CREATE PROCEDURE decisioning.resolve_all()
+CREATE PROCEDURE decisioning.resolve_all("full" boolean DEFAULT false)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'resolve_all_wrapper';
-COMMENT ON PROCEDURE decisioning.resolve_all() IS
-'Reads all sources with the rights of the caller, finds who is one person, and brings identity_map up to date, in one transaction: others see all of it or nothing. Ids stay; with unchanged data nothing is written. Runs one at a time.';
+COMMENT ON PROCEDURE decisioning.resolve_all(boolean) IS
+'Reads the sources with the rights of the caller, finds who is one person, and brings identity_map up to date, in one transaction: others see all of it or nothing. Looks only at records that are new, changed or gone and at those that may be the same person; full => true, and the first run after a change of sources or rules, looks at all. Ids stay; with unchanged data nothing is written. Runs one at a time.';
 
 CREATE FUNCTION decisioning.resolve_identity(source text, key text) RETURNS text
 LANGUAGE c STABLE PARALLEL UNSAFE COST 100

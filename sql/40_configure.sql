@@ -19,13 +19,14 @@ CREATE FUNCTION decisioning.create_campaign(
     minimum_uplift      float8  DEFAULT 0,
     offer_consistency   interval DEFAULT '30 days',
     household_column    text    DEFAULT NULL,
+    unit                text    DEFAULT 'customer',
     currency            text    DEFAULT NULL,
     description         text    DEFAULT NULL
 ) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'create_campaign_wrapper';
-COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, text, text, float8, interval, text, text, text) IS
-'Creates a campaign in draft over a table or view with one row per customer. audience is a predicate over it; time_zone is an IANA zone or a column with one; offset_column has a score from elsewhere (offset_scale: probability or log_odds) that the model starts from. Returns what the audience makes detectable.';
+COMMENT ON FUNCTION decisioning.create_campaign(text, regclass, text, text, text[], text, float8, float8, float8, text, float8, float8, interval, text, text, float8, interval, text, text, text, text) IS
+'Creates a campaign in draft over a table or view with one row per customer. audience is a predicate over it; time_zone is an IANA zone or a column with one; offset_column has a score from elsewhere (offset_scale: probability or log_odds) that the model starts from; household_column has the household of a customer, and unit => ''household'' draws its members into one group. Returns what the audience makes detectable.';
 
 CREATE FUNCTION decisioning.start_campaign(campaign text, mode text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -34,6 +34,14 @@ pub enum Status {
     Ended,
 }
 
+/// What is assigned to a group as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Unit {
+    Customer,
+    Household,
+}
+
 /// One campaign in one epoch.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Campaign {
@@ -51,6 +59,7 @@ pub struct Campaign {
     pub time_zone: String,
     pub time_zone_column: Option<String>,
     pub household_column: Option<String>,
+    unit: Unit,
     #[serde(flatten)]
     pub rules: Rules,
     pub mode: Mode,
@@ -187,6 +196,14 @@ impl Campaign {
     pub fn shares(&self) -> Shares {
         let Rules { holdout_share: holdout, control_share: control, explore_share: explore, .. } = self.rules;
         Shares { holdout, control, explore }
+    }
+
+    /// The bucket that a customer is drawn into: with all of his household, where that is the unit and he has one.
+    pub fn bucket(&self, salt: &Salt, customer_id: &str, household: Option<&str>) -> u16 {
+        match (self.unit, household) {
+            (Unit::Household, Some(household)) => salt.bucket(&format!("household {household}")),
+            _ => salt.bucket(customer_id),
+        }
     }
 
     /// The group that a customer of `assigned` is treated as: a ramp moves control customers to optimise, and not back.

@@ -31,6 +31,7 @@ fn create_campaign(
     minimum_uplift: Option<f64>,
     offer_consistency: Option<pgrx::datum::Interval>,
     household_column: Option<&str>,
+    unit: Option<&str>,
     currency: Option<&str>,
     description: Option<&str>,
 ) -> std::result::Result<String, ErrorReport> {
@@ -83,6 +84,16 @@ fn create_campaign(
     if let Some(column) = household_column {
         relation.column(&columns, column)?;
     }
+    let unit = required(unit, "unit")?;
+    match (unit, household_column) {
+        ("customer", _) | ("household", Some(_)) => {}
+        ("household", None) => {
+            return Err(Error::invalid("unit household needs a household_column")
+                .hint("Name the column that is equal for the members of a household; decisioning.golden_records has household_id.")
+                .into())
+        }
+        _ => return Err(Error::invalid(format!("unknown unit \"{unit}\"")).hint("Units are customer and household.").into()),
+    }
     let (zone, zone_column) = match time_zone {
         None => (session_zone()?, None),
         Some(text) if columns.iter().any(|column| column.name == text) => (session_zone()?, Some(text)),
@@ -103,8 +114,8 @@ fn create_campaign(
             "INSERT INTO decisioning.campaigns (campaign, customers_schema, customers_relation, customer_key, audience,
                  features, time_zone, time_zone_column, holdout_share, control_share, explore_share, control_action,
                  propensity_floor, temper, half_life, minimum_uplift, offer_consistency, household_column, currency,
-                 description, offset_column, offset_scale)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+                 description, offset_column, offset_scale, unit)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
              ON CONFLICT (campaign) DO NOTHING",
             &[
                 name.into(),
@@ -129,6 +140,7 @@ fn create_campaign(
                 description.into(),
                 offset_column.into(),
                 offset_scale.into(),
+                unit.into(),
             ],
         )?;
         if inserted == 0 {

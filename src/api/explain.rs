@@ -77,7 +77,8 @@ fn preview(
     let mut encoded = vec![0.0; model.encoder.width()];
     model.encoder.encode(&customer.observation, &mut encoded);
     let salt = campaign.salt()?;
-    let assignment = assigned.unwrap_or_else(|| Assignment::first(&campaign, salt.bucket(&id)));
+    let mut assignment = assigned.unwrap_or_else(Assignment::first);
+    assignment.draw(&campaign, campaign.bucket(&salt, &id, customer.household.as_deref()));
     let group = assignment.treated_as(&campaign);
     let approved = Candidates::of(&campaign);
     let household = customer.household.as_deref().map(|name| offer::household(&salt, name));

@@ -58,7 +58,8 @@ impl Changes {
         groups
     }
 
-    fn ids(&self) -> Vec<&str> {
+    /// Every id, in order.
+    pub fn ids(&self) -> Vec<&str> {
         let mut ids: Vec<&str> = self.groups().into_iter().map(|(id, _)| id).collect();
         ids.sort_unstable();
         ids

@@ -291,7 +291,8 @@ fn enter(
     }
     let mut encoded = vec![0.0; encoder.width()];
     encoder.encode(&customer.observation, &mut encoded);
-    let assignment = assignment.unwrap_or_else(|| Assignment::first(campaign, salt.bucket(&customer.customer_id)));
+    let mut assignment = assignment.unwrap_or_else(Assignment::first);
+    assignment.draw(campaign, campaign.bucket(salt, &customer.customer_id, customer.household.as_deref()));
     let ordinal = assignment.ordinal + 1;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
     Ok(Entrant {

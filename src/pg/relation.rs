@@ -174,12 +174,21 @@ pub fn quote_identifier(name: &str) -> String {
 /// More than one statement, an unknown column, a type other than boolean: Postgres' own message.
 pub fn check_predicate(relation: &RelationName, predicate: &str, what: &str) -> Result<()> {
     let sql = format!("SELECT FROM {} AS relation WHERE (\n{predicate}\n) LIMIT 0", relation.quoted());
-    if !is_single_select(&sql) {
-        return Err(Error::new(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, format!("{what} must be one SQL expression"))
-            .detail(format!("Given: {predicate}")));
-    }
+    check_single(&sql, predicate, what)?;
     query::read(&sql, &[], |_| Ok(()))?;
     Ok(())
+}
+
+/// Checks that `sql`, in which `expression` stands, is one SELECT.
+///
+/// # Errors
+/// More than one statement, or bad syntax.
+pub fn check_single(sql: &str, expression: &str, what: &str) -> Result<()> {
+    if is_single_select(sql) {
+        return Ok(());
+    }
+    Err(Error::new(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, format!("{what} must be one SQL expression"))
+        .detail(format!("Given: {expression}")))
 }
 
 fn is_single_select(sql: &str) -> bool {

@@ -49,6 +49,13 @@ pub struct Handle {
     key: u32,
 }
 
+impl Handle {
+    /// Source and number of the key.
+    pub(super) fn place(self) -> (SourceNumber, u32) {
+        (self.source, self.key)
+    }
+}
+
 impl Records {
     /// Nothing read yet. `sources` in the order in which they were added: the first is the primary source.
     ///

@@ -12,9 +12,9 @@ use super::{Identifier, IdentityError};
 
 /// Records in order, and what was known of them before.
 pub struct Matching {
-    records: Records,
-    order: Order,
-    profiles: Profiles,
+    pub(super) records: Records,
+    pub(super) order: Order,
+    pub(super) profiles: Profiles,
     previous: Previous,
     vanished: Vec<Vanished>,
     constraints: Constraints,

@@ -40,6 +40,10 @@ impl Documents {
         Ok(())
     }
 
+    pub fn record_numbers(&self) -> Vec<i64> {
+        self.rows.iter().map(|row| row.0).collect()
+    }
+
     /// Writes what was taken, over what is stored of these records if they are `known`.
     pub fn write(&mut self, known: bool, indexes: bulk::Indexes) -> Result<()> {
         if known {

@@ -100,6 +100,16 @@ impl Known {
         further.into_iter().map(|(at, values)| (self.record_numbers[at as usize], values)).collect()
     }
 
+    /// Key and number of the records that are new or changed.
+    pub fn fresh(&self) -> impl Iterator<Item = (&str, i64)> + '_ {
+        (0..self.seen.len())
+            .filter(|&at| match self.stored.get(at) {
+                None => true,
+                Some(stored) => self.seen[at] && *stored != self.read[at],
+            })
+            .map(|at| (self.keys.text(at as u32), self.record_numbers[at]))
+    }
+
     pub fn record_number(&self, at: u32) -> i64 {
         self.record_numbers[at as usize]
     }

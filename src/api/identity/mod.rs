@@ -1,12 +1,23 @@
 //! Identity: sources and rules, the full run, and the answer for one person online.
 
+mod block;
+mod corrections;
 mod field;
+mod full;
+mod golden;
+mod household;
 mod known;
+mod likeness;
+mod model;
 mod online;
+mod pair;
+mod partial;
 mod read;
 mod resolve;
 mod rules;
 mod source;
+mod stored;
+mod survivorship;
 mod write;
 
 use decisioning_core::identity::{FieldKind, IdentifierKind, IdentityError};

@@ -1,5 +1,6 @@
 //! Reading a source: every row as the caller, what it says kept as the owner.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use decisioning_core::identity::{Fields, IdentityError, VALUE_LIMIT};
@@ -23,6 +24,8 @@ pub struct Reading {
     /// When no column tells the time of a change, as Postgres counts it.
     pub now: i64,
     pub indexes: bulk::Indexes,
+    /// Whether what changed records said before is needed.
+    pub keeps_before: bool,
 }
 
 /// What reading a source came to.
@@ -35,6 +38,15 @@ pub struct Read {
     pub changed_until: Option<i64>,
     /// Whether records that were not seen are gone.
     pub is_complete: bool,
+    /// What changed records said before.
+    pub before: Vec<Fields>,
+}
+
+impl Read {
+    /// Numbers of the records that are gone.
+    pub fn vanished(&self) -> impl Iterator<Item = i64> + '_ {
+        self.known.vanished().filter(|_| self.is_complete)
+    }
 }
 
 impl Source {
@@ -47,12 +59,13 @@ impl Source {
         let numbers = bulk::Sequence::open(c"_record_number")?;
         let since = if reading.complete { None } else { self.changed_since };
         let is_complete = since.is_none();
-        let mut read = Read { known, rows: 0, without_key: 0, changed_until: None, is_complete };
+        let mut read = Read { known, rows: 0, without_key: 0, changed_until: None, is_complete, before: Vec::new() };
         let (mut new, mut changed) = (Documents::default(), Documents::default());
         let mut fields = Fields::new();
         let statement = self.statement(!is_complete)?;
         let arguments = since.map(|since| since.into());
-        let written = std::cell::RefCell::new((&mut new, &mut changed));
+        let written = RefCell::new((&mut new, &mut changed));
+        let mut before = Vec::new();
         scan::scan(
             &statement,
             arguments.as_slice(),
@@ -90,12 +103,21 @@ impl Source {
             || {
                 let mut written = written.borrow_mut();
                 as_owner(|| {
+                    if reading.keeps_before {
+                        latest(|| {
+                            field::of_records(&written.1.record_numbers(), |_, _, fields| {
+                                before.push(fields.clone());
+                                Ok(())
+                            })
+                        })?;
+                    }
                     written.1.write(true, bulk::Indexes::Kept)?;
                     written.0.write(false, reading.indexes)
                 })
             },
         )?;
         as_owner(|| self.write_further(&mut read.known, reading))?;
+        read.before = before;
         Ok(read)
     }
 

@@ -1,48 +1,66 @@
-//! The full run: sources in, identity_map out.
+//! A run: sources in, identity_map out.
 
 use std::collections::HashMap;
 
-use decisioning_core::identity::{
-    normalise, Country, FieldKind, Fields, Handle, Matching, Records, SourceNumber, ONLINE,
-};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::full::{self, Full};
+use super::golden::Maker;
+use super::partial;
 use super::read::{Read, Reading};
-use super::source::Source;
-use super::write::{write, Stored};
-use super::{online, rules, source};
-use crate::api::follow::lock_learners;
+use super::source::{self, Source};
+use super::stored::Sources;
+use super::write::Written;
+use super::{model, rules};
+use crate::api::follow::{follow, lock_learners};
+use crate::api::now;
 use crate::pg::bulk::Indexes;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::snapshot::latest;
-use crate::pg::{interrupt, query, scan, settings};
+use crate::pg::{query, settings};
 
-/// Rows per fetch.
-const FETCH: usize = 20_000;
+/// From this share of records on that came, changed or vanished since the last full run, the next one is full: it costs no more.
+const FULL_SHARE: i64 = 3;
 
 #[pg_extern(sql = false)]
-fn resolve_all() -> std::result::Result<(), ErrorReport> {
-    Ok(run()?)
+fn resolve_all(full: Option<bool>) -> std::result::Result<(), ErrorReport> {
+    Ok(run(full.unwrap_or(false))?)
 }
 
-fn run() -> Result<()> {
-    require_read_committed()?;
+/// What the last run left behind.
+struct Last {
+    configuration: i64,
+    model: Option<i64>,
+    full_records: i64,
+    changed_records: i64,
+}
+
+fn run(full: bool) -> Result<()> {
+    require_read_committed("resolve_all")?;
     // One run at a time; people who resolve online go on meanwhile.
     as_owner(|| query::execute("LOCK TABLE decisioning._online IN SHARE UPDATE EXCLUSIVE MODE", &[]))?;
     let (rules, sources) = latest(|| as_owner(|| Ok((rules::load()?, source::load()?))))?;
-    let default_country = sources.first().and_then(|source| source.default_country);
-    let mut records = Records::new(rules, &names(&sources))?;
-    let indexes = if latest(|| as_owner(is_empty))? { Indexes::Later } else { Indexes::Kept };
-    let reading = Reading { complete: true, now: settings::now()?, indexes };
+    let configuration = latest(|| as_owner(configuration))?;
+    let is_first = latest(|| as_owner(is_empty))?;
+    let is_full = full || is_first || latest(|| as_owner(|| calls_for_full(configuration)))?;
+    let reading = Reading {
+        complete: is_full,
+        now: settings::now()?,
+        indexes: if is_first { Indexes::Later } else { Indexes::Kept },
+        keeps_before: !is_full,
+    };
+    let numbered = Sources::of(&sources);
+    let mut collected = if is_full { Some(Full::new(rules.clone(), &numbered)?) } else { None };
     let mut reads: HashMap<&str, Read> = HashMap::new();
-    for (number, source) in sources.iter().enumerate() {
+    for source in &sources {
+        let number = numbered.number(&source.name).unwrap_or_default();
         let read = latest(|| {
-            source.read(&reading, |key, _, fields| {
-                let record = records.add(number as SourceNumber, key)?;
-                describe(&mut records, record, fields, source.default_country)
+            source.read(&reading, |key, _, fields| match &mut collected {
+                Some(full) => full.add(number, key, fields),
+                None => Ok(()),
             })
         })?;
         notice!("source {}: {} records read", source.name, read.rows);
@@ -55,44 +73,97 @@ fn run() -> Result<()> {
     as_owner(lock_learners)?;
     // From here to the end of the transaction nobody new is added online, so that nobody is overlooked. This is the order
     // in which online sessions lock, too: first the table, then rows.
-    as_owner(|| {
+    let written = as_owner(|| {
         query::execute("LOCK TABLE decisioning._online IN SHARE ROW EXCLUSIVE MODE", &[])?;
         latest(|| {
-            online::read(|key, fields| {
-                let record = records.add(sources.len() as SourceNumber, key)?;
-                describe(&mut records, record, fields, default_country)
-            })?;
-            let placeholders = records.placeholders();
-            let mut matching = Matching::new(records)?;
-            recall(&mut matching)?;
-            let resolution = matching.resolve(None, &mut interrupt::check)?;
-            notice!(
-                "{} records are {} customers; {placeholders} placeholder values were ignored",
-                resolution.records(),
-                resolution.persons()
-            );
-            let written = write(&resolution, &Stored { reads: &reads, is_first: is_empty()?, indexes })?;
+            let (changed, written) = match collected {
+                Some(full) => (None, Some(full.finish(&numbered, &reads, reading.indexes)?)),
+                None => match partial::finish(rules, &numbered, &reads)? {
+                    Some((changed, written)) => (Some(changed), Some(written)),
+                    None => (Some(0), None),
+                },
+            };
             remember_reads(&sources, &reads)?;
-            notice!("{written} rows written");
-            Ok(())
+            remember_run(configuration, changed)?;
+            Ok(written)
         })
-    })
+    })?;
+    let Some(Written { changes, touched, .. }) = written else { return Ok(()) };
+    if !touched.is_empty() {
+        let changed = latest(|| as_owner(Maker::load)?.refresh(&touched))?;
+        notice!("{changed} golden records changed");
+    }
+    as_owner(|| follow(&changes))
+}
+
+/// A snapshot from before the lock would overlook people who were added online while the run waited.
+pub fn require_read_committed(name: &str) -> Result<()> {
+    let level = query::read_one("SELECT current_setting('transaction_isolation')", &[], |row| row.value::<String>(1))?;
+    if level.is_some_and(|level| level == "repeatable read" || level == "serializable") {
+        return Err(Error::state(format!("{name} must run at isolation level read committed"))
+            .hint("Call it outside of a transaction, or begin one with BEGIN ISOLATION LEVEL READ COMMITTED."));
+    }
+    Ok(())
 }
 
 /// Whether no record is known yet.
-fn is_empty() -> Result<bool> {
+pub fn is_empty() -> Result<bool> {
     Ok(query::read_one("SELECT 1 FROM decisioning._record LIMIT 1", &[], |_| Ok(()))?.is_none())
 }
 
-/// Adds what a record says.
-fn describe(records: &mut Records, record: Handle, fields: &Fields, country: Option<Country>) -> Result<()> {
-    let country = fields.get(&FieldKind::Country).and_then(|country| country.parse().ok()).or(country);
-    for (kind, raw) in fields.iter() {
-        let FieldKind::Identifier(identifier) = kind else { continue };
-        let Some(column) = records.column(identifier) else { continue };
-        if let Some(value) = normalise(identifier.kind, raw, country) {
-            records.identify(record, column, &value)?;
-        }
+/// Epoch of the last change to what identity goes by.
+fn configuration() -> Result<i64> {
+    let epoch = query::read_one(
+        "SELECT max(e.epoch) FROM decisioning.epochs e WHERE e.relation IN ('sources', 'match_rules', 'blocked_values', 'match_corrections')",
+        &[],
+        |row| row.get::<i64>(1),
+    )?;
+    Ok(epoch.flatten().unwrap_or(0))
+}
+
+/// Whether a run over the changes alone would not do.
+fn calls_for_full(configuration: i64) -> Result<bool> {
+    let Some(last) = last()? else { return Ok(true) };
+    let trained = model::load()?.map(|model| model.number);
+    Ok(last.configuration != configuration
+        || last.model != trained
+        || last.changed_records > last.full_records / FULL_SHARE)
+}
+
+fn last() -> Result<Option<Last>> {
+    query::read_one(
+        "SELECT r.configuration, r.model, r.full_records, r.changed_records FROM decisioning._identity_run r",
+        &[],
+        |row| {
+            Ok(Last {
+                configuration: row.value(1)?,
+                model: row.get(2)?,
+                full_records: row.value(3)?,
+                changed_records: row.value(4)?,
+            })
+        },
+    )
+}
+
+/// Keeps what the next run is decided by. `changed` records were looked at, or all of them.
+fn remember_run(configuration: i64, changed: Option<usize>) -> Result<()> {
+    let model = model::load()?.map(|model| model.number);
+    let last = last()?;
+    let (full_records, changed_records) = match (changed, &last) {
+        (Some(changed), Some(last)) => (last.full_records, last.changed_records + changed as i64),
+        _ => (full::records()?, 0),
+    };
+    let is_same = last.is_some_and(|last| {
+        (last.configuration, last.model, last.full_records, last.changed_records)
+            == (configuration, model, full_records, changed_records)
+    });
+    if !is_same {
+        query::execute("DELETE FROM decisioning._identity_run", &[])?;
+        query::execute(
+            "INSERT INTO decisioning._identity_run (finished_at, configuration, model, full_records, changed_records)
+             VALUES ($1, $2, $3, $4, $5)",
+            &[now()?.into(), configuration.into(), model.into(), full_records.into(), changed_records.into()],
+        )?;
     }
     Ok(())
 }
@@ -109,37 +180,10 @@ fn remember_reads(sources: &[Source], reads: &HashMap<&str, Read>) -> Result<()>
             .map_err(|_| Error::corrupted("a time is out of range"))?;
         query::execute(
             "INSERT INTO decisioning._source_state AS s (source, changed_until) VALUES ($1, $2)
-             ON CONFLICT (source) DO UPDATE SET changed_until = greatest(s.changed_until, excluded.changed_until)",
+             ON CONFLICT (source) DO UPDATE SET changed_until = greatest(s.changed_until, excluded.changed_until)
+             WHERE excluded.changed_until > s.changed_until OR s.changed_until IS NULL",
             &[source.name.as_str().into(), until.into()],
         )?;
     }
     Ok(())
-}
-
-/// A snapshot from before the lock would overlook people who were added online while the run waited.
-fn require_read_committed() -> Result<()> {
-    let level = query::read_one("SELECT current_setting('transaction_isolation')", &[], |row| row.value::<String>(1))?;
-    if level.is_some_and(|level| level == "repeatable read" || level == "serializable") {
-        return Err(Error::state("resolve_all must run at isolation level read committed")
-            .hint("Call it outside of a transaction, or begin one with BEGIN ISOLATION LEVEL READ COMMITTED."));
-    }
-    Ok(())
-}
-
-fn names(sources: &[Source]) -> Vec<&str> {
-    sources.iter().map(|source| source.name.as_str()).chain([ONLINE]).collect()
-}
-
-/// What the records were called so far.
-fn recall(matching: &mut Matching) -> Result<()> {
-    scan::scan(
-        "SELECT r.source, r.record_key, r.customer_id FROM decisioning._record r",
-        &[],
-        FETCH,
-        |row| match (row.text(0)?, row.text(1)?, row.text(2)?) {
-            (Some(source), Some(key), Some(customer_id)) => Ok(matching.remember(source, key, customer_id)?),
-            _ => Err(Error::corrupted("a record has no key")),
-        },
-        || Ok(()),
-    )
 }

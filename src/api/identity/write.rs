@@ -1,6 +1,6 @@
 //! What a run writes: what changed, and nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 
 use decisioning_core::identity::{AliasDifference, AliasVerdict, Event, IdentifierDifference, Resolution};
@@ -8,14 +8,15 @@ use pgrx::prelude::*;
 use pgrx::JsonB;
 use serde_json::json;
 
-use super::field;
 use super::read::Read;
-use crate::api::follow::{follow, note_rewards, Changes};
+use super::{field, golden, partial};
+use crate::api::follow::{note_rewards, Changes};
 use crate::api::now;
 use crate::pg::bulk::{self, Indexes};
 use crate::pg::error::{Error, Result};
 use crate::pg::memory::scratch;
-use crate::pg::{datum, interrupt, query};
+use crate::pg::scan::Tuple;
+use crate::pg::{datum, interrupt, query, scan};
 
 /// Rows per statement that writes, and per fetch of one that reads.
 const CHUNK: usize = 20_000;
@@ -26,30 +27,77 @@ const MOST_CONFLICTS: usize = 100_000;
 /// From this share of rows written on, the planner should hear of it at once.
 const ANALYZE_SHARE: usize = 10;
 
-/// What is stored, and how the run found it.
-pub struct Stored<'a> {
+/// Numbers of the records of a run.
+pub struct Numbers<'a> {
+    reads: &'a HashMap<&'a str, Read>,
+    /// Of other records, by source and key.
+    others: HashMap<(String, String), i64>,
+}
+
+impl<'a> Numbers<'a> {
+    pub fn new(reads: &'a HashMap<&'a str, Read>, others: HashMap<(String, String), i64>) -> Self {
+        Numbers { reads, others }
+    }
+
+    pub fn of(&self, source: &str, key: &str) -> Result<i64> {
+        let read = self.reads.get(source).and_then(|read| read.known.of_key(key)).map(|found| found.0);
+        let other = || self.others.get(&(source.to_owned(), key.to_owned())).copied();
+        read.or_else(other).ok_or_else(|| Error::corrupted("a record has no number"))
+    }
+}
+
+impl Scope<'_> {
+    /// Rows of a table that the run is to compare: `all`, or `of` the customers in $1.
+    fn each(&self, all: &str, of: &str, mut each: impl FnMut(&Tuple<'_>) -> Result<()>) -> Result<()> {
+        match self {
+            Self::All { .. } => scan::scan(all, &[], CHUNK, each, || Ok(())),
+            Self::Of { customer_ids } => customer_ids
+                .chunks(CHUNK)
+                .try_for_each(|chunk| scan::scan(of, &[chunk.to_vec().into()], CHUNK, &mut each, || Ok(()))),
+        }
+    }
+}
+
+/// Which records a run looked at.
+pub enum Scope<'a> {
+    /// All. On the first run nothing is stored yet, nothing is found by index, and indexes are made at the end.
+    All { is_first: bool },
+    /// Those of the customers with these ids, and new ones.
+    Of { customer_ids: &'a [String] },
+}
+
+/// What a run writes to.
+pub struct Target<'a> {
     /// By source.
     pub reads: &'a HashMap<&'a str, Read>,
-    /// No record is stored yet: nothing is found by index, and indexes are made at the end.
-    pub is_first: bool,
+    pub scope: Scope<'a>,
     /// How documents were written while reading.
     pub indexes: Indexes,
 }
 
-/// Writes what changed; returns the number of rows.
-pub fn write(resolution: &Resolution, stored: &Stored<'_>) -> Result<usize> {
+/// What a run wrote, and what is to follow.
+pub struct Written {
+    pub rows: usize,
+    /// Ids that stand for other customers than before.
+    pub changes: Changes,
+    /// Customers whose records came, went or changed, where golden records are kept.
+    pub touched: Vec<String>,
+}
+
+/// Writes what changed.
+pub fn write(resolution: &Resolution, target: &Target<'_>) -> Result<Written> {
     let events = resolution.events();
-    let aliases = Aliases::compare(resolution)?;
+    let aliases = Aliases::compare(resolution, target)?;
     let changes = Changes::new(moves(&events, &aliases));
     note_rewards(&changes)?;
     let mut written = write_events(&events)?;
-    let indexes = if stored.is_first { Indexes::Later } else { Indexes::Kept };
-    if stored.indexes == Indexes::Later {
+    let indexes = if matches!(target.scope, Scope::All { is_first: true }) { Indexes::Later } else { Indexes::Kept };
+    if target.indexes == Indexes::Later {
         bulk::reindex(c"_record_field")?;
     }
     for (table, changed) in [
-        (c"_record", write_records(resolution, stored, indexes)?),
-        (c"_identifier", write_identifiers(resolution, indexes)?),
+        (c"_record", write_records(resolution, target, indexes)?),
+        (c"_identifier", write_identifiers(resolution, target, indexes)?),
         (c"_customer_alias", aliases.write(indexes)?),
     ] {
         written += changed;
@@ -57,13 +105,13 @@ pub fn write(resolution: &Resolution, stored: &Stored<'_>) -> Result<usize> {
             interrupt::check();
             bulk::reindex(table)?;
         }
-        if changed > resolution.records() / ANALYZE_SHARE {
+        if changed > resolution.records() / ANALYZE_SHARE && matches!(target.scope, Scope::All { .. }) {
             query::execute(&format!("ANALYZE decisioning.{}", table.to_string_lossy()), &[])?;
         }
     }
-    written += write_conflicts(resolution)?;
-    follow(&changes)?;
-    Ok(written)
+    let rows = written + write_conflicts(resolution, target)?;
+    let touched = if golden::are_kept()? { touched(resolution, target, &changes)? } else { Vec::new() };
+    Ok(Written { rows, changes, touched })
 }
 
 /// Ids that stand for another customer than before.
@@ -72,6 +120,27 @@ fn moves(events: &[Event<'_>], aliases: &Aliases<'_>) -> Vec<(String, String)> {
     let of_aliases =
         aliases.stale.iter().chain(&aliases.missing).map(|(alias, into)| (alias.clone(), (*into).to_owned()));
     of_events.chain(of_aliases).collect()
+}
+
+/// Customers whose records came, went or changed.
+fn touched(resolution: &Resolution, target: &Target<'_>, changes: &Changes) -> Result<Vec<String>> {
+    let moved =
+        resolution.new_records().chain(resolution.changed_records()).map(|(_, _, customer)| customer.to_owned());
+    let gone = resolution.vanished_records().iter().map(|record| record.customer_id.clone());
+    let renamed = changes.ids().into_iter().map(str::to_owned);
+    let mut touched: HashSet<String> = moved.chain(gone).chain(renamed).collect();
+    let edited: HashSet<i64> =
+        target.reads.values().flat_map(|read| read.known.changed()).map(|(number, _)| number).collect();
+    touched.extend(partial::customers(&edited)?);
+    touched.extend(query::read(
+        "SELECT DISTINCT r.customer_id FROM decisioning._unresolved u
+         JOIN decisioning._record r ON r.record_number = u.record_number",
+        &[],
+        |row| row.value::<String>(1),
+    )?);
+    let mut touched: Vec<String> = touched.into_iter().collect();
+    touched.sort_unstable();
+    Ok(touched)
 }
 
 /// Appends rows of texts to a table; returns their number.
@@ -105,7 +174,7 @@ fn in_chunks<T>(items: impl Iterator<Item = T>, mut statement: impl FnMut(&[T]) 
     }
 }
 
-fn write_records(resolution: &Resolution, stored: &Stored<'_>, indexes: Indexes) -> Result<usize> {
+fn write_records(resolution: &Resolution, target: &Target<'_>, indexes: Indexes) -> Result<usize> {
     let now = now()?;
     let gone = in_chunks(resolution.vanished_records().iter(), |rows| {
         let sources: Vec<&str> = rows.iter().map(|row| row.source.as_str()).collect();
@@ -135,7 +204,7 @@ fn write_records(resolution: &Resolution, stored: &Stored<'_>, indexes: Indexes)
             )
         })
     })?;
-    let edited = in_chunks(stored.reads.values().flat_map(|read| read.known.changed()), |rows| {
+    let edited = in_chunks(target.reads.values().flat_map(|read| read.known.changed()), |rows| {
         let numbers: Vec<i64> = rows.iter().map(|row| row.0).collect();
         let fingerprints: Vec<i64> = rows.iter().map(|row| row.1 as i64).collect();
         scratch(|| {
@@ -154,7 +223,7 @@ fn write_records(resolution: &Resolution, stored: &Stored<'_>, indexes: Indexes)
             [c"record_key", c"source", c"separator", c"record_number", c"fingerprint", c"customer_id", c"since"];
         bulk::append_with(indexes, c"_record", columns, rows.len(), |n| {
             let (source, key, customer_id) = rows[n];
-            let known = stored.reads.get(source).and_then(|read| read.known.of_key(key));
+            let known = target.reads.get(source).and_then(|read| read.known.of_key(key));
             let (number, fingerprint) = known.ok_or_else(|| Error::corrupted("a record has no number"))?;
             let separator = if odd { resolution.separator(source, key) } else { ":".to_owned() };
             Ok([
@@ -169,7 +238,10 @@ fn write_records(resolution: &Resolution, stored: &Stored<'_>, indexes: Indexes)
         })?;
         Ok(rows.len())
     })?;
-    let renamed = if stored.is_first { 0 } else { write_separators(resolution, odd)? };
+    let renamed = match target.scope {
+        Scope::All { is_first: false } => write_separators(resolution, odd)?,
+        _ => 0,
+    };
     Ok(gone + moved + edited + new + renamed)
 }
 
@@ -206,18 +278,17 @@ fn write_separators(resolution: &Resolution, odd: bool) -> Result<usize> {
     })
 }
 
-fn write_identifiers(resolution: &Resolution, indexes: Indexes) -> Result<usize> {
+fn write_identifiers(resolution: &Resolution, target: &Target<'_>, indexes: Indexes) -> Result<usize> {
     let mut difference = IdentifierDifference::of(resolution);
     let mut gone: Vec<(String, String)> = Vec::new();
-    query::stream(
+    target.scope.each(
         "SELECT i.kind, i.value, i.customer_id FROM decisioning._identifier i",
-        &[],
-        CHUNK,
-        |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?, row.get::<String>(3)?)),
-        |rows| {
-            for (identifier, value, customer_id) in rows {
-                if !difference.compare(&identifier, &value, customer_id.as_deref()) {
-                    gone.push((identifier, value));
+        "SELECT i.kind, i.value, i.customer_id FROM unnest($1::text[]) AS n(customer_id)
+         CROSS JOIN LATERAL (SELECT i.* FROM decisioning._identifier i WHERE i.customer_id = n.customer_id OFFSET 0) AS i",
+        |row| {
+            if let (Some(identifier), Some(value)) = (row.text(0)?, row.text(1)?) {
+                if !difference.compare(identifier, value, row.text(2)?) {
+                    gone.push((identifier.to_owned(), value.to_owned()));
                 }
             }
             Ok(())
@@ -248,6 +319,20 @@ fn write_identifiers(resolution: &Resolution, indexes: Indexes) -> Result<usize>
         })
     })?;
     let missing = in_chunks(difference.missing(), |rows| {
+        if matches!(target.scope, Scope::Of { .. }) {
+            // Others may hold a value that this run saw only some records of: it stays with them.
+            let kinds: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
+            let values: Vec<&str> = rows.iter().map(|row| row.1).collect();
+            let customers: Vec<Option<&str>> = rows.iter().map(|row| row.2).collect();
+            return scratch(|| {
+                query::execute(
+                    "INSERT INTO decisioning._identifier (kind, value, customer_id)
+                     SELECT u.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (kind, value, customer_id)
+                     ON CONFLICT DO NOTHING",
+                    &[kinds.into(), values.into(), customers.into()],
+                )
+            });
+        }
         let rows: Vec<_> = rows.iter().map(|row| [Some(row.0.as_str()), Some(row.1), row.2]).collect();
         append(indexes, c"_identifier", [c"kind", c"value", c"customer_id"], &rows)
     })?;
@@ -262,20 +347,19 @@ struct Aliases<'a> {
 }
 
 impl<'a> Aliases<'a> {
-    fn compare(resolution: &'a Resolution) -> Result<Self> {
+    fn compare(resolution: &'a Resolution, target: &Target<'_>) -> Result<Self> {
         let mut difference = AliasDifference::of(resolution);
         let (mut gone, mut stale) = (Vec::new(), Vec::new());
-        query::stream(
+        target.scope.each(
             "SELECT a.alias, a.customer_id FROM decisioning._customer_alias a",
-            &[],
-            CHUNK,
-            |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?)),
-            |rows| {
-                for (alias, customer_id) in rows {
-                    match difference.compare(&alias, &customer_id) {
+            "SELECT a.alias, a.customer_id FROM unnest($1::text[]) AS n(customer_id)
+             CROSS JOIN LATERAL (SELECT a.* FROM decisioning._customer_alias a WHERE a.customer_id = n.customer_id OFFSET 0) AS a",
+            |row| {
+                if let (Some(alias), Some(customer_id)) = (row.text(0)?, row.text(1)?) {
+                    match difference.compare(alias, customer_id) {
                         AliasVerdict::Keep => {}
-                        AliasVerdict::Change(to) => stale.push((alias, to)),
-                        AliasVerdict::Delete => gone.push(alias),
+                        AliasVerdict::Change(to) => stale.push((alias.to_owned(), to)),
+                        AliasVerdict::Delete => gone.push(alias.to_owned()),
                     }
                 }
                 Ok(())
@@ -341,7 +425,7 @@ pub fn evidence(identifier: &str, value: &str) -> JsonB {
     JsonB(json!({ "identifier": identifier, "value": value }))
 }
 
-fn write_conflicts(resolution: &Resolution) -> Result<usize> {
+fn write_conflicts(resolution: &Resolution, target: &Target<'_>) -> Result<usize> {
     /// Identifier and value; reason, records and customers.
     type Row = ((String, String), (String, i32, i32));
     let mut missing: HashMap<_, _> = resolution
@@ -356,6 +440,7 @@ fn write_conflicts(resolution: &Resolution) -> Result<usize> {
         notice!("{} values did not link all of their records: see decisioning.identity_conflicts", missing.len());
     }
     let mut gone: Vec<(String, String)> = Vec::new();
+    let is_complete = matches!(target.scope, Scope::All { .. });
     query::stream(
         "SELECT c.identifier, c.value, c.reason, c.records, c.customers FROM decisioning.identity_conflicts c",
         &[],
@@ -363,10 +448,14 @@ fn write_conflicts(resolution: &Resolution) -> Result<usize> {
         |row| -> Result<Row> { Ok(((row.value(1)?, row.value(2)?), (row.value(3)?, row.value(4)?, row.value(5)?))) },
         |rows| {
             for (value, stored) in rows {
-                if missing.get(&value) == Some(&stored) {
-                    missing.remove(&value);
-                } else {
-                    gone.push(value);
+                match missing.get(&value) {
+                    Some(found) if *found == stored => {
+                        missing.remove(&value);
+                    }
+                    Some(_) => gone.push(value),
+                    // A run over some records cannot tell that the others have no conflict any more.
+                    None if is_complete => gone.push(value),
+                    None => {}
                 }
             }
             Ok(())

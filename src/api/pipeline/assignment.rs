@@ -56,10 +56,11 @@ const KEPT: usize = 7;
 const KEY: usize = 2;
 
 impl Assignment {
-    pub fn first(campaign: &Campaign, bucket: u16) -> Self {
+    /// Of somebody who has no row yet; his group is still to be drawn.
+    pub fn first() -> Self {
         Assignment {
-            group: campaign.shares().group(bucket),
-            bucket,
+            group: Group::Holdout,
+            bucket: 0,
             exposed_at: None,
             ramped_at: None,
             ordinal: 0,
@@ -125,15 +126,20 @@ impl Assignment {
     }
 
     /// Takes the assignments of those who were merged into him. Who was never exposed under this id goes on with the group of
-    /// whoever was, or gets his own.
-    fn unite(&mut self, merged: Vec<Assignment>, campaign: &Campaign, bucket: impl FnOnce() -> u16) {
+    /// whoever was.
+    fn unite(&mut self, merged: Vec<Assignment>) {
         self.merged = merged;
         if self.exposed_at.is_none() {
-            let exposed = self.exposed().map(|one| (one.group, one.bucket));
-            (self.group, self.bucket) = exposed.unwrap_or_else(|| {
-                let bucket = bucket();
-                (campaign.shares().group(bucket), bucket)
-            });
+            if let Some((group, bucket)) = self.exposed().map(|one| (one.group, one.bucket)) {
+                (self.group, self.bucket) = (group, bucket);
+            }
+        }
+    }
+
+    /// Draws the group of somebody who was never exposed, under no id.
+    pub fn draw(&mut self, campaign: &Campaign, bucket: u16) {
+        if self.exposed().is_none() {
+            (self.group, self.bucket) = (campaign.shares().group(bucket), bucket);
         }
     }
 
@@ -197,11 +203,9 @@ impl Moment<'_> {
             let united = |(id, found): &(String, Option<Assignment>)| found.as_ref()?.united.then(|| id.clone());
             let united: Vec<String> = found.iter().filter_map(united).collect();
             let merged = if united.is_empty() { HashMap::new() } else { self.merged(united, latest)? };
-            let salt = self.campaign.salt()?;
             for (id, assignment) in &mut found {
                 if let Some(assignment) = assignment {
-                    let merged = merged.get(id).cloned().unwrap_or_default();
-                    assignment.unite(merged, self.campaign, || salt.bucket(id));
+                    assignment.unite(merged.get(id).cloned().unwrap_or_default());
                 }
             }
             Ok(found)
