@@ -143,7 +143,7 @@ impl<const COLUMNS: usize> Drop for Lookup<COLUMNS> {
                 pg_sys::ExecDropSingleTupleTableSlot(self.slot);
                 pg_sys::index_endscan(self.scan);
                 pg_sys::UnregisterSnapshot(self.snapshot);
-                pg_sys::index_close(self.index, table::KEPT);
+                pg_sys::index_close(self.index, table::READ); // as catalogue scans do; a backend has room for few locks
                 pg_sys::table_close(self.table, table::KEPT);
             }
         }
