@@ -114,8 +114,8 @@ impl<const COLUMNS: usize> Lookup<COLUMNS> {
             if !pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot) {
                 return Ok(None);
             }
-            let width = (*(*self.slot).tts_tupleDescriptor).natts;
-            pg_sys::slot_getsomeattrs_int(self.slot, width);
+            let last = self.columns.iter().map(|(at, _)| at + 1).max().unwrap_or(0);
+            pg_sys::slot_getsomeattrs_int(self.slot, last as i32);
             let row = read(&Found { slot: self.slot, columns: &self.columns })?;
             pg_sys::ExecClearTuple(self.slot);
             Ok(Some(row))
@@ -154,7 +154,7 @@ impl Found<'_> {
     /// Column `at` of those that the table was opened with, counted from 0.
     pub fn get<T: IntoDatum + FromDatum>(&self, at: usize) -> Result<Option<T>> {
         let (column, kind) = self.columns[at];
-        // SAFETY: `find` has read all columns of the tuple, whose memory is pinned while `self` lives.
+        // SAFETY: `find` has read the tuple as far as these columns go, and its memory is pinned while `self` lives.
         unsafe {
             let (value, null) = (*(*self.slot).tts_values.add(column), *(*self.slot).tts_isnull.add(column));
             T::try_from_datum(value, null, kind).map_err(|error| Error::corrupted(error.to_string()))
