@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-aggregates bench-evaluate bench-quality bench-bandit clean-cluster
+.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-aggregates bench-evaluate bench-quality bench-bandit clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -30,6 +30,9 @@ demo: build ## run the demo on a cluster of its own that stays up afterwards
 
 test: setup ## every test
 	@tests/run
+
+check-versions: setup ## does it compile for Postgres 14 to 18? (fetches the versions that are missing)
+	@scripts/versions.sh
 
 $(LAYERS:%=test-%): test-%: setup
 	@tests/run $*

@@ -371,7 +371,10 @@ fn maintain() -> std::result::Result<(), ErrorReport> {
         learned.push(learn_campaign(&campaign)?);
     }
     // Nobody can send under a budget while it is settled: last, for all.
-    as_owner(|| learned.into_iter().try_for_each(|(campaign, step)| settle(&campaign, step.absorbed)))?;
+    as_owner(|| {
+        learned.into_iter().try_for_each(|(campaign, step)| settle(&campaign, step.absorbed))?;
+        budget::forget_old_reservations()
+    })?;
     Ok(())
 }
 
