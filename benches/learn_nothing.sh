@@ -19,7 +19,7 @@ SET decisioning.simulated_now = '2026-01-20 10:00+00';
 SELECT * FROM decisioning.learn('c');
 CREATE TEMP TABLE learned AS SELECT * FROM decisioning.decisions;
 INSERT INTO decisioning.decisions
-SELECT (overlay(d.decision_id::text PLACING md5(d.customer_id || n) FROM 25 FOR 12))::uuid AS decision_id, d.customer_id || '-' || n AS customer_id,
+SELECT (overlay(d.decision_id::text PLACING left(md5(d.customer_id || n), 12) FROM 25 FOR 12))::uuid AS decision_id, d.customer_id || '-' || n AS customer_id,
        d.campaign, d.treatment_group, d.action, d.action_id, d.propensity, d.reason, d.decided_at, d.expires_at, d.send_at, d.origin, d.ordinal,
        d.overlap, d.epoch, d.model_version, d.encoder_version, d.candidates, d.propensities, d.encoded, d.context
 FROM learned d, generate_series(1, :copies) n;
