@@ -11,6 +11,7 @@ use std::rc::Rc;
 use pgrx::datum::DatumWithOid;
 use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode, PgTupleDesc, Spi};
 
+use super::datum;
 use super::error::{Error, Result};
 use super::guard::for_large_sets;
 use super::interrupt;
@@ -49,6 +50,17 @@ impl Row<'_, '_> {
         self.get(ordinal)?.ok_or_else(|| {
             Error::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("result column {ordinal} is null"))
         })
+    }
+
+    /// Column `ordinal`, an array of real of one dimension without NULLs: taken at once.
+    pub fn reals(&self, ordinal: usize) -> Result<Vec<f32>> {
+        let at = ordinal.wrapping_sub(1);
+        let found = match (self.values.get(at), self.nulls.get(at), self.types.get(at)) {
+            // SAFETY: the datum is of this type, and of a tuple that lives until the end of the connection.
+            (Some(value), Some(false), Some(&pg_sys::FLOAT4ARRAYOID)) => unsafe { datum::elements(*value) },
+            _ => None,
+        };
+        found.ok_or_else(|| Error::corrupted(format!("result column {ordinal} is no plain array of real")))
     }
 }
 
