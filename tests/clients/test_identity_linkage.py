@@ -127,13 +127,26 @@ def test_a_run_over_changes_comes_to_what_a_full_run_comes_to(people):
     full = persons(people)
     different = len(pairs(partial) ^ pairs(full))
     assert different <= len(pairs(full)) / 50, (partial ^ full)
-    # Nothing is left to do, and nothing is written.
-    position = people.sql("SELECT pg_current_wal_insert_lsn()")
     notices.clear()
     connection.execute("CALL decisioning.resolve_all()")
     assert "nothing changed" in notices
-    assert people.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()") == [(0,)]
-    assert position
+    # Records that were gone are back, with their ids.
+    insert(connection, [(key, fields) for key, fields in rows(range(5)) if key in ("2-2", "4-1")])
+    connection.execute("CALL decisioning.resolve_all()")
+    assert customer(people, "2-2") == customer(people, "2-1")
+    assert people.sql("SELECT alias FROM decisioning._alias GROUP BY alias HAVING count(*) > 1") == []
+
+
+def test_a_merge_by_similarity_names_the_records(people):
+    connection = people.connect()
+    insert(connection, [("a", {**person(800), "given": None, "born": None}), ("b", {**person(800), "mail": None, "street": None, "zip": None, "city": None})])
+    connection.execute("CALL decisioning.resolve_all()")
+    assert customer(people, "a") != customer(people, "b")
+    connection.execute("UPDATE people SET given = %s, born = %s WHERE id = 'a'", [person(800)["given"], person(800)["born"]])
+    connection.execute("CALL decisioning.resolve_all()")
+    assert customer(people, "a") == customer(people, "b")
+    [(event, evidence)] = people.sql("SELECT event, evidence FROM decisioning.identity_events")
+    assert event == "merged" and evidence["records"] == ["crm:a", "crm:b"] and evidence["weight"] > 0
 
 
 def test_a_new_configuration_makes_the_next_run_a_full_one(people):

@@ -86,7 +86,13 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
     let others =
         loaded.iter().map(|(number, record)| ((sources.name(record.source).to_owned(), record.key.clone()), *number));
     let numbers = Numbers::new(reads, others.collect());
-    let target = Target { reads, scope: Scope::Of { customer_ids: &touched }, indexes: Indexes::Kept };
+    let aliases: Vec<String> = fresh
+        .iter()
+        .filter_map(|number| loaded.get(number))
+        .flat_map(|record| [record.key.clone(), format!("{}:{}", sources.name(record.source), record.key)])
+        .collect();
+    let target =
+        Target { reads, scope: Scope::Of { customer_ids: &touched, aliases: &aliases }, indexes: Indexes::Kept };
     let mut written = write(&resolution, &target)?;
     let record_numbers: Vec<i64> = loaded.keys().copied().collect();
     written += pair::write_among(&resolution, &numbers, &record_numbers)?;
