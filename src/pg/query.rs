@@ -143,6 +143,11 @@ fn plan(sql: &str, arguments: &[Argument<'_>], planning: Planning) -> Result<Rc<
     Ok(plan)
 }
 
+/// Runs a reading statement by its kept plan, inside a connection that takes the rows itself.
+pub(super) fn run_reading(sql: &str, arguments: &[Argument<'_>]) -> Result<()> {
+    plan(sql, arguments, Planning::Session)?.run(arguments, may_only_read())
+}
+
 /// Decodes the rows that the last statement of the connection returned.
 fn rows<T>(mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> {
     // SAFETY: a result stays as it is until the end of the connection, whatever `decode` runs on connections of its own. Its

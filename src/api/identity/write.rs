@@ -51,7 +51,7 @@ impl Scope<'_> {
     fn each(&self, all: &str, of: &str, mut each: impl FnMut(&Tuple<'_>) -> Result<()>) -> Result<()> {
         match self {
             Self::All { .. } => scan::scan(all, &[], CHUNK, each, || Ok(())),
-            Self::Of { customer_ids } => customer_ids
+            Self::Of { customer_ids, .. } => customer_ids
                 .chunks(CHUNK)
                 .try_for_each(|chunk| scan::scan(of, &[chunk.to_vec().into()], CHUNK, &mut each, || Ok(()))),
         }
@@ -63,7 +63,11 @@ pub enum Scope<'a> {
     /// All. On the first run nothing is stored yet, nothing is found by index, and indexes are made at the end.
     All { is_first: bool },
     /// Those of the customers with these ids, and new ones.
-    Of { customer_ids: &'a [String] },
+    Of {
+        customer_ids: &'a [String],
+        /// Ids that new or changed records may go by.
+        aliases: &'a [String],
+    },
 }
 
 /// What a run writes to.
@@ -349,22 +353,35 @@ struct Aliases<'a> {
 impl<'a> Aliases<'a> {
     fn compare(resolution: &'a Resolution, target: &Target<'_>) -> Result<Self> {
         let mut difference = AliasDifference::of(resolution);
-        let (mut gone, mut stale) = (Vec::new(), Vec::new());
+        let (mut gone, mut stale): (Vec<String>, Vec<(String, &str)>) = (Vec::new(), Vec::new());
+        let mut compare = |row: &Tuple<'_>| {
+            if let (Some(alias), Some(customer_id)) = (row.text(0)?, row.text(1)?) {
+                match difference.compare(alias, customer_id) {
+                    AliasVerdict::Keep => {}
+                    AliasVerdict::Change(to) => stale.push((alias.to_owned(), to)),
+                    AliasVerdict::Delete => gone.push(alias.to_owned()),
+                }
+            }
+            Ok(())
+        };
         target.scope.each(
             "SELECT a.alias, a.customer_id FROM decisioning._customer_alias a",
             "SELECT a.alias, a.customer_id FROM unnest($1::text[]) AS n(customer_id)
              CROSS JOIN LATERAL (SELECT a.* FROM decisioning._customer_alias a WHERE a.customer_id = n.customer_id OFFSET 0) AS a",
-            |row| {
-                if let (Some(alias), Some(customer_id)) = (row.text(0)?, row.text(1)?) {
-                    match difference.compare(alias, customer_id) {
-                        AliasVerdict::Keep => {}
-                        AliasVerdict::Change(to) => stale.push((alias.to_owned(), to)),
-                        AliasVerdict::Delete => gone.push(alias.to_owned()),
-                    }
-                }
-                Ok(())
-            },
+            &mut compare,
         )?;
+        if let Scope::Of { aliases, .. } = target.scope {
+            for chunk in aliases.chunks(CHUNK) {
+                // A record that was gone is back: its key may stand for somebody else meanwhile.
+                let by_alias = "SELECT a.alias, a.customer_id FROM unnest($1::text[]) AS n(alias)
+                     CROSS JOIN LATERAL (SELECT a.* FROM decisioning._customer_alias a WHERE a.alias = n.alias OFFSET 0) AS a";
+                scan::scan(by_alias, &[chunk.to_vec().into()], CHUNK, &mut compare, || Ok(()))?;
+            }
+        }
+        gone.sort_unstable();
+        gone.dedup();
+        stale.sort_unstable();
+        stale.dedup();
         let missing = difference.missing().collect();
         Ok(Aliases { gone, stale, missing })
     }
@@ -405,8 +422,7 @@ fn write_events(events: &[Event<'_>]) -> Result<usize> {
         let into: Vec<&str> = events.iter().map(|event| event.into).collect();
         let from: Vec<&str> = events.iter().map(|event| event.from).collect();
         let records: Vec<i32> = events.iter().map(|event| event.records as i32).collect();
-        let evidence: Vec<Option<JsonB>> =
-            events.iter().map(|event| event.evidence.map(|found| evidence(&found.0.to_string(), found.1))).collect();
+        let evidence: Vec<Option<JsonB>> = events.iter().map(|event| evidence_of(event)).collect();
         scratch(|| {
             query::execute(
                 "INSERT INTO decisioning.identity_events
@@ -418,6 +434,20 @@ fn write_events(events: &[Event<'_>]) -> Result<usize> {
             )
         })
     })
+}
+
+/// What joined the customers of an event: a value that they share, or a pair of records that are alike.
+fn evidence_of(event: &Event<'_>) -> Option<JsonB> {
+    match (event.evidence, &event.likeness) {
+        (Some((identifier, value)), _) => Some(evidence(&identifier.to_string(), value)),
+        (None, Some(pair)) => {
+            let [left, right] = [pair.left, pair.right].map(|(source, key)| format!("{source}:{key}"));
+            // JSON has no infinity, which is the weight of a confirmed pair.
+            let weight = pair.weight.is_finite().then_some(pair.weight);
+            Some(JsonB(json!({ "records": [left, right], "weight": weight, "reason": pair.reason })))
+        }
+        (None, None) => None,
+    }
 }
 
 /// The evidence of an event, as it is stored.
