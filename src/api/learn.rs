@@ -5,7 +5,7 @@
 //! the sums hold for an absorbed decision is the one that absorbed outcomes give it.
 //!
 //! A decision is absorbed when its window has closed. Until then it counts in every model anew, by what is known of it at
-//! the time.
+//! the time; and the open ones together say how far the world has drifted from what the sums know.
 
 mod correct;
 mod refit;
@@ -15,14 +15,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::features::Encoder;
-use decisioning_core::learn::{Layout, Rows, Statistics};
+use decisioning_core::learn::{Drift, Layout, Rows, Statistics};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::budget;
 use super::campaign::{self, Campaign, Target};
 use super::log::Logged;
-use super::model::{self, Learned, LearnedPart};
+use super::model::{self, Current, Learned, LearnedPart};
 use super::{now, ramp, source};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -294,7 +294,7 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
         let closed = session.rows(part, due, None)?;
         let open = session.open_rows(part, open)?;
         let batches: Vec<&Rows> = std::iter::once(&closed).chain(&open).collect();
-        part.mean = session.fit(part, &batches)?;
+        part.mean = session.fit(part, &part.statistics, &part.mean, &batches)?;
         part.statistics.merge(&session.linearise(&part.mean, &[&closed])?);
         if part.target == Target::Response {
             learned.responses += closed.rewarded();
@@ -304,20 +304,26 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
     Ok(())
 }
 
-/// Estimates the prior scales, and stores the next model version. `open` counts in it, but not in the sums.
+/// Estimates the prior scales and how far the world has drifted, and stores the next model version. `open` counts in it, but
+/// not in the sums.
 fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, open: &[Logged]) -> Result<i64> {
-    let mut posteriors = Vec::with_capacity(learned.parts.len());
+    let mut current = Vec::with_capacity(learned.parts.len());
     for part in &mut learned.parts {
         let open = session.open_rows(part, open)?;
         let open: Vec<&Rows> = open.iter().collect();
-        let mode = session.fit(part, &open)?;
+        let mode = session.fit(part, &part.statistics, &part.mean, &open)?;
+        let present = session.linearise(&mode, &open)?;
         let mut sums = part.statistics.clone();
-        sums.merge(&session.linearise(&mode, &open)?);
+        sums.merge(&present);
         let (scales, posterior) = session.estimate_scales(part, &sums)?;
         part.scales = scales;
-        posteriors.push(posterior);
+        let drift = Drift::estimate(session.layout, &part.prior(session.layout), &part.statistics, &present);
+        current.push(match drift {
+            Some(drift) => session.after_drift(part, drift, &mode, &open)?,
+            None => Current { posterior, drift: 0.0 },
+        });
     }
-    let version = model::store(session.campaign, encoder_version, session.layout, learned, &posteriors)?;
+    let version = model::store(session.campaign, encoder_version, session.layout, learned, &current)?;
     budget::look(session.campaign, version, session.now)?;
     Ok(version)
 }

@@ -2,13 +2,13 @@
 
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::{
-    fit, linearise, Arm, FitError, Layout, Observed, Posterior, Reporting, Rows, Scales, Seen, Statistics,
+    fit, linearise, Arm, Drift, FitError, Layout, Observed, Posterior, Reporting, Rows, Scales, Seen, Statistics,
 };
 
 use super::CHUNK;
 use crate::api::campaign::Campaign;
 use crate::api::log::{Logged, Reader};
-use crate::api::model::LearnedPart;
+use crate::api::model::{Current, LearnedPart};
 use crate::pg::error::{Error, Result};
 use crate::pg::threads::{self, without_signals};
 use crate::pg::{interrupt, query, settings};
@@ -123,8 +123,8 @@ impl<'a> Session<'a> {
     }
 
     /// The mode of the prior, the sums so far and `batches`.
-    pub fn fit(&self, part: &LearnedPart, batches: &[&Rows]) -> Result<Vec<f64>> {
-        fit(self.layout, &part.prior(self.layout), &self.arms, &part.statistics, &part.mean, |visit| {
+    pub fn fit(&self, part: &LearnedPart, sums: &Statistics, start: &[f64], batches: &[&Rows]) -> Result<Vec<f64>> {
+        fit(self.layout, &part.prior(self.layout), &self.arms, sums, start, |visit| {
             batches.iter().for_each(|rows| {
                 interrupt::check();
                 without_signals(|| visit(rows));
@@ -133,6 +133,16 @@ impl<'a> Session<'a> {
         })
         .map(|fitted| fitted.mode)
         .map_err(|error| self.unsolvable(error))
+    }
+
+    /// What is known of a part if the world has drifted before the decisions of `open` were made.
+    pub fn after_drift(&self, part: &LearnedPart, drift: Drift, start: &[f64], open: &[&Rows]) -> Result<Current> {
+        let mode = self.fit(part, &drift.past, start, open)?;
+        let mut sums = drift.past;
+        sums.merge(&self.linearise(&mode, open)?);
+        let posterior = Posterior::of(&part.prior(self.layout), &sums);
+        let posterior = posterior.ok_or_else(|| self.unsolvable(FitError::Singular))?;
+        Ok(Current { posterior, drift: drift.share })
     }
 
     /// The prior scales that make `sums` most probable, and the posterior under them.
