@@ -309,17 +309,22 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
 fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, open: &[Logged]) -> Result<i64> {
     let mut current = Vec::with_capacity(learned.parts.len());
     for part in &mut learned.parts {
-        let open = session.open_rows(part, open)?;
-        let open: Vec<&Rows> = open.iter().collect();
-        let mode = session.fit(part, &part.statistics, &part.mean, &open)?;
-        let present = session.linearise(&mode, &open)?;
+        let stages = session.open_stages(part, open)?;
+        let mode = session.fit(part, &part.statistics, &part.mean, &stages.iter().flatten().collect::<Vec<_>>())?;
+        let present = stages
+            .iter()
+            .map(|stage| session.linearise(&mode, &stage.iter().collect::<Vec<_>>()))
+            .collect::<Result<Vec<_>>>()?;
         let mut sums = part.statistics.clone();
-        sums.merge(&present);
+        present.iter().for_each(|stage| sums.merge(stage));
         let (scales, posterior) = session.estimate_scales(part, &sums)?;
         part.scales = scales;
         let drift = Drift::estimate(session.layout, &part.prior(session.layout), &part.statistics, &present);
         current.push(match drift {
-            Some(drift) => session.after_drift(part, drift, &mode, &open)?,
+            Some(drift) => {
+                let since: Vec<&Rows> = stages[drift.before..].iter().flatten().collect();
+                session.after_drift(part, drift, &mode, &since)?
+            }
             None => Current { posterior, drift: 0.0 },
         });
     }

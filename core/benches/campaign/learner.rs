@@ -10,6 +10,8 @@ use decisioning_core::learn::{
 const FLOOR: f64 = 0.02;
 const SCALE_STEPS: usize = 20;
 const TEMPER: f64 = 0.2;
+/// Parts of the window between which the world may have drifted.
+const STAGES: usize = 3;
 /// Growth of the log at which sums are linearised anew.
 const RELINEARISE: f64 = 1.5;
 
@@ -148,6 +150,15 @@ impl Learner {
             })
             .collect();
         let reporting = delays.reporting(&seen);
+        let mut from = open.start;
+        let mut stages: Vec<Rows> = Vec::new();
+        for younger in (0..STAGES).rev() {
+            let youngest = now - self.window * younger as f64 / STAGES as f64;
+            let past = self.log[from..].partition_point(|past| past.at < youngest);
+            let to = if younger == 0 { open.end } else { from + past };
+            stages.push(self.rows(&self.log[from..to], now, Some(&reporting)));
+            from = to;
+        }
         let open = self.rows(&self.log[open], now, Some(&reporting));
         let due = self.rows(&self.log[due], now, None);
         let mut mode;
@@ -171,10 +182,12 @@ impl Learner {
         everything.merge(&self.linear(&at, &open));
         let (scales, mut posterior) = self.estimate(&scales, &everything);
         let prior = Prior::new(Link::Logistic, &self.layout, &scales);
-        if let Some(drift) = Drift::estimate(&self.layout, &prior, &sums, &self.linear(&at, &open)) {
-            let at = self.fit(&scales, &drift.past, &at, &[&open]);
+        let present: Vec<Statistics> = stages.iter().map(|rows| self.linear(&at, rows)).collect();
+        if let Some(drift) = Drift::estimate(&self.layout, &prior, &sums, &present) {
+            let since: Vec<&Rows> = stages[drift.before..].iter().collect();
+            let at = self.fit(&scales, &drift.past, &at, &since);
             let mut everything = drift.past;
-            everything.merge(&self.linear(&at, &open));
+            since.iter().for_each(|rows| everything.merge(&self.linear(&at, rows)));
             posterior = Posterior::of(&prior, &everything).unwrap();
         }
         self.version += 1;

@@ -15,18 +15,20 @@ const SHARES: [f64; 7] = [0.0, 0.04, 0.1, 0.2, 0.36, 0.6, 0.85];
 /// Differences of log-evidence below this are rounding.
 const ROUNDING: f64 = 1e-3;
 
-/// A drift, and the sums over the past as they count under it.
+/// A drift, and what was before it as it counts under it.
 #[derive(Debug)]
 pub struct Drift {
     /// Share of the prior variance of the effects of sends that is new.
     pub share: f64,
+    /// The stage of the present before which it was.
+    pub before: usize,
     pub past: Statistics,
 }
 
 impl Drift {
-    /// The drift between `past` and `present` that makes `present` most probable; `None` if that is none.
+    /// The drift that makes the `present` most probable, which came after `past` in these stages; `None` if that is none.
     ///
-    /// Every coefficient of an effect of sends may have moved in between as an Ornstein–Uhlenbeck process moves it,
+    /// Before one of the stages, every coefficient of an effect of sends may have moved as an Ornstein–Uhlenbeck process moves it,
     ///
     /// ```text
     /// β' = m + ρ (β − m) + √(1 − ρ²) s ε,        ε standard normal, 1 − ρ² = share
@@ -35,35 +37,52 @@ impl Drift {
     /// which leaves its prior N(m, s²) as it was: effects that are large may change much. The base stays. The evidence is that
     /// of a normal state and what `present` sums up as a normal observation of it (West and Harrison, "Bayesian Forecasting and
     /// Dynamic Models", 2nd ed., 1997, §6.4, where the share is fixed).
-    pub fn estimate(layout: &Layout, prior: &Prior, past: &Statistics, present: &Statistics) -> Option<Drift> {
-        if past.is_zero() || present.is_zero() {
-            return None;
-        }
-        let posterior = Posterior::of(prior, past)?;
-        let base = layout.send_offset();
-        let evidence = |share: f64| State::after(share, base, prior, past, &posterior)?.evidence(present);
-        let mut found: Vec<(f64, f64)> = Vec::with_capacity(SHARES.len());
-        for share in SHARES {
-            let here = evidence(share)?;
-            // Evidence has one maximum, and it is mostly near no drift.
-            let falling = found.last().is_some_and(|(_, before)| here <= before + ROUNDING);
-            found.push((share.sqrt(), here));
-            if falling {
-                break;
+    pub fn estimate(layout: &Layout, prior: &Prior, past: &Statistics, present: &[Statistics]) -> Option<Drift> {
+        let mut past = past.clone();
+        let mut best: Option<(f64, Drift)> = None;
+        for before in 0..present.len() {
+            let mut rest = Statistics::new(past.len());
+            present[before..].iter().for_each(|stage| rest.merge(stage));
+            if !past.is_zero() && !rest.is_zero() {
+                let (gain, share) = most_probable(layout, prior, &past, &rest)?;
+                if gain > best.as_ref().map_or(ROUNDING, |(gain, _)| *gain) {
+                    let posterior = Posterior::of(prior, &past)?;
+                    let state = State::after(share, layout.send_offset(), prior, &past, &posterior)?;
+                    best = Some((gain, Drift { share, before, past: state.statistics(prior) }));
+                }
             }
+            past.merge(&present[before]);
         }
-        let best = found.iter().enumerate().max_by(|a, b| a.1 .1.total_cmp(&b.1 .1)).map(|(at, _)| at)?;
-        if found[best].1 <= found[0].1 + ROUNDING {
-            return None;
-        }
-        let share = match found.get(best + 1) {
-            // By its peak, so that the share follows the data without jumps.
-            Some(after) => peak(found[best - 1], found[best], *after).powi(2),
-            None => SHARES[best],
-        };
-        let past = State::after(share, base, prior, past, &posterior)?.statistics(prior);
-        Some(Drift { share, past })
+        best.map(|(_, drift)| drift)
     }
+}
+
+/// The share of new variance that makes `present` most probable, and by how much log-evidence against none.
+fn most_probable(layout: &Layout, prior: &Prior, past: &Statistics, present: &Statistics) -> Option<(f64, f64)> {
+    let posterior = Posterior::of(prior, past)?;
+    let base = layout.send_offset();
+    let evidence = |share: f64| State::after(share, base, prior, past, &posterior)?.evidence(present);
+    let mut found: Vec<(f64, f64)> = Vec::with_capacity(SHARES.len());
+    for share in SHARES {
+        let here = evidence(share)?;
+        // Evidence has one maximum, and it is mostly near no drift.
+        let falling = found.last().is_some_and(|(_, before)| here <= before + ROUNDING);
+        found.push((share.sqrt(), here));
+        if falling {
+            break;
+        }
+    }
+    let best = found.iter().enumerate().max_by(|a, b| a.1 .1.total_cmp(&b.1 .1)).map(|(at, _)| at)?;
+    let gain = found[best].1 - found[0].1;
+    if gain <= ROUNDING {
+        return Some((0.0, 0.0));
+    }
+    let share = match found.get(best + 1) {
+        // By its peak, so that the share follows the data without jumps.
+        Some(after) => peak(found[best - 1], found[best], *after).powi(2),
+        None => SHARES[best],
+    };
+    Some((gain, share))
 }
 
 /// Where the parabola through three points has its peak; the second is above the others.

@@ -19,6 +19,9 @@ const OPEN_LIMIT: i64 = 1_000_000;
 /// Most steps of the prior scales towards their fixed point.
 const SCALE_STEPS: usize = 20;
 
+/// Parts of the window between which the world may have drifted.
+const STAGES: usize = 3;
+
 /// Channel under which sends of a campaign without channels are counted; no-send is the empty one.
 const ANY_CHANNEL: &str = "send";
 
@@ -89,7 +92,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The open decisions.
+    /// The open decisions, oldest first.
     pub fn open(&self) -> Result<Vec<Logged>> {
         let sql = format!(
             "WITH open AS MATERIALIZED (
@@ -99,15 +102,17 @@ impl<'a> Session<'a> {
              {}",
             self.reader.statement_of("open")
         );
-        query::write_large(
+        let mut open = query::write_large(
             &sql,
             &[self.name().into(), settings::timestamp(self.now)?.into(), OPEN_LIMIT.into()],
             |row| self.reader.logged(row),
-        )
+        )?;
+        open.sort_by_key(|logged| logged.decided_at);
+        Ok(open)
     }
 
-    /// Open decisions as batches of rows, under the delays known by now.
-    pub fn open_rows(&self, part: &LearnedPart, open: &[Logged]) -> Result<Vec<Rows>> {
+    /// What silence means for open decisions, by the delays known by now.
+    fn reporting(&self, part: &LearnedPart, open: &[Logged]) -> Reporting {
         let seen: Vec<Seen<'_>> = open
             .iter()
             .filter_map(|logged| {
@@ -118,8 +123,29 @@ impl<'a> Session<'a> {
                 })
             })
             .collect();
-        let reporting = part.delays.reporting(&seen);
+        part.delays.reporting(&seen)
+    }
+
+    /// Open decisions as batches of rows.
+    pub fn open_rows(&self, part: &LearnedPart, open: &[Logged]) -> Result<Vec<Rows>> {
+        let reporting = self.reporting(part, open);
         open.chunks(CHUNK as usize).map(|open| self.rows(part, open, Some(&reporting))).collect()
+    }
+
+    /// The same by age: those of each part of the window by themselves, the oldest first, as `open` is.
+    pub fn open_stages(&self, part: &LearnedPart, open: &[Logged]) -> Result<Vec<Vec<Rows>>> {
+        let reporting = self.reporting(part, open);
+        let mut rest = open;
+        (0..STAGES)
+            .rev()
+            .map(|younger| {
+                let youngest = younger as f64 / STAGES as f64;
+                let end = rest.partition_point(|logged| self.share(logged.decided_at, self.now) > youngest);
+                let (stage, after) = rest.split_at(if younger == 0 { rest.len() } else { end });
+                rest = after;
+                stage.chunks(CHUNK as usize).map(|open| self.rows(part, open, Some(&reporting))).collect()
+            })
+            .collect()
     }
 
     /// The mode of the prior, the sums so far and `batches`.
