@@ -26,8 +26,10 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 const PHASES: [(usize, usize); 5] = [(0, DAYS), (0, 5), (5, DRIFT), (DRIFT, NEW), (NEW, DAYS)];
 
-/// Shares captured by phase, and those of the best fixed action of all days.
-fn play(seed: u64, per_day: usize) -> ([f64; 5], [f64; 5]) {
+/// Shares captured by phase: by the learner, and by the best fixed action of all days.
+type Shares = ([f64; 5], [f64; 5]);
+
+fn play(seed: u64, per_day: usize) -> Shares {
     let mut world = World::new(seed);
     let actions = world.actions();
     let mut learner = Learner::new(&world.encoder, &actions, WINDOW as f64, setting("HALF_LIFE", 30.0), seed);
@@ -142,8 +144,8 @@ fn main() {
     }
     let per_day = setting("PER_DAY", 2000);
     let found = in_parallel(&seeds, |seed| play(*seed, per_day));
-    let mean = |of: &dyn Fn(&([f64; 5], [f64; 5])) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
-    let line = |of: &dyn Fn(&([f64; 5], [f64; 5]), usize) -> f64| {
+    let mean = |of: &dyn Fn(&Shares) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
+    let line = |of: &dyn Fn(&Shares, usize) -> f64| {
         (0..5).map(|phase| format!("{:.3} ", mean(&|found| of(found, phase)))).collect::<String>()
     };
     let by_seed: String = found.iter().map(|found| format!("{:.3} ", found.0[0])).collect();
