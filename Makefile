@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-aggregates bench-evaluate bench-quality bench-bandit clean-cluster
+.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-aggregates bench-evaluate bench-quality bench-bandit clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -63,6 +63,9 @@ bench-evaluate: build ## off-policy estimates against obp on the small Open Band
 
 bench-base: ## forms of the base and of action features, in simulated worlds (pure core; about 20 minutes)
 	@cargo bench -p decisioning-core --bench base
+
+bench-campaign: ## the learner in simulated campaigns, or on classification sets (pure core; SEEDS=1..9 PER_DAY=2000, CLASSES=dir)
+	@cargo bench -p decisioning-core --bench campaign
 
 bench-aggregates: build ## statistics as parallel aggregates against a plain count
 	@benches/aggregates.sh

@@ -50,6 +50,15 @@ def encoded(columns):
     return np.column_stack([np.ones(len(frame)), ((frame - frame.mean()) / spread).to_numpy()])
 
 
+def export(directory, names, limit):
+    """Writes sets as CSV files for `make bench-campaign`: kinds of columns as the header, the class last."""
+    for name in names:
+        columns, y = classification(name, 0, limit)
+        kinds = ["number" if values.dtype.kind == "f" else "text" for values in columns.values()]
+        frame = pandas.DataFrame({**columns, "class": y})
+        frame.to_csv(os.path.join(directory, f"{name}.csv"), index=False, header=[*kinds, "class"])
+
+
 class Ours:
     def __init__(self, columns, actions, seed, connection, **settings):
         self.table = Table(connection, columns, [f"a{n}" for n in range(1, actions)], seed, **settings)
@@ -158,7 +167,10 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[10])
     parser.add_argument("--engines", nargs="+")
     parser.add_argument("--temper", type=float)
+    parser.add_argument("--export", metavar="DIRECTORY", help="write the sets as CSV files, and do nothing else")
     arguments = parser.parse_args()
+    if arguments.export:
+        return export(arguments.export, arguments.sets, arguments.rows)
     settings = {} if arguments.temper is None else {"temper": arguments.temper}
 
     def rewards_of(title, actions, columns, play, seed):

@@ -5,7 +5,7 @@
 //! the sums hold for an absorbed decision is the one that absorbed outcomes give it.
 //!
 //! A decision is absorbed when its window has closed. Until then it counts in every model anew, by what is known of it at
-//! the time.
+//! the time; and the open ones together say how far the world has drifted from what the sums know.
 
 mod correct;
 mod inbox;
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::features::Encoder;
-use decisioning_core::learn::{Layout, Rows, Statistics};
+use decisioning_core::learn::{Drift, Layout, Rows, Statistics};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::Uuid;
@@ -24,7 +24,7 @@ use pgrx::Uuid;
 use super::budget;
 use super::campaign::{self, Campaign, Target};
 use super::log::Logged;
-use super::model::{self, Learned, LearnedPart};
+use super::model::{self, Current, Learned, LearnedPart};
 use super::{now, ramp, source};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -262,7 +262,7 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
         let closed = session.rows(part, due, None)?;
         let open = session.open_rows(part, open)?;
         let batches: Vec<&Rows> = std::iter::once(&closed).chain(&open).collect();
-        part.mean = session.fit(part, &batches)?;
+        part.mean = session.fit(part, &part.statistics, &part.mean, &batches)?;
         part.statistics.merge(&session.linearise(&part.mean, &[&closed])?);
         if part.target == Target::Response {
             learned.responses += closed.rewarded();
@@ -272,20 +272,31 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
     Ok(())
 }
 
-/// Estimates the prior scales, and stores the next model version. `open` counts in it, but not in the sums.
+/// Estimates the prior scales and how far the world has drifted, and stores the next model version. `open` counts in it, but
+/// not in the sums.
 fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, open: &[Logged]) -> Result<i64> {
-    let mut posteriors = Vec::with_capacity(learned.parts.len());
+    let mut current = Vec::with_capacity(learned.parts.len());
     for part in &mut learned.parts {
-        let open = session.open_rows(part, open)?;
-        let open: Vec<&Rows> = open.iter().collect();
-        let mode = session.fit(part, &open)?;
+        let stages = session.open_stages(part, open)?;
+        let mode = session.fit(part, &part.statistics, &part.mean, &stages.iter().flatten().collect::<Vec<_>>())?;
+        let present = stages
+            .iter()
+            .map(|stage| session.linearise(&mode, &stage.iter().collect::<Vec<_>>()))
+            .collect::<Result<Vec<_>>>()?;
         let mut sums = part.statistics.clone();
-        sums.merge(&session.linearise(&mode, &open)?);
+        present.iter().for_each(|stage| sums.merge(stage));
         let (scales, posterior) = session.estimate_scales(part, &sums)?;
         part.scales = scales;
-        posteriors.push(posterior);
+        let drift = Drift::estimate(session.layout, &part.prior(session.layout), &part.statistics, &present);
+        current.push(match drift {
+            Some(drift) => {
+                let since: Vec<&Rows> = stages[drift.before..].iter().flatten().collect();
+                session.after_drift(part, drift, &mode, &since)?
+            }
+            None => Current { posterior, drift: 0.0 },
+        });
     }
-    let version = model::store(session.campaign, encoder_version, session.layout, learned, &posteriors)?;
+    let version = model::store(session.campaign, encoder_version, session.layout, learned, &current)?;
     budget::look(session.campaign, version, session.now)?;
     Ok(version)
 }

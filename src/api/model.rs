@@ -336,13 +336,20 @@ impl Learned {
     }
 }
 
-/// Writes the next model version and the learning state; `posteriors` are those of the parts. Runs as the owner.
+/// What the next model version knows of a part.
+pub struct Current {
+    pub posterior: Posterior,
+    /// Share of the prior variance of the effects of sends that is new since the absorbed decisions; 0 for a world that stays.
+    pub drift: f64,
+}
+
+/// Writes the next model version and the learning state; `current` is what it knows of the parts. Runs as the owner.
 pub fn store(
     campaign: &Campaign,
     encoder_version: i32,
     layout: &Layout,
     learned: &Learned,
-    posteriors: &[Posterior],
+    current: &[Current],
 ) -> Result<i64> {
     let name = campaign.campaign.as_str();
     let version = query::read_one(
@@ -387,7 +394,7 @@ pub fn store(
         ],
     )?;
     query::execute("DELETE FROM decisioning._learner_part p WHERE p.campaign = $1", &[name.into()])?;
-    for (at, (part, posterior)) in learned.parts.iter().zip(posteriors).enumerate() {
+    for (at, (part, Current { posterior, drift })) in learned.parts.iter().zip(current).enumerate() {
         let tempers = layout.tempers(campaign.temper, &posterior.conditional_errors());
         let seed = campaign.salt()?.bank_seed(version).wrapping_add(at as u64);
         let bank = DrawBank::sample(posterior, &tempers, seed);
@@ -395,8 +402,8 @@ pub fn store(
         let unit = part.unit.map(|unit| serde_json::to_string(&unit)).transpose()?;
         query::execute(
             "INSERT INTO decisioning._model_part (campaign, model_version, part, unit, scales, coefficients,
-                 standard_errors, draw_bank)
-             VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8)",
+                 standard_errors, draw_bank, drift)
+             VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8, $9)",
             &[
                 name.into(),
                 version.into(),
@@ -406,6 +413,7 @@ pub fn store(
                 posterior.mean.clone().into(),
                 posterior.standard_errors().into(),
                 bank.to_bytes().into(),
+                (*drift).into(),
             ],
         )?;
         query::execute(
@@ -440,13 +448,14 @@ pub fn initialise(campaign: &Campaign) -> Result<()> {
             );
         }
         let learned = Learned::new(campaign.targets(), &layout);
-        let posteriors = learned
+        let prior = |part: &LearnedPart| Posterior::of(&part.prior(&layout), &part.statistics);
+        let current = learned
             .parts
             .iter()
-            .map(|part| Posterior::of(&part.prior(&layout), &part.statistics))
+            .map(|part| Some(Current { posterior: prior(part)?, drift: 0.0 }))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| Error::corrupted("the prior cannot be solved"))?;
-        store(campaign, encoder_version, &layout, &learned, &posteriors)?;
+        store(campaign, encoder_version, &layout, &learned, &current)?;
         Ok(())
     })
 }

@@ -12,6 +12,9 @@ use crate::features::Encoder;
 /// joins after four weeks, 1 left it tried too little to be found, and 2 tried the others too little.
 const HIGHEST_TEMPER: f64 = 1.5;
 
+/// The same for what it changes by feature. With many levels, of which each suits few, 1 found them sooner than 0.5.
+const HIGHEST_SLOPE_TEMPER: f64 = 1.0;
+
 /// Level of each dimension of one action.
 pub type Dimensions = BTreeMap<String, String>;
 
@@ -342,20 +345,23 @@ impl Layout {
         blocks
     }
 
-    /// Factors on the posterior spread when choosing: `temper`, and for what a level changes for everybody as much more
-    /// as it is less known than the best known level of its dimension. Otherwise a new level, whose prior says that it is
-    /// average, would hardly ever be tried. `errors` are conditional: those of levels that only occur together are large
-    /// for all of them, however well their differences are known.
+    /// Factors on the posterior spread when choosing: `temper`, and for what a level changes, for everybody or by feature, as
+    /// much more as it is less known than the best known level of its dimension. Otherwise a level that is new, or that others
+    /// keep from being tried, would stay what its prior says, which is average. `errors` are conditional: those of levels
+    /// that only occur together are large for all of them, however well their differences are known.
     pub fn tempers(&self, temper: f64, errors: &[f64]) -> Vec<f64> {
         let mut tempers = vec![temper; self.len()];
-        let mut best_known: BTreeMap<&str, f64> = BTreeMap::new();
-        for (level, (dimension, _)) in self.levels.iter().enumerate() {
-            let error = errors[self.level_offset(level)];
-            best_known.entry(dimension).and_modify(|least| *least = least.min(error)).or_insert(error);
-        }
-        for (level, (dimension, _)) in self.levels.iter().enumerate() {
-            let at = self.level_offset(level);
-            tempers[at] = (temper * errors[at] / best_known[dimension.as_str()]).min(HIGHEST_TEMPER).max(temper);
+        for (at, column) in self.interacting.iter().enumerate() {
+            let highest = if *column == 0 { HIGHEST_TEMPER } else { HIGHEST_SLOPE_TEMPER };
+            let mut best_known: BTreeMap<&str, f64> = BTreeMap::new();
+            for (level, (dimension, _)) in self.levels.iter().enumerate() {
+                let error = errors[self.level_offset(level) + at];
+                best_known.entry(dimension).and_modify(|least| *least = least.min(error)).or_insert(error);
+            }
+            for (level, (dimension, _)) in self.levels.iter().enumerate() {
+                let at = self.level_offset(level) + at;
+                tempers[at] = (temper * errors[at] / best_known[dimension.as_str()]).min(highest).max(temper);
+            }
         }
         tempers
     }

@@ -9,6 +9,7 @@
 mod accumulator;
 mod bank;
 mod delay;
+mod drift;
 mod layout;
 mod point;
 mod posterior;
@@ -20,6 +21,7 @@ mod statistics;
 pub use accumulator::Accumulator;
 pub use bank::{DrawBank, DRAWS};
 pub use delay::{Delays, Reporting, Seen};
+pub use drift::Drift;
 pub use layout::{Arm, Dimensions, Layout, LayoutError, Roles};
 pub use point::{Point, PointError, Step};
 pub use posterior::{fit, linearise, Fit, FitError, Posterior};

@@ -1,7 +1,8 @@
 //! From sums to a posterior: damped Newton on a quadratic plus an exact logistic likelihood.
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::linalg::solvers::{Llt, Solve};
+use faer::linalg::solvers::Llt;
+use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::{Accum, Mat, Par, Side};
 
 use super::layout::{Arm, Layout};
@@ -55,8 +56,11 @@ impl Posterior {
 
     /// Posterior standard deviation of every coefficient.
     pub fn standard_errors(&self) -> Vec<f64> {
-        let inverse = self.factor.solve(Mat::<f64>::identity(self.mean.len(), self.mean.len()));
-        (0..self.mean.len()).map(|i| inverse[(i, i)].max(0.0).sqrt()).collect()
+        // (L Lᵀ)⁻¹ = L⁻ᵀ L⁻¹: its diagonal is the squares of the columns of L⁻¹.
+        let len = self.mean.len();
+        let mut inverse = Mat::<f64>::zeros(len, len);
+        invert_lower_triangular(inverse.as_mut(), self.factor.L(), Par::Seq);
+        (0..len).map(|i| inverse.col(i).iter().map(|x| x * x).sum::<f64>().sqrt()).collect()
     }
 
     /// Standard deviation of every coefficient if all others were known.
@@ -64,6 +68,11 @@ impl Posterior {
         let factor = self.factor.L();
         let precision = |i: usize| (0..=i).map(|j| factor[(i, j)] * factor[(i, j)]).sum::<f64>();
         (0..self.mean.len()).map(|i| precision(i).powf(-0.5)).collect()
+    }
+
+    /// Log-determinant of the posterior precision.
+    pub(super) fn log_determinant(&self) -> f64 {
+        log_determinant(&self.factor)
     }
 
     /// Solves Lᵀ X = Z in place, so that independent standard normals get the posterior covariance.
@@ -77,25 +86,37 @@ impl Posterior {
 }
 
 /// ½ βᵀQβ − qᵀβ: the prior and everything linearised.
-struct Quadratic {
-    precision: Mat<f64>,
-    linear: Vec<f64>,
+pub(super) struct Quadratic {
+    /// Lower triangle.
+    pub precision: Mat<f64>,
+    pub linear: Vec<f64>,
 }
 
 impl Quadratic {
-    fn new(prior: &Prior, statistics: &Statistics) -> Self {
+    pub fn new(prior: &Prior, statistics: &Statistics) -> Self {
         let len = prior.mean.len();
-        let mut precision = Mat::zeros(len, len);
-        let mut linear = statistics.linear.clone();
-        for i in 0..len {
+        let precision = Mat::from_fn(len, len, |i, j| if i == j { prior.precision[i] } else { 0.0 });
+        let linear = prior.precision.iter().zip(&prior.mean).map(|(precision, mean)| precision * mean).collect();
+        Quadratic { precision, linear }.with(statistics)
+    }
+
+    /// The same with what `statistics` adds.
+    pub fn with(&self, statistics: &Statistics) -> Self {
+        let mut precision = self.precision.clone();
+        for i in 0..self.linear.len() {
             let start = i * (i + 1) / 2;
             for j in 0..=i {
-                precision[(i, j)] = statistics.precision[start + j];
+                precision[(i, j)] += statistics.precision[start + j];
             }
-            precision[(i, i)] += prior.precision[i];
-            linear[i] += prior.precision[i] * prior.mean[i];
         }
+        let linear = self.linear.iter().zip(&statistics.linear).map(|(a, b)| a + b).collect();
         Quadratic { precision, linear }
+    }
+
+    /// Qx.
+    pub fn times(&self, x: &[f64]) -> Vec<f64> {
+        let entry = |i: usize, j: usize| self.precision[(i.max(j), i.min(j))];
+        (0..x.len()).map(|i| x.iter().enumerate().map(|(j, x)| entry(i, j) * x).sum()).collect()
     }
 
     fn value(&self, at: &[f64]) -> f64 {
@@ -116,7 +137,7 @@ impl Quadratic {
         value
     }
 
-    fn solve(&self) -> Option<Posterior> {
+    pub fn solve(&self) -> Option<Posterior> {
         let factor = factorise(&self.precision)?;
         let mut right = Mat::from_fn(self.linear.len(), 1, |i, _| self.linear[i]);
         faer::linalg::solvers::SolveCore::solve_in_place_with_conj(&factor, faer::Conj::No, right.as_mut());
@@ -131,7 +152,7 @@ const SMALLEST_PIVOT: f64 = 1e-14;
 
 /// Cholesky of the lower triangle, with a jitter of up to 1e-6 of the largest diagonal entry if it is singular or so nearly
 /// that rounding decides.
-fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
+pub(super) fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
     let len = matrix.nrows();
     let largest = (0..len).map(|i| matrix[(i, i)]).fold(0.0, f64::max);
     if !largest.is_finite() {
@@ -144,6 +165,11 @@ fn factorise(matrix: &Mat<f64>) -> Option<Llt<f64>> {
         }
         Llt::new(jittered.as_ref(), Side::Lower).ok().filter(|factor| is_well_conditioned(factor, &jittered))
     })
+}
+
+/// Log-determinant of the matrix that has this factor.
+pub(super) fn log_determinant(factor: &Llt<f64>) -> f64 {
+    (0..factor.L().nrows()).map(|i| 2.0 * factor.L()[(i, i)].ln()).sum()
 }
 
 fn is_well_conditioned(factor: &Llt<f64>, matrix: &Mat<f64>) -> bool {

@@ -28,6 +28,11 @@ impl Statistics {
         self.linear.is_empty()
     }
 
+    /// Whether nothing has been summed up.
+    pub fn is_zero(&self) -> bool {
+        self.precision.iter().chain(&self.linear).all(|x| *x == 0.0)
+    }
+
     /// Adds sums over decisions of one arm, taken by column: `curvature` holds Σ ω w xxᵀ in its lower triangle and
     /// `scores` Σ ω ((y − p) + w η) x; `entries` lists coefficients, ascending, with the column that each multiplies.
     pub(super) fn spread(&mut self, entries: &[(u32, u32)], curvature: &Mat<f64>, scores: &[f64]) {

@@ -2,13 +2,13 @@
 
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::{
-    fit, linearise, Arm, FitError, Layout, Observed, Posterior, Reporting, Rows, Scales, Seen, Statistics,
+    fit, linearise, Arm, Drift, FitError, Layout, Observed, Posterior, Reporting, Rows, Scales, Seen, Statistics,
 };
 
 use super::CHUNK;
 use crate::api::campaign::Campaign;
 use crate::api::log::{Logged, Reader};
-use crate::api::model::LearnedPart;
+use crate::api::model::{Current, LearnedPart};
 use crate::pg::error::{Error, Result};
 use crate::pg::threads::{self, without_signals};
 use crate::pg::{interrupt, query, settings};
@@ -18,6 +18,9 @@ const OPEN_LIMIT: i64 = 1_000_000;
 
 /// Most steps of the prior scales towards their fixed point.
 const SCALE_STEPS: usize = 20;
+
+/// Parts of the window between which the world may have drifted.
+const STAGES: usize = 3;
 
 /// Channel under which sends of a campaign without channels are counted; no-send is the empty one.
 const ANY_CHANNEL: &str = "send";
@@ -89,7 +92,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The open decisions.
+    /// The open decisions, oldest first.
     pub fn open(&self) -> Result<Vec<Logged>> {
         let sql = format!(
             "WITH open AS MATERIALIZED (
@@ -99,15 +102,17 @@ impl<'a> Session<'a> {
              {}",
             self.reader.statement_of("open")
         );
-        query::write_large(
+        let mut open = query::write_large(
             &sql,
             &[self.name().into(), settings::timestamp(self.now)?.into(), OPEN_LIMIT.into()],
             |row| self.reader.logged(row),
-        )
+        )?;
+        open.sort_by_key(|logged| logged.decided_at);
+        Ok(open)
     }
 
-    /// Open decisions as batches of rows, under the delays known by now.
-    pub fn open_rows(&self, part: &LearnedPart, open: &[Logged]) -> Result<Vec<Rows>> {
+    /// What silence means for open decisions, by the delays known by now.
+    fn reporting(&self, part: &LearnedPart, open: &[Logged]) -> Reporting {
         let seen: Vec<Seen<'_>> = open
             .iter()
             .filter_map(|logged| {
@@ -118,13 +123,34 @@ impl<'a> Session<'a> {
                 })
             })
             .collect();
-        let reporting = part.delays.reporting(&seen);
+        part.delays.reporting(&seen)
+    }
+
+    /// Open decisions as batches of rows.
+    pub fn open_rows(&self, part: &LearnedPart, open: &[Logged]) -> Result<Vec<Rows>> {
+        let reporting = self.reporting(part, open);
         open.chunks(CHUNK as usize).map(|open| self.rows(part, open, Some(&reporting))).collect()
     }
 
+    /// The same by age: those of each part of the window by themselves, the oldest first, as `open` is.
+    pub fn open_stages(&self, part: &LearnedPart, open: &[Logged]) -> Result<Vec<Vec<Rows>>> {
+        let reporting = self.reporting(part, open);
+        let mut rest = open;
+        (0..STAGES)
+            .rev()
+            .map(|younger| {
+                let youngest = younger as f64 / STAGES as f64;
+                let end = rest.partition_point(|logged| self.share(logged.decided_at, self.now) > youngest);
+                let (stage, after) = rest.split_at(if younger == 0 { rest.len() } else { end });
+                rest = after;
+                stage.chunks(CHUNK as usize).map(|open| self.rows(part, open, Some(&reporting))).collect()
+            })
+            .collect()
+    }
+
     /// The mode of the prior, the sums so far and `batches`.
-    pub fn fit(&self, part: &LearnedPart, batches: &[&Rows]) -> Result<Vec<f64>> {
-        fit(self.layout, &part.prior(self.layout), &self.arms, &part.statistics, &part.mean, |visit| {
+    pub fn fit(&self, part: &LearnedPart, sums: &Statistics, start: &[f64], batches: &[&Rows]) -> Result<Vec<f64>> {
+        fit(self.layout, &part.prior(self.layout), &self.arms, sums, start, |visit| {
             batches.iter().for_each(|rows| {
                 interrupt::check();
                 without_signals(|| visit(rows));
@@ -133,6 +159,16 @@ impl<'a> Session<'a> {
         })
         .map(|fitted| fitted.mode)
         .map_err(|error| self.unsolvable(error))
+    }
+
+    /// What is known of a part if the world has drifted before the decisions of `open` were made.
+    pub fn after_drift(&self, part: &LearnedPart, drift: Drift, start: &[f64], open: &[&Rows]) -> Result<Current> {
+        let mode = self.fit(part, &drift.past, start, open)?;
+        let mut sums = drift.past;
+        sums.merge(&self.linearise(&mode, open)?);
+        let posterior = Posterior::of(&part.prior(self.layout), &sums);
+        let posterior = posterior.ok_or_else(|| self.unsolvable(FitError::Singular))?;
+        Ok(Current { posterior, drift: drift.share })
     }
 
     /// The prior scales that make `sums` most probable, and the posterior under them.

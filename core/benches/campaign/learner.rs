@@ -1,0 +1,202 @@
+//! The learner of the extension, without a database.
+
+use decisioning_core::decide::{choose, Policy, Rule, Salt, Terms};
+use decisioning_core::features::Encoder;
+use decisioning_core::learn::{
+    fit, linearise, Arm, Delays, Dimensions, DrawBank, Drift, Layout, Link, Misfit, Observed, Posterior, Prior,
+    Reporting, Roles, Rows, Scales, Seen, Statistics,
+};
+
+const FLOOR: f64 = 0.02;
+const SCALE_STEPS: usize = 20;
+const TEMPER: f64 = 0.2;
+/// Parts of the window between which the world may have drifted.
+const STAGES: usize = 3;
+/// Growth of the log at which sums are linearised anew.
+const RELINEARISE: f64 = 1.5;
+
+struct Past {
+    observed: Observed,
+    at: f64,
+    /// When its response came, if it has come.
+    answer: Option<f64>,
+}
+
+pub struct Learner {
+    layout: Layout,
+    arms: Vec<Arm>,
+    channels: Vec<String>,
+    /// Time after which a decision is closed, and in which it counts half.
+    window: f64,
+    half_life: f64,
+    log: Vec<Past>,
+    absorbed: usize,
+    linearised: usize,
+    learned_at: f64,
+    delays: Delays,
+    sums: Statistics,
+    scales: Scales,
+    mode: Vec<f64>,
+    policy: Policy,
+    salt: Salt,
+    version: i64,
+}
+
+impl Learner {
+    pub fn new(encoder: &Encoder, actions: &[Dimensions], window: f64, half_life: f64, seed: u64) -> Self {
+        let roles = Roles { offset: None, curves: encoder.hinges() };
+        let layout = Layout::with_roles(encoder.column_names(), roles, &encoder.variances, actions, 1024).unwrap();
+        let arms: Vec<Arm> = actions.iter().map(|action| layout.arm(action)).collect();
+        let prior = Prior::new(Link::Logistic, &layout, &Scales::default());
+        let sums = Statistics::new(layout.len());
+        let posterior = Posterior::of(&prior, &sums).unwrap();
+        let salt = Salt([seed as u8; 16]);
+        let policy = policy(&layout, &arms, &posterior, salt, 0);
+        let channel = |action: &Dimensions| action.get("channel").map_or("send", String::as_str).to_owned();
+        Learner {
+            channels: actions.iter().map(channel).collect(),
+            arms,
+            window,
+            half_life,
+            log: Vec::new(),
+            absorbed: 0,
+            linearised: 0,
+            learned_at: 0.0,
+            delays: Delays::default(),
+            sums,
+            scales: Scales::default(),
+            mode: prior.mean,
+            policy,
+            salt,
+            version: 0,
+            layout,
+        }
+    }
+
+    /// Chooses among `candidates` and logs it; returns the position in the log.
+    pub fn decide(&mut self, encoded: Vec<f32>, candidates: &[Option<usize>], at: f64) -> (usize, Option<usize>) {
+        let terms = Terms::free(self.arms.len());
+        let rule = Rule::Learned { policy: &self.policy, terms: &terms, encoded: &encoded, floor: FLOOR };
+        let choice = choose(&rule, candidates, &mut self.salt.random(&self.log.len().to_string(), 1));
+        let arm = candidates[choice.chosen];
+        let observed = Observed { encoded, arm: arm.map(|arm| arm as u32), weight: 1.0, reward: 0.0, reported: 1.0 };
+        self.log.push(Past { observed, at, answer: None });
+        (self.log.len() - 1, arm)
+    }
+
+    pub fn answer(&mut self, decision: usize, at: f64) {
+        self.log[decision].answer = Some(at);
+    }
+
+    fn channel(&self, past: &Past) -> &str {
+        past.observed.arm.map_or("", |arm| &self.channels[arm as usize])
+    }
+
+    fn discount(&self, age: f64) -> f64 {
+        (-age / self.half_life).exp2()
+    }
+
+    fn rows(&self, past: &[Past], now: f64, reporting: Option<&Reporting>) -> Rows {
+        let mut rows = Rows::new(Link::Logistic, self.layout.columns.len());
+        for past in past {
+            let reward = f64::from(u8::from(past.answer.is_some()));
+            let reported = reporting.map_or(1.0, |f| f.at(self.channel(past), (now - past.at) / self.window));
+            let weight = self.discount(now - past.at);
+            rows.push(&Observed { reward, reported, weight, ..past.observed.clone() }).unwrap();
+        }
+        rows
+    }
+
+    fn fit(&self, scales: &Scales, closed: &Statistics, start: &[f64], batches: &[&Rows]) -> Vec<f64> {
+        let prior = Prior::new(Link::Logistic, &self.layout, scales);
+        let visit = |add: &mut dyn FnMut(&Rows)| -> Result<(), Misfit> {
+            batches.iter().for_each(|rows| add(rows));
+            Ok(())
+        };
+        fit(&self.layout, &prior, &self.arms, closed, start, visit).unwrap().mode
+    }
+
+    fn linear(&self, at: &[f64], rows: &Rows) -> Statistics {
+        linearise::<Misfit>(&self.layout, &self.arms, at, |add| {
+            add(rows);
+            Ok(())
+        })
+        .unwrap()
+    }
+
+    fn estimate(&self, scales: &Scales, sums: &Statistics) -> (Scales, Posterior) {
+        scales.estimate(Link::Logistic, &self.layout, sums, SCALE_STEPS).unwrap()
+    }
+
+    /// Learns, as the extension does.
+    pub fn learn(&mut self, now: f64) {
+        let fading = self.discount(now - self.learned_at);
+        self.sums.scale(fading);
+        self.delays.scale(fading);
+        self.learned_at = now;
+        let due_end = self.log.partition_point(|past| past.at + self.window <= now);
+        let (due, open) = (self.absorbed..due_end, due_end..self.log.len());
+        let mut delays = std::mem::take(&mut self.delays);
+        for past in &self.log[due.clone()] {
+            if let Some(answer) = past.answer {
+                delays.add(self.channel(past), (answer - past.at) / self.window, self.discount(now - past.at));
+            }
+        }
+        let seen: Vec<Seen<'_>> = self.log[open.clone()]
+            .iter()
+            .filter_map(|past| {
+                let delay = (past.answer? - past.at) / self.window;
+                Some(Seen { channel: self.channel(past), delay, age: (now - past.at) / self.window })
+            })
+            .collect();
+        let reporting = delays.reporting(&seen);
+        let mut from = open.start;
+        let mut stages: Vec<Rows> = Vec::new();
+        for younger in (0..STAGES).rev() {
+            let youngest = now - self.window * younger as f64 / STAGES as f64;
+            let past = self.log[from..].partition_point(|past| past.at < youngest);
+            let to = if younger == 0 { open.end } else { from + past };
+            stages.push(self.rows(&self.log[from..to], now, Some(&reporting)));
+            from = to;
+        }
+        let open = self.rows(&self.log[open], now, Some(&reporting));
+        let due = self.rows(&self.log[due], now, None);
+        let mut mode;
+        let (mut sums, mut scales) = (self.sums.clone(), self.scales.clone());
+        let grown = due_end as f64 >= RELINEARISE * self.linearised as f64;
+        if !due.is_empty() && grown {
+            let all = self.rows(&self.log[..due_end], now, None);
+            let nothing = Statistics::new(self.layout.len());
+            mode = self.fit(&scales, &nothing, &self.mode, &[&all]);
+            scales = self.estimate(&scales, &self.linear(&mode, &all)).0;
+            mode = self.fit(&scales, &nothing, &mode, &[&all]);
+            sums = self.linear(&mode, &all);
+            self.linearised = due_end;
+        } else {
+            mode = self.fit(&scales, &sums, &self.mode, &[&due, &open]);
+            sums.merge(&self.linear(&mode, &due));
+        }
+        self.absorbed = due_end;
+        let at = self.fit(&scales, &sums, &mode, &[&open]);
+        let mut everything = sums.clone();
+        everything.merge(&self.linear(&at, &open));
+        let (scales, mut posterior) = self.estimate(&scales, &everything);
+        let prior = Prior::new(Link::Logistic, &self.layout, &scales);
+        let present: Vec<Statistics> = stages.iter().map(|rows| self.linear(&at, rows)).collect();
+        if let Some(drift) = Drift::estimate(&self.layout, &prior, &sums, &present) {
+            let since: Vec<&Rows> = stages[drift.before..].iter().collect();
+            let at = self.fit(&scales, &drift.past, &at, &since);
+            let mut everything = drift.past;
+            since.iter().for_each(|rows| everything.merge(&self.linear(&at, rows)));
+            posterior = Posterior::of(&prior, &everything).unwrap();
+        }
+        self.version += 1;
+        self.policy = policy(&self.layout, &self.arms, &posterior, self.salt, self.version);
+        (self.delays, self.sums, self.scales, self.mode) = (delays, sums, scales, mode);
+    }
+}
+
+fn policy(layout: &Layout, arms: &[Arm], posterior: &Posterior, salt: Salt, version: i64) -> Policy {
+    let tempers = layout.tempers(TEMPER, &posterior.conditional_errors());
+    Policy::new(layout.clone(), DrawBank::sample(posterior, &tempers, salt.bank_seed(version)), arms)
+}
