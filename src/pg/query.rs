@@ -158,6 +158,14 @@ fn may_only_read() -> bool {
     unsafe { pg_sys::GetCurrentTransactionIdIfAny() == pg_sys::InvalidTransactionId }
 }
 
+/// Runs a statement that only reads by its kept plan, inside a connection; its result is there until that ends. Returns the
+/// number of rows.
+pub(super) fn run_reading(sql: &str, arguments: &[Argument<'_>]) -> Result<usize> {
+    plan(sql, arguments, Planning::Session)?.run(arguments, may_only_read())?;
+    // SAFETY: set by the statement that has just run.
+    Ok(unsafe { pg_sys::SPI_processed } as usize)
+}
+
 /// Rows of a statement that only reads; works on a standby and in parallel workers.
 pub fn read<T>(sql: &str, arguments: &[Argument<'_>], decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> {
     Spi::connect(|_| {

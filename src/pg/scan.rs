@@ -7,7 +7,7 @@ use pgrx::{pg_sys, Spi};
 use super::error::{Error, Result};
 use super::guard::for_large_sets;
 use super::interrupt;
-use super::query::Argument;
+use super::query::{self, Argument};
 
 /// A row of a result, taken apart. Columns are counted from 0.
 pub struct Tuple<'a> {
@@ -100,6 +100,18 @@ pub fn scan(
             return Ok(());
         }
     }
+}
+
+/// Hands over the rows of a reading statement with a kept plan: for few rows that are found by key.
+///
+/// # Errors
+/// What `each` returns.
+pub fn by_key(sql: &str, arguments: &[Argument<'_>], mut each: impl FnMut(&Tuple<'_>) -> Result<()>) -> Result<()> {
+    Spi::connect(|_| {
+        let found = query::run_reading(sql, arguments)?;
+        // SAFETY: the table of the statement that has just run; SPI keeps it until this connection closes.
+        unsafe { rows(pg_sys::SPI_tuptable, found, &mut each) }
+    })
 }
 
 /// # Safety

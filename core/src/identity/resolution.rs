@@ -173,7 +173,7 @@ pub struct Resolution {
     pub(super) owners: Vec<Vec<u32>>,
     pub(super) links: Vec<Link>,
     dropped: Vec<Dropped>,
-    alike: Vec<Edge>,
+    pub(super) alike: Vec<Edge>,
     refused: Vec<Refused>,
     pub(super) vanished: Vec<Vanished>,
 }

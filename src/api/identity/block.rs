@@ -149,34 +149,31 @@ pub fn neighbours(keys: &[u64], limit: usize) -> Result<HashSet<i64>> {
         )?;
     } else {
         for chunk in keys.chunks(FETCH) {
-            scan::scan(
+            scan::by_key(
                 "SELECT n.key, b.entries FROM unnest($1::bigint[]) AS n(key)
                  CROSS JOIN LATERAL (SELECT b.entries FROM decisioning._block_run b WHERE b.first_key <= n.key
                                      ORDER BY b.first_key DESC LIMIT 1) AS b",
                 &[chunk.to_vec().into()],
-                FETCH,
                 |row| {
                     if let (Some(key), Some(entries)) = (row.number(0)?, row.bytes(1)?) {
                         note(key, &mut block(entries, key));
                     }
                     Ok(())
                 },
-                || Ok(()),
             )?;
         }
     }
     for chunk in keys.chunks(FETCH) {
-        scan::scan(
-            "SELECT e.key, e.record_number FROM decisioning._block_entry e WHERE e.key = ANY ($1)",
+        scan::by_key(
+            "SELECT e.key, e.record_number FROM unnest($1::bigint[]) AS n(key)
+             CROSS JOIN LATERAL (SELECT e.* FROM decisioning._block_entry e WHERE e.key = n.key OFFSET 0) AS e",
             &[chunk.to_vec().into()],
-            FETCH,
             |row| {
                 if let (Some(key), Some(number)) = (row.number(0)?, row.number(1)?) {
                     note(key, &mut std::iter::once(number));
                 }
                 Ok(())
             },
-            || Ok(()),
         )?;
     }
     Ok(found.into_values().filter(|numbers| numbers.len() <= limit).flatten().collect())

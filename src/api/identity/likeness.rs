@@ -8,10 +8,10 @@ use decisioning_core::identity::{
     Attribute, Fields, KeySource, Linkage, Matching, Records, Rules, TermFrequencies, ONLINE,
 };
 
-use super::block;
 use super::model::{self, Model};
-use super::partial::{customers, with_nobodys_values};
+use super::partial::with_nobodys_values;
 use super::stored::{self, Sources, Stored};
+use super::{block, rules};
 use crate::pg::error::Result;
 use crate::pg::{interrupt, query};
 
@@ -39,7 +39,7 @@ impl<'a> Likeness<'a> {
     /// `None` if nothing was trained, or if what is shown does not describe a person enough to find it.
     pub fn of(rules: &'a Rules, sources: &'a Sources<'a>, fields: &'a Fields) -> Result<Option<Self>> {
         let Some(model) = current_model()? else { return Ok(None) };
-        let mut records = Records::new(rules.clone(), sources.names())?;
+        let mut records = Records::with(rules.clone(), sources.names(), rules::nicknames())?;
         let online = sources.number(ONLINE).unwrap_or_default();
         let record = records.add(online, SHOWN)?;
         records.describe(record, fields, sources.country(online))?;
@@ -77,7 +77,8 @@ impl<'a> Likeness<'a> {
         Ok(())
     }
 
-    /// The customer that it is, `None` for somebody new. `owners` hold identifiers that are shown.
+    /// The customer that it is, `None` for somebody new. `owners` hold identifiers that are shown: mostly it is one of them,
+    /// and nobody else is looked at.
     pub fn customer(&self, owners: &BTreeSet<String>) -> Result<Option<String>> {
         let linkage = Linkage {
             parameters: &self.model.parameters,
@@ -85,6 +86,9 @@ impl<'a> Likeness<'a> {
             blocking: &self.model.blocking,
             threads: 1,
         };
+        if let Some(owner) = self.one_of(owners, &linkage)? {
+            return Ok(Some(owner));
+        }
         let limit = self.model.blocking.block_limit as usize;
         let numbers: Vec<i64> = block::neighbours(&self.keys, limit)?.into_iter().collect();
         let mut around: HashMap<i64, Stored> = HashMap::new();
@@ -96,15 +100,17 @@ impl<'a> Likeness<'a> {
             .iter()
             .map(|pair| matching.source_and_key(if pair.older == shown { pair.younger } else { pair.older }))
             .collect();
-        let is_alike = |record: &Stored| alike.contains(&(self.sources.name(record.source), record.key.as_str()));
-        let numbers = around.iter().filter(|(_, record)| is_alike(record)).map(|(number, _)| *number).collect();
-        let mut touched = owners.clone();
-        touched.extend(customers(&numbers)?);
-        if touched.is_empty() {
+        let is_alike = |record: &&Stored| alike.contains(&(self.sources.name(record.source), record.key.as_str()));
+        let customers = around.values().filter(is_alike).filter_map(|record| record.customer_id.clone());
+        self.one_of(&owners.iter().cloned().chain(customers).collect(), &linkage)
+    }
+
+    /// The one of these customers that it is, if it is one.
+    fn one_of(&self, customers: &BTreeSet<String>, linkage: &Linkage<'_>) -> Result<Option<String>> {
+        if customers.is_empty() {
             return Ok(None);
         }
-
-        let members = stored::members(&touched.iter().cloned().collect::<Vec<_>>())?;
+        let members = stored::members(&customers.iter().cloned().collect::<Vec<_>>())?;
         let mut loaded: HashMap<i64, Stored> = HashMap::new();
         stored::load(&members, self.sources, &mut loaded)?;
         let rules = with_nobodys_values(self.rules.clone(), self.sources, &loaded)?;
@@ -114,13 +120,13 @@ impl<'a> Likeness<'a> {
                 matching.remember(self.sources.name(record.source), &record.key, customer_id)?;
             }
         }
-        let resolution = matching.resolve(Some(&linkage), &mut interrupt::check)?;
-        Ok(resolution.customer(ONLINE, SHOWN).filter(|customer| touched.contains(*customer)).map(str::to_owned))
+        let resolution = matching.resolve(Some(linkage), &mut interrupt::check)?;
+        Ok(resolution.customer(ONLINE, SHOWN).filter(|customer| customers.contains(*customer)).map(str::to_owned))
     }
 
     /// What is shown, with stored records.
     fn matching(&self, rules: Rules, stored: &HashMap<i64, Stored>) -> Result<Matching> {
-        let mut records = Records::new(rules, self.sources.names())?;
+        let mut records = Records::with(rules, self.sources.names(), rules::nicknames())?;
         let online = self.sources.number(ONLINE).unwrap_or_default();
         let record = records.add(online, SHOWN)?;
         records.describe(record, self.fields, self.sources.country(online))?;

@@ -200,20 +200,14 @@ pub fn frequencies_of(values: &[(&'static str, String)]) -> Result<TermFrequenci
 
 fn read_frequencies(sql: &str, arguments: &[query::Argument<'_>]) -> Result<TermFrequencies> {
     let mut frequencies = TermFrequencies::default();
-    scan::scan(
-        sql,
-        arguments,
-        CHUNK,
-        |row| {
-            let (Some(attribute), Some(value), Some(records)) = (row.text(0)?, row.text(1)?, row.number(2)?) else {
-                return Ok(());
-            };
-            let agreement = row.text(3)?.and_then(|text| text.parse().ok());
-            frequencies.set(attribute, Some(value).filter(|value| !value.is_empty()), records as u64, agreement)?;
-            Ok(())
-        },
-        || Ok(()),
-    )?;
+    scan::by_key(sql, arguments, |row| {
+        let (Some(attribute), Some(value), Some(records)) = (row.text(0)?, row.text(1)?, row.number(2)?) else {
+            return Ok(());
+        };
+        let agreement = row.text(3)?.and_then(|text| text.parse().ok());
+        frequencies.set(attribute, Some(value).filter(|value| !value.is_empty()), records as u64, agreement)?;
+        Ok(())
+    })?;
     Ok(frequencies)
 }
 

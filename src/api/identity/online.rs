@@ -16,7 +16,7 @@ use super::write::evidence;
 use super::{block, rules, source};
 use crate::api::now;
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::{as_owner, as_owner_by_key};
 use crate::pg::snapshot::latest;
 use crate::pg::{bulk, query};
 
@@ -51,7 +51,7 @@ fn of_record(name: &str, key: &str) -> Result<Option<String>> {
 #[pg_extern(sql = false)]
 fn resolve_identity(record: Option<JsonB>) -> std::result::Result<Option<String>, ErrorReport> {
     let JsonB(record) = required(record, "record")?;
-    Ok(as_owner(|| of_document(record))?)
+    Ok(as_owner_by_key(|| of_document(record))?)
 }
 
 fn of_document(record: Value) -> Result<Option<String>> {

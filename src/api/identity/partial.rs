@@ -12,7 +12,7 @@ use super::model::Model;
 use super::read::Read;
 use super::stored::{self, Sources, Stored};
 use super::write::{write, Numbers, Scope, Target, Written};
-use super::{block, corrections, field, model, online, pair};
+use super::{block, corrections, field, model, online, pair, rules};
 use crate::pg::bulk::Indexes;
 use crate::pg::error::Result;
 use crate::pg::{query, threads};
@@ -64,7 +64,7 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
     stored::load(&members, sources, &mut loaded)?;
 
     let rules = with_nobodys_values(rules, sources, &loaded)?;
-    let mut records = Records::new(rules, sources.names())?;
+    let mut records = Records::with(rules, sources.names(), rules::nicknames())?;
     describe(&mut records, sources, loaded.values())?;
     let placeholders = records.placeholders();
     let mut matching = Matching::new(records)?;
@@ -87,12 +87,18 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
     let others =
         loaded.iter().map(|(number, record)| ((sources.name(record.source).to_owned(), record.key.clone()), *number));
     let numbers = Numbers::new(reads, others.collect());
-    let target = Target { reads, scope: Scope::Of { customer_ids: &touched }, indexes: Indexes::Kept };
+    let aliases: Vec<String> = fresh
+        .iter()
+        .filter_map(|number| loaded.get(number))
+        .flat_map(|record| [record.key.clone(), format!("{}:{}", sources.name(record.source), record.key)])
+        .collect();
+    let target =
+        Target { reads, scope: Scope::Of { customer_ids: &touched, aliases: &aliases }, indexes: Indexes::Kept };
     let mut written = write(&resolution, &target)?;
     let record_numbers: Vec<i64> = loaded.keys().copied().collect();
     written.rows += pair::write_among(&resolution, &numbers, &record_numbers)?;
     if let Some((_, model)) = &linkage {
-        let mut records = Records::new(Rules::default(), sources.names())?;
+        let mut records = Records::with(Rules::default(), sources.names(), rules::nicknames())?;
         let mut entries = Vec::new();
         for number in &fresh {
             let record = &loaded[number];
@@ -155,7 +161,7 @@ fn alike(
     fresh: &HashSet<i64>,
     linkage: &Linkage<'_>,
 ) -> Result<HashSet<i64>> {
-    let mut records = Records::new(rules.clone(), sources.names())?;
+    let mut records = Records::with(rules.clone(), sources.names(), rules::nicknames())?;
     let mut keys = Vec::new();
     for record in loaded.values() {
         let handle = records.add(record.source, &record.key)?;
@@ -186,8 +192,8 @@ fn alike(
     Ok(found.into_iter().filter(|number| around.contains_key(number)).collect())
 }
 
-/// Customers of records. Runs as the owner.
-pub fn customers(record_numbers: &HashSet<i64>) -> Result<Vec<String>> {
+/// Customers of records.
+fn customers(record_numbers: &HashSet<i64>) -> Result<Vec<String>> {
     let numbers: Vec<i64> = record_numbers.iter().copied().collect();
     query::read(
         "SELECT DISTINCT r.customer_id FROM unnest($1::bigint[]) AS n(record_number)

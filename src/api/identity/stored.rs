@@ -88,7 +88,7 @@ pub fn load(record_numbers: &[i64], sources: &Sources<'_>, into: &mut HashMap<i6
     let mut record_numbers = record_numbers.to_vec();
     record_numbers.sort_unstable();
     for chunk in record_numbers.chunks(CHUNK) {
-        scan::scan(
+        scan::by_key(
             "SELECT r.record_number, r.source, r.record_key, r.customer_id, f.fields
              FROM unnest($1::bigint[]) AS n(record_number)
              CROSS JOIN LATERAL (SELECT r.* FROM decisioning._record r
@@ -96,7 +96,6 @@ pub fn load(record_numbers: &[i64], sources: &Sources<'_>, into: &mut HashMap<i6
              CROSS JOIN LATERAL (SELECT f.fields FROM decisioning._record_field f
                                  WHERE f.record_number = n.record_number OFFSET 0) AS f",
             &[chunk.to_vec().into()],
-            CHUNK,
             |row| {
                 let (Some(number), Some(source), Some(key), Some(customer), Some(document)) =
                     (row.number(0)?, row.text(1)?, row.text(2)?, row.text(3)?, row.bytes(4)?)
@@ -111,7 +110,6 @@ pub fn load(record_numbers: &[i64], sources: &Sources<'_>, into: &mut HashMap<i6
                 }
                 Ok(())
             },
-            || Ok(()),
         )?;
     }
     Ok(())

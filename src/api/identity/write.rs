@@ -51,7 +51,7 @@ impl Scope<'_> {
     fn each(&self, all: &str, of: &str, mut each: impl FnMut(&Tuple<'_>) -> Result<()>) -> Result<()> {
         match self {
             Self::All { .. } => scan::scan(all, &[], CHUNK, each, || Ok(())),
-            Self::Of { customer_ids } => customer_ids
+            Self::Of { customer_ids, .. } => customer_ids
                 .chunks(CHUNK)
                 .try_for_each(|chunk| scan::scan(of, &[chunk.to_vec().into()], CHUNK, &mut each, || Ok(()))),
         }
@@ -63,7 +63,11 @@ pub enum Scope<'a> {
     /// All. On the first run nothing is stored yet, nothing is found by index, and indexes are made at the end.
     All { is_first: bool },
     /// Those of the customers with these ids, and new ones.
-    Of { customer_ids: &'a [String] },
+    Of {
+        customer_ids: &'a [String],
+        /// Ids that new or changed records may go by.
+        aliases: &'a [String],
+    },
 }
 
 /// What a run writes to.
@@ -117,9 +121,11 @@ pub fn write(resolution: &Resolution, target: &Target<'_>) -> Result<Written> {
 /// Ids that stand for another customer than before.
 fn moves(events: &[Event<'_>], aliases: &Aliases<'_>) -> Vec<(String, String)> {
     let of_events = events.iter().map(|event| (event.from.to_owned(), event.into.to_owned()));
-    let of_aliases =
-        aliases.stale.iter().chain(&aliases.missing).map(|(alias, into)| (alias.clone(), (*into).to_owned()));
-    of_events.chain(of_aliases).collect()
+    let pair = |alias: &String, customer: &str| (alias.clone(), customer.to_owned());
+    let gone = aliases.gone.iter().map(|(alias, before)| pair(alias, before));
+    let stale = aliases.stale.iter().flat_map(|(alias, before, now)| [pair(alias, before), pair(alias, now)]);
+    let missing = aliases.missing.iter().map(|(alias, now)| pair(alias, now));
+    of_events.chain(gone).chain(stale).chain(missing).collect()
 }
 
 /// Customers whose records came, went or changed.
@@ -341,8 +347,10 @@ fn write_identifiers(resolution: &Resolution, target: &Target<'_>, indexes: Inde
 
 /// Aliases that are to change.
 struct Aliases<'a> {
-    gone: Vec<String>,
-    stale: Vec<(String, &'a str)>,
+    /// With whom they stood for.
+    gone: Vec<(String, String)>,
+    /// With whom they stood for, and whom they are to stand for.
+    stale: Vec<(String, String, &'a str)>,
     missing: Vec<(String, &'a str)>,
 }
 
@@ -350,28 +358,41 @@ impl<'a> Aliases<'a> {
     fn compare(resolution: &'a Resolution, target: &Target<'_>) -> Result<Self> {
         let mut difference = AliasDifference::of(resolution);
         let (mut gone, mut stale) = (Vec::new(), Vec::new());
+        let mut compare = |row: &Tuple<'_>| {
+            if let (Some(alias), Some(customer_id)) = (row.text(0)?, row.text(1)?) {
+                match difference.compare(alias, customer_id) {
+                    AliasVerdict::Keep => {}
+                    AliasVerdict::Change(to) => stale.push((alias.to_owned(), customer_id.to_owned(), to)),
+                    AliasVerdict::Delete => gone.push((alias.to_owned(), customer_id.to_owned())),
+                }
+            }
+            Ok(())
+        };
         target.scope.each(
             "SELECT a.alias, a.customer_id FROM decisioning._customer_alias a",
             "SELECT a.alias, a.customer_id FROM unnest($1::text[]) AS n(customer_id)
              CROSS JOIN LATERAL (SELECT a.* FROM decisioning._customer_alias a WHERE a.customer_id = n.customer_id OFFSET 0) AS a",
-            |row| {
-                if let (Some(alias), Some(customer_id)) = (row.text(0)?, row.text(1)?) {
-                    match difference.compare(alias, customer_id) {
-                        AliasVerdict::Keep => {}
-                        AliasVerdict::Change(to) => stale.push((alias.to_owned(), to)),
-                        AliasVerdict::Delete => gone.push(alias.to_owned()),
-                    }
-                }
-                Ok(())
-            },
+            &mut compare,
         )?;
+        if let Scope::Of { aliases, .. } = target.scope {
+            for chunk in aliases.chunks(CHUNK) {
+                // A record that was gone is back: its key may stand for somebody else meanwhile.
+                let by_alias = "SELECT a.alias, a.customer_id FROM unnest($1::text[]) AS n(alias)
+                     CROSS JOIN LATERAL (SELECT a.* FROM decisioning._customer_alias a WHERE a.alias = n.alias OFFSET 0) AS a";
+                scan::scan(by_alias, &[chunk.to_vec().into()], CHUNK, &mut compare, || Ok(()))?;
+            }
+        }
+        gone.sort_unstable();
+        gone.dedup();
+        stale.sort_unstable();
+        stale.dedup();
         let missing = difference.missing().collect();
         Ok(Aliases { gone, stale, missing })
     }
 
     fn write(&self, indexes: Indexes) -> Result<usize> {
         let deleted = in_chunks(self.gone.iter(), |rows| {
-            let aliases: Vec<&str> = rows.iter().map(|row| row.as_str()).collect();
+            let aliases: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
             scratch(|| {
                 query::execute(
                     "DELETE FROM decisioning._customer_alias a USING unnest($1::text[]) AS u (alias) WHERE a.alias = u.alias",
@@ -381,7 +402,7 @@ impl<'a> Aliases<'a> {
         })?;
         let changed = in_chunks(self.stale.iter(), |rows| {
             let aliases: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-            let customers: Vec<&str> = rows.iter().map(|row| row.1).collect();
+            let customers: Vec<&str> = rows.iter().map(|row| row.2).collect();
             scratch(|| {
                 query::execute(
                     "UPDATE decisioning._customer_alias a SET customer_id = u.customer_id
@@ -405,8 +426,7 @@ fn write_events(events: &[Event<'_>]) -> Result<usize> {
         let into: Vec<&str> = events.iter().map(|event| event.into).collect();
         let from: Vec<&str> = events.iter().map(|event| event.from).collect();
         let records: Vec<i32> = events.iter().map(|event| event.records as i32).collect();
-        let evidence: Vec<Option<JsonB>> =
-            events.iter().map(|event| event.evidence.map(|found| evidence(&found.0.to_string(), found.1))).collect();
+        let evidence: Vec<Option<JsonB>> = events.iter().map(evidence_of).collect();
         scratch(|| {
             query::execute(
                 "INSERT INTO decisioning.identity_events
@@ -418,6 +438,20 @@ fn write_events(events: &[Event<'_>]) -> Result<usize> {
             )
         })
     })
+}
+
+/// What joined the customers of an event: a value that they share, or a pair of records that are alike.
+fn evidence_of(event: &Event<'_>) -> Option<JsonB> {
+    match (event.evidence, &event.likeness) {
+        (Some((identifier, value)), _) => Some(evidence(&identifier.to_string(), value)),
+        (None, Some(pair)) => {
+            let [left, right] = [pair.left, pair.right].map(|(source, key)| format!("{source}:{key}"));
+            // JSON has no infinity, which is the weight of a confirmed pair.
+            let weight = pair.weight.is_finite().then_some(pair.weight);
+            Some(JsonB(json!({ "records": [left, right], "weight": weight, "reason": pair.reason })))
+        }
+        (None, None) => None,
+    }
 }
 
 /// The evidence of an event, as it is stored.
