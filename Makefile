@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-predict bench-curve bench-budgets bench-base bench-aggregates bench-evaluate bench-quality bench-bandit clean-cluster
+.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-aggregates bench-evaluate bench-quality bench-bandit clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -31,6 +31,9 @@ demo: build ## run the demo on a cluster of its own that stays up afterwards
 test: setup ## every test
 	@tests/run
 
+check-versions: setup ## does it compile for Postgres 14 to 18? (fetches the versions that are missing)
+	@scripts/versions.sh
+
 $(LAYERS:%=test-%): test-%: setup
 	@tests/run $*
 
@@ -42,6 +45,9 @@ bench-decide-all: build ## decide_all over a million customers against INSERT â€
 
 bench-learn: build ## learn on a million closed decisions, and with nothing new
 	@benches/learn.sh
+
+bench-learn-nothing: build ## learn with nothing new, on a log of ten million decisions (13 GB of disk)
+	@benches/learn_nothing.sh
 
 bench-predict: build ## decide_all against Vowpal Wabbit on the same customers
 	@benches/predict.sh

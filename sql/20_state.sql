@@ -211,9 +211,10 @@ CREATE TABLE decisioning._inbox (
     outcome_id      bigint,
     CHECK ((decision_id IS NULL) <> (outcome_id IS NULL))
 );
-CREATE INDEX _inbox_due_index ON decisioning._inbox (campaign, closes_at);
-CREATE UNIQUE INDEX _inbox_decision_index ON decisioning._inbox (decision_id) WHERE decision_id IS NOT NULL;
-CREATE UNIQUE INDEX _inbox_outcome_index ON decisioning._inbox (outcome_id, campaign) WHERE outcome_id IS NOT NULL;
+-- Ids of decisions ascend with time: in a tree all sessions would insert into the same page and wait for each other. They are
+-- unique because those in the log are. What is due is found by reading the inbox, which learning counts anyway.
+CREATE INDEX _inbox_decision_index ON decisioning._inbox USING hash (decision_id);
+CREATE UNIQUE INDEX _inbox_outcome_index ON decisioning._inbox (campaign, outcome_id) WHERE outcome_id IS NOT NULL;
 COMMENT ON TABLE decisioning._inbox IS 'Internal: decisions and outcomes that the learner has yet to absorb, each exactly once.';
 
 -- Decisions in the sums of the learner whose reward may have changed with the identity of their customer, with the reward that

@@ -32,10 +32,11 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1
 AS 'MODULE_PATHNAME', '_decide_chunk_wrapper';
 COMMENT ON FUNCTION decisioning._decide_chunk(text[], text) IS 'Internal: decides for many customers and only counts: new decisions, those already open, customers outside of the audience.';
 
-CREATE FUNCTION decisioning._audience_statement(campaign text, chunk_size integer) RETURNS text
-LANGUAGE c STABLE PARALLEL RESTRICTED
-AS 'MODULE_PATHNAME', '_audience_statement_wrapper';
-COMMENT ON FUNCTION decisioning._audience_statement(text, integer) IS 'Internal: statement that reads the audience in chunks of customer ids, in their order, with the rights of whoever runs it.';
+CREATE FUNCTION decisioning._audience_chunks(campaign text, chunk_size integer)
+RETURNS TABLE (customer_ids text[], customers bigint)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000 ROWS 100
+AS 'MODULE_PATHNAME', '_audience_chunks_wrapper';
+COMMENT ON FUNCTION decisioning._audience_chunks(text, integer) IS 'Internal: ids of the audience in chunks, in their order, and how many customers it has; read with the rights of whoever calls it.';
 
 -- No SET clause: it would forbid COMMIT. Hence every name is qualified.
 CREATE PROCEDURE decisioning.decide_all(campaign text, chunk_size integer DEFAULT 10000)
@@ -48,7 +49,7 @@ DECLARE
     decided bigint := 0;
     reported timestamptz := pg_catalog.clock_timestamp();
 BEGIN
-    FOR chunk IN EXECUTE decisioning._audience_statement(campaign, chunk_size) LOOP
+    FOR chunk IN SELECT a.customer_ids, a.customers FROM decisioning._audience_chunks(campaign, chunk_size) AS a LOOP
         SELECT * INTO counts FROM decisioning._decide_chunk(chunk.customer_ids, campaign);
         COMMIT;
         seen := seen OPERATOR(pg_catalog.+) pg_catalog.cardinality(chunk.customer_ids);

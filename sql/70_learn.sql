@@ -52,7 +52,7 @@ COMMENT ON FUNCTION decisioning.evaluate_log(regclass, text, text, text, text, t
 CREATE FUNCTION decisioning.maintain() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
 AS 'MODULE_PATHNAME', 'maintain_wrapper';
-COMMENT ON FUNCTION decisioning.maintain() IS 'Does all due housekeeping: makes partitions ahead and learns for every campaign that is active or paused. Call it from cron.';
+COMMENT ON FUNCTION decisioning.maintain() IS 'Does all due housekeeping: makes partitions ahead, learns for every campaign that is active or paused, and forgets what budgets no longer need. Call it from cron.';
 
 CREATE VIEW decisioning.models AS
 SELECT m.campaign, m.model_version, m.created_at, m.encoder_version, m.decisions, m.outcomes, m.open_decisions,

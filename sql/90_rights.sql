@@ -17,7 +17,7 @@ AS $$
            'open_decisions', 'shadow_decisions', 'assignments', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'policy_entropy', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',
            'match_rules_in_effect', 'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts', 'survivorship_rules', 'golden_records', 'households', 'match_corrections']),
     ('operator',
-     ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_statement', 'record_outcome', 'record_outcomes',
+     ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_chunks', 'record_outcome', 'record_outcomes',
            'resolve_identity'],
      ARRAY[]::text[]),
     ('manager',

@@ -114,7 +114,7 @@ fn count(campaign: &Campaign, since: Option<TimestampWithTimeZone>) -> Result<Ca
         &sql,
         &arguments,
         FETCH,
-        |row| Ok((row.value::<i64>(1)?, row.value::<Vec<f32>>(2)?, row.value::<i32>(3)?, row.value::<bool>(4)?)),
+        |row| Ok((row.value::<i64>(1)?, row.reals(2)?, row.value::<i32>(3)?, row.value::<bool>(4)?)),
         |batch| {
             for (version, encoded, action_id, given) in batch {
                 let known = match versions.entry(version) {

@@ -11,7 +11,7 @@ use serde_json::Map;
 use super::campaign::{Campaign, Edition};
 use super::model;
 use crate::pg::error::{Error, Result};
-use crate::pg::query::{self, Row};
+use crate::pg::query::{self, Cursor, Row};
 use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
 use crate::pg::{datum, jsonb};
 
@@ -212,6 +212,22 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
     });
     STATEMENTS.with_borrow_mut(|statements| statements.insert(campaign.campaign.clone(), statement.clone()));
     Ok(statement)
+}
+
+/// How many customers the audience has, and their ids in bytewise order. Runs as the caller.
+pub fn audience(campaign: &Campaign) -> Result<(i64, Cursor)> {
+    let relation = campaign.customers();
+    let columns = relation.columns()?;
+    let key = quote_identifier(&relation.column(&columns, &campaign.customer_key)?.name);
+    let audience = format!(
+        "{} AS relation WHERE relation.{key} IS NOT NULL AND (\n{}\n) IS TRUE",
+        relation.quoted(),
+        campaign.audience.as_deref().unwrap_or("true"),
+    );
+    let count = format!("SELECT pg_catalog.count(*) FROM {audience}");
+    let customers = query::read_one(&count, &[], |row| row.value(1))?.unwrap_or(0);
+    let ids = format!("SELECT relation.{key}::pg_catalog.text COLLATE pg_catalog.\"C\" FROM {audience} ORDER BY 1");
+    Ok((customers, Cursor::open(&ids, &[])?))
 }
 
 /// Streams the features of the whole audience, as the caller, with flat memory.

@@ -7,6 +7,7 @@ use pgrx::{AllocatedByRust, JsonB, Uuid};
 use serde_json::{Map, Value};
 
 use super::campaign::{self, Campaign};
+use super::context;
 use super::mode;
 use super::pipeline::{action_name, decide_many, Answer, LARGEST_BATCH};
 use crate::pg::composite;
@@ -153,7 +154,11 @@ fn _decide_chunk(
 }
 
 #[pg_extern(sql = false)]
-fn _audience_statement(campaign: Option<&str>, chunk_size: Option<i32>) -> std::result::Result<String, ErrorReport> {
+fn _audience_chunks(
+    campaign: Option<&str>,
+    chunk_size: Option<i32>,
+) -> std::result::Result<TableIterator<'static, (name!(customer_ids, Vec<String>), name!(customers, i64))>, ErrorReport>
+{
     let name = required(campaign, "campaign")?;
     let size = required(chunk_size, "chunk_size")?;
     if !(1..=LARGEST_BATCH as i32).contains(&size) {
@@ -163,18 +168,10 @@ fn _audience_statement(campaign: Option<&str>, chunk_size: Option<i32>) -> std::
     if mode::in_force(&campaign) == Mode::Preview {
         pgrx::notice!("campaign \"{name}\" is in preview mode: nothing is written");
     }
-    let relation = campaign.customers();
-    let columns = relation.columns()?;
-    let key = crate::pg::relation::quote_identifier(&relation.column(&columns, &campaign.customer_key)?.name);
-    Ok(format!(
-        "SELECT pg_catalog.array_agg(a.customer_id ORDER BY a.customer_id) AS customer_ids, pg_catalog.max(a.customers) AS customers
-         FROM (SELECT k.customer_id, pg_catalog.row_number() OVER (ORDER BY k.customer_id) AS position,
-                      pg_catalog.count(*) OVER () AS customers
-               FROM (SELECT relation.{key}::pg_catalog.text COLLATE pg_catalog.\"C\" AS customer_id FROM {} AS relation
-                     WHERE relation.{key} IS NOT NULL AND (\n{}\n) IS TRUE) AS k) AS a
-         GROUP BY (a.position OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) {size}
-         ORDER BY 1",
-        relation.quoted(),
-        campaign.audience.as_deref().unwrap_or("true"),
-    ))
+    let (customers, mut ids) = context::audience(&campaign)?;
+    let chunks = std::iter::from_fn(move || match ids.fetch(size as usize, |row| row.value::<String>(1)) {
+        Ok(chunk) => Some(chunk).filter(|chunk| !chunk.is_empty()),
+        Err(error) => error.raise(),
+    });
+    Ok(TableIterator::new(chunks.map(move |chunk| (chunk, customers))))
 }

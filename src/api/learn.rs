@@ -8,6 +8,7 @@
 //! the time.
 
 mod correct;
+mod inbox;
 mod refit;
 mod session;
 
@@ -30,6 +31,7 @@ use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
 
 use correct::{absorb_outcomes, reassess};
+use inbox::{take_all_due, Due, Waiting};
 use refit::refit;
 use session::Session;
 
@@ -226,11 +228,12 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         refit(&session, &mut learned)?;
         session.open()?
     } else {
-        let mut due = take_due(&session)?;
+        let mut all_due = Due::new(&session);
+        let mut due = all_due.next()?;
         while due.len() as i64 == CHUNK {
             absorb_decisions(&session, &mut learned, &due, &[])?;
             pgrx::notice!("learn: {} of {} decisions absorbed", learned.decisions, decisions);
-            due = take_due(&session)?;
+            due = all_due.next()?;
         }
         let open = session.open()?;
         absorb_decisions(&session, &mut learned, &due, &open)?;
@@ -250,52 +253,6 @@ fn retarget(learned: &mut Learned, targets: Vec<Target>, layout: &Layout) -> boo
         learned.parts.push(part.unwrap_or_else(|| LearnedPart::new(target, layout)));
     }
     new
-}
-
-/// Decisions that are not absorbed yet.
-struct Waiting {
-    /// Their window has closed.
-    due: i64,
-    open: i64,
-}
-
-impl Waiting {
-    fn count(session: &Session<'_>) -> Result<Self> {
-        let waiting = query::write(
-            "SELECT count(*) FILTER (WHERE w.closes_at <= $2), count(*) FILTER (WHERE w.closes_at > $2)
-             FROM decisioning._inbox w WHERE w.campaign = $1 AND w.decision_id IS NOT NULL",
-            &[session.name().into(), settings::timestamp(session.now)?.into()],
-            |row| Ok(Waiting { due: row.value(1)?, open: row.value(2)? }),
-        )?;
-        waiting.into_iter().next().ok_or_else(|| Error::corrupted("the inbox cannot be counted"))
-    }
-}
-
-/// Takes up to [`CHUNK`] decisions whose window has closed out of the inbox.
-fn take_due(session: &Session<'_>) -> Result<Vec<Logged>> {
-    let sql = format!(
-        "WITH due AS MATERIALIZED (
-             DELETE FROM decisioning._inbox w
-             WHERE w.decision_id = ANY (ARRAY(
-                 SELECT i.decision_id FROM decisioning._inbox i
-                 WHERE i.campaign = $1 AND i.closes_at <= $2 AND i.decision_id IS NOT NULL
-                 ORDER BY i.closes_at, i.decision_id LIMIT $3))
-             RETURNING w.decision_id)
-         {}",
-        session.reader.statement_of("due")
-    );
-    query::write_large(&sql, &[session.name().into(), settings::timestamp(session.now)?.into(), CHUNK.into()], |row| {
-        session.reader.logged(row)
-    })
-}
-
-/// Takes all decisions whose window has closed out of the inbox; returns how many.
-fn take_all_due(session: &Session<'_>) -> Result<i64> {
-    let taken = query::execute(
-        "DELETE FROM decisioning._inbox w WHERE w.campaign = $1 AND w.closes_at <= $2 AND w.decision_id IS NOT NULL",
-        &[session.name().into(), settings::timestamp(session.now)?.into()],
-    )?;
-    Ok(taken as i64)
 }
 
 /// Adds closed decisions to the sums, linearised where they and the open ones put the mode.
@@ -425,7 +382,10 @@ fn maintain() -> std::result::Result<(), ErrorReport> {
         learned.push(learn_campaign(&campaign)?);
     }
     // Nobody can send under a budget while it is settled: last, for all.
-    as_owner(|| learned.into_iter().try_for_each(|(campaign, step)| settle(&campaign, step.reached)))?;
+    as_owner(|| {
+        learned.into_iter().try_for_each(|(campaign, step)| settle(&campaign, step.reached))?;
+        budget::forget_old_reservations()
+    })?;
     Ok(())
 }
 

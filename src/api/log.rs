@@ -128,9 +128,10 @@ pub struct Reward {
 }
 
 impl Reward {
-    /// Reads `given, worth, harms` from column `first` on.
+    /// Reads `given, worth, harms` from column `first` on; harms may be NULL for none.
     pub fn read(row: &Row<'_, '_>, first: usize) -> Result<Self> {
-        Ok(Reward { given: row.value(first)?, worth: row.value(first + 1)?, harms: row.value(first + 2)? })
+        let harms = row.get(first + 2)?.unwrap_or_default();
+        Ok(Reward { given: row.value(first)?, worth: row.value(first + 1)?, harms })
     }
 
     /// What a part of the model is to predict; `None` if it says nothing of this decision.
@@ -215,8 +216,7 @@ impl<'a> Reader<'a> {
         format!(
             "{rewards}
              SELECT {columns}, d.decided_at, coalesce(reward.given, false) AS given, coalesce(reward.worth, 0) AS worth,
-                    coalesce(reward.harms, '{{}}') AS harms, reward.responded_at,
-                    coalesce(reward.harmed_at, '{{}}') AS harmed_at
+                    reward.harms, reward.responded_at, reward.harmed_at
              FROM {from} LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
              WHERE {condition}",
             rewards = rewards(from, condition, ABSORBED),
@@ -229,7 +229,7 @@ impl<'a> Reader<'a> {
     pub fn observed(&self, row: &Row<'_, '_>, first: usize) -> Result<Observed> {
         let action_id = row.value::<i32>(first)?;
         let encoded = if row.value::<i32>(first + 2)? == self.encoder_version {
-            row.value::<Vec<f32>>(first + 3)?
+            row.reals(first + 3)?
         } else {
             let observation = context::from_document(self.encoder, &row.value::<String>(first + 4)?)?;
             let mut encoded = vec![0.0; self.encoder.width()];
@@ -255,7 +255,7 @@ impl<'a> Reader<'a> {
     /// Reads a row of [`statement`](Self::statement).
     pub fn logged(&self, row: &Row<'_, '_>) -> Result<Logged> {
         let endless = || Error::corrupted("a logged decision or outcome has no finite time");
-        let harmed_at: Vec<TimestampWithTimeZone> = row.value(11)?;
+        let harmed_at: Vec<TimestampWithTimeZone> = row.get(11)?.unwrap_or_default();
         Ok(Logged {
             observed: self.observed(row, 1)?,
             decided_at: settings::micros(row.value(6)?).ok_or_else(endless)?,

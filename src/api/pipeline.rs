@@ -8,11 +8,12 @@ mod append;
 mod assignment;
 mod candidates;
 mod canonical;
+mod question;
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use decisioning_core::decide::{choose, next_slot, period, Choice, Group, Period, Salt, Scope};
+use decisioning_core::decide::{next_slot, period, Choice, Group, Period, Salt, Scope};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{PgSqlErrorCode, Uuid};
 use serde_json::{Map, Value};
@@ -27,7 +28,7 @@ use super::offer::{self, Held};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner_by_key;
 use crate::pg::settings::Mode;
-use crate::pg::{query, settings};
+use crate::pg::{interrupt, query, settings, threads};
 
 pub use assignment::{Assignment, Moment};
 pub use candidates::{rule, Candidates};
@@ -35,9 +36,13 @@ pub use canonical::canonical_ids;
 
 use append::log;
 use candidates::reason;
+use question::Question;
 
 /// Sessions that keep losing the race for the same customers give up after so many rounds.
 const ROUNDS: usize = 20;
+
+/// Customers whose choices are made while those of as many before are written.
+const PIECE: usize = 1000;
 
 /// A batch larger than this would hold too much in memory at once.
 pub const LARGEST_BATCH: usize = 100_000;
@@ -129,8 +134,10 @@ impl Entrant {
 }
 
 /// A decision made but not yet reserved.
-struct Proposal {
-    entrant: Entrant,
+struct Proposal<'a> {
+    entrant: &'a Entrant,
+    /// The offer that he holds now.
+    held: Option<Held>,
     candidates: Rc<Candidates>,
     removed: Removed,
     choice: Choice,
@@ -182,7 +189,7 @@ pub fn decide_many(
         let mut entrants = Vec::with_capacity(customers.len());
         for (n, (id, assignment)) in known.iter_mut().enumerate() {
             if n % 1024 == 0 {
-                crate::pg::interrupt::check();
+                interrupt::check();
             }
             match customers.remove(id).filter(|customer| customer.in_audience) {
                 None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
@@ -315,47 +322,89 @@ fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<De
     if round.mode == Mode::Preview {
         let preview = |entrant: Entrant| {
             let mut constraints = Constraints::look(frame, &entrant.prospect())?;
-            decision(round, &propose(round, &mut constraints, 0, entrant)?)
+            decision(round, &propose_alone(round, &mut constraints, 0, &entrant)?)
         };
         return entrants.into_iter().map(preview).collect();
     }
     let prospects: Vec<Prospect<'_>> = entrants.iter().map(Entrant::prospect).collect();
     let mut constraints = Constraints::hold(frame, &prospects)?;
-    let mut proposals = Vec::with_capacity(entrants.len());
-    for (at, entrant) in entrants.into_iter().enumerate() {
-        if at % 1024 == 0 {
-            crate::pg::interrupt::check();
+    let decisions = if in_turn {
+        let mut proposals = Vec::with_capacity(entrants.len());
+        for (at, entrant) in entrants.iter().enumerate() {
+            if at % 1024 == 0 {
+                interrupt::check();
+            }
+            proposals.push(propose_alone(round, &mut constraints, at, entrant)?);
         }
-        let proposal = propose(round, &mut constraints, at, entrant)?;
-        proposals.push(proposal);
-    }
-    if in_turn {
         proposals.sort_unstable_by(|a, b| a.entrant.customer_id.cmp(&b.entrant.customer_id));
-    }
-    let decisions = reserve_and_log(round, proposals)?;
+        reserve_and_log(round, proposals)?
+    } else {
+        decide_ahead(round, &mut constraints, &entrants)?
+    };
     let closes_at = settings::timestamp(round.now + round.window())?;
     constraints.record(decisions.iter().map(|decision| decision.decision_id), closes_at)?;
     Ok(decisions)
 }
 
-/// Candidates and choice of one customer.
-fn propose(round: &Round, constraints: &mut Constraints<'_>, at: usize, mut entrant: Entrant) -> Result<Proposal> {
-    let Round { campaign, compiled, salt, now, candidates, .. } = round;
-    let (candidates, removed) = match constraints.remaining(at, &entrant.prospect()) {
-        Some((remaining, removed)) => (Rc::new(remaining), removed),
-        None => (candidates.clone(), Removed::new()),
-    };
-    let choose = |group| {
-        let name = |name: &str| action_id(campaign, name);
-        let rule = rule(group, &campaign.rules, compiled, &candidates, name, &entrant.encoded);
-        choose(&rule, &candidates.arms, &mut salt.random(&entrant.customer_id, entrant.ordinal))
-    };
-    let (choice, shadow) = match mode::shadows(round.mode, entrant.group) {
-        false => (choose(entrant.group), None),
-        true => (choose(Group::Control), Some(Shadow::new(choose(entrant.group), &candidates.ids))),
-    };
+/// Where no choice depends on those before, they are made ahead, while what was chosen is written.
+fn decide_ahead(round: &Round, constraints: &mut Constraints<'_>, entrants: &[Entrant]) -> Result<Vec<Decision>> {
+    let alternatives: Vec<_> =
+        entrants.iter().enumerate().map(|(at, entrant)| Alternatives::of(round, constraints, at, entrant)).collect();
+    let questions = entrants.iter().zip(&alternatives);
+    let questions: Vec<_> = questions.map(|(entrant, left)| Question::new(round, entrant, &left.candidates)).collect();
+    let mut decisions = Vec::with_capacity(entrants.len());
+    let mut next = entrants.iter().zip(&alternatives).enumerate();
+    threads::ahead(&questions, PIECE, Question::answer, |answers| {
+        interrupt::check();
+        let mut proposals = Vec::with_capacity(answers.len());
+        for (answer, (at, (entrant, left))) in answers.into_iter().zip(next.by_ref()) {
+            proposals.push(propose(round, constraints, at, entrant, left.clone(), answer)?);
+        }
+        decisions.extend(reserve_and_log(round, proposals)?);
+        Ok(())
+    })?;
+    Ok(decisions)
+}
+
+/// What a customer may get.
+#[derive(Clone)]
+struct Alternatives {
+    candidates: Rc<Candidates>,
+    removed: Removed,
+}
+
+impl Alternatives {
+    fn of(round: &Round, constraints: &Constraints<'_>, at: usize, entrant: &Entrant) -> Self {
+        match constraints.remaining(at, &entrant.prospect()) {
+            Some((remaining, removed)) => Alternatives { candidates: Rc::new(remaining), removed },
+            None => Alternatives { candidates: round.candidates.clone(), removed: Removed::new() },
+        }
+    }
+}
+
+fn propose_alone<'a>(
+    round: &Round,
+    constraints: &mut Constraints<'_>,
+    at: usize,
+    entrant: &'a Entrant,
+) -> Result<Proposal<'a>> {
+    let left = Alternatives::of(round, constraints, at, entrant);
+    let answer = Question::new(round, entrant, &left.candidates).answer();
+    propose(round, constraints, at, entrant, left, answer)
+}
+
+fn propose<'a>(
+    round: &Round,
+    constraints: &mut Constraints<'_>,
+    at: usize,
+    entrant: &'a Entrant,
+    Alternatives { candidates, removed }: Alternatives,
+    question::Answer { choice, shadow }: question::Answer,
+) -> Result<Proposal<'a>> {
+    let Round { campaign, now, .. } = round;
+    let shadow = shadow.map(|choice| Shadow::new(choice, &candidates.ids));
     let arm = candidates.arms[choice.chosen];
-    entrant.held = constraints.take(at, &entrant.prospect(), Uuid::from_bytes(entrant.decision_id), arm);
+    let held = constraints.take(at, &entrant.prospect(), Uuid::from_bytes(entrant.decision_id), arm);
 
     let slot = arm.and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
     // An unknown zone of a customer falls back to the campaign's.
@@ -364,7 +413,7 @@ fn propose(round: &Round, constraints: &mut Constraints<'_>, at: usize, mut entr
         .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
         .map_err(|error| Error::invalid(error.to_string()))?;
     let reason = reason(entrant.group, &candidates, &removed, shadow.is_some());
-    Ok(Proposal { entrant, candidates, removed, choice, shadow, reason, send_at })
+    Ok(Proposal { entrant, held, candidates, removed, choice, shadow, reason, send_at })
 }
 
 fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
@@ -372,7 +421,7 @@ fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
 }
 
 /// Writes the assignments that nobody changed since they were read, and logs those decisions.
-fn reserve_and_log(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Decision>> {
+fn reserve_and_log(round: &Round, proposals: Vec<Proposal<'_>>) -> Result<Vec<Decision>> {
     let proposals = assignment::reserve(round, proposals)?;
     if proposals.is_empty() {
         return Ok(Vec::new());
@@ -382,7 +431,7 @@ fn reserve_and_log(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Decisi
     Ok(decisions)
 }
 
-fn decision(round: &Round, proposal: &Proposal) -> Result<Decision> {
+fn decision(round: &Round, proposal: &Proposal<'_>) -> Result<Decision> {
     let chosen = proposal.choice.chosen;
     let action = proposal.candidates.arms[chosen].map(|arm| &round.campaign.actions[arm]);
     Ok(Decision {

@@ -14,8 +14,8 @@ use super::table::{self, outdated, Target, Values};
 
 pub use super::table::Indexes;
 
-/// Rows handed to the table at a time; bounds the slots that are held.
-const BATCH: usize = 1000;
+/// Rows handed to the table at a time: enough to fill pages, while every slot costs something to make and to drop.
+const BATCH: usize = 100;
 
 /// Appends `count` rows with `columns` to `table` of our schema; other columns get NULL. `row` makes row number n, in a memory
 /// context that is emptied every so many rows. Later statements of the transaction see the rows.

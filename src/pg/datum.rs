@@ -31,16 +31,17 @@ impl Element for TimestampWithTimeZone {
     const TYPE: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 }
 
+/// Of a one-dimensional array: size, number of dimensions, offset of the data (0: no nulls), element type, length, lower bound.
+const ARRAY_HEADER: usize = size_of::<pg_sys::ArrayType>() + 2 * size_of::<i32>();
+
 /// A one-dimensional array of `values`, in the current memory context.
 pub fn array<T: Element>(values: &[T]) -> pg_sys::Datum {
-    /// Header, number of dimensions, offset of the data (0: no nulls), element type, length, lower bound.
-    const HEADER: usize = size_of::<pg_sys::ArrayType>() + 2 * size_of::<i32>();
     if values.is_empty() {
         // SAFETY: no preconditions.
         return unsafe { pg_sys::Datum::from(pg_sys::construct_empty_array(T::TYPE)) };
     }
-    let size = HEADER + size_of_val(values);
-    // SAFETY: palloc returns `size` bytes, aligned for any type; HEADER is a multiple of the alignment of every Element.
+    let size = ARRAY_HEADER + size_of_val(values);
+    // SAFETY: palloc returns `size` bytes, aligned for any type; ARRAY_HEADER is a multiple of the alignment of every Element.
     unsafe {
         let array = pg_sys::palloc0(size) as *mut pg_sys::ArrayType;
         (*array).ndim = 1;
@@ -49,7 +50,7 @@ pub fn array<T: Element>(values: &[T]) -> pg_sys::Datum {
         bounds.write(values.len() as i32);
         bounds.add(1).write(1);
         pgrx::set_varsize_4b(array.cast(), size as i32);
-        std::ptr::copy_nonoverlapping(values.as_ptr(), (array as *mut u8).add(HEADER).cast::<T>(), values.len());
+        std::ptr::copy_nonoverlapping(values.as_ptr(), (array as *mut u8).add(ARRAY_HEADER).cast::<T>(), values.len());
         pg_sys::Datum::from(array)
     }
 }
@@ -83,6 +84,29 @@ pub fn varlena(bytes: &[u8]) -> Result<pg_sys::Datum> {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), varlena.cast::<u8>().add(pg_sys::VARHDRSZ), bytes.len());
         Ok(pg_sys::Datum::from(varlena))
     }
+}
+
+/// The elements of a one-dimensional array without nulls; `None` for an array of another kind.
+///
+/// # Safety
+/// The datum is an array.
+pub unsafe fn elements<T: Element>(array: pg_sys::Datum) -> Option<Vec<T>> {
+    let given = array.cast_mut_ptr::<pg_sys::varlena>();
+    let array = pg_sys::pg_detoast_datum(given);
+    let header = array as *const pg_sys::ArrayType;
+    let plain = (*header).elemtype == T::TYPE && (*header).dataoffset == 0 && (*header).ndim <= 1;
+    let found = plain.then(|| {
+        let len = if (*header).ndim == 0 { 0 } else { *(header.add(1) as *const i32) as usize };
+        let mut elements = Vec::with_capacity(len);
+        let first = (header as *const u8).add(ARRAY_HEADER).cast::<T>();
+        std::ptr::copy_nonoverlapping(first, elements.as_mut_ptr(), len);
+        elements.set_len(len);
+        elements
+    });
+    if array != given {
+        pg_sys::pfree(array.cast());
+    }
+    found
 }
 
 /// A jsonb, in the current memory context.

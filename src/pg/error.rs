@@ -46,6 +46,12 @@ impl Error {
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Error(Box::new(self.0.set_hint(hint)))
     }
+
+    /// Raises the error where there is no other way to return it.
+    pub fn raise(self) -> ! {
+        self.0.report(pgrx::PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
 }
 
 impl From<Error> for ErrorReport {

@@ -114,8 +114,8 @@ impl<const COLUMNS: usize> Lookup<COLUMNS> {
             if !pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot) {
                 return Ok(None);
             }
-            let width = (*(*self.slot).tts_tupleDescriptor).natts;
-            pg_sys::slot_getsomeattrs_int(self.slot, width);
+            let last = self.columns.iter().map(|(at, _)| at + 1).max().unwrap_or(0);
+            pg_sys::slot_getsomeattrs_int(self.slot, last as i32);
             let row = read(&Found { slot: self.slot, columns: &self.columns })?;
             pg_sys::ExecClearTuple(self.slot);
             Ok(Some(row))
@@ -143,7 +143,7 @@ impl<const COLUMNS: usize> Drop for Lookup<COLUMNS> {
                 pg_sys::ExecDropSingleTupleTableSlot(self.slot);
                 pg_sys::index_endscan(self.scan);
                 pg_sys::UnregisterSnapshot(self.snapshot);
-                pg_sys::index_close(self.index, table::KEPT);
+                pg_sys::index_close(self.index, table::READ); // as catalogue scans do; a backend has room for few locks
                 pg_sys::table_close(self.table, table::KEPT);
             }
         }
@@ -154,7 +154,7 @@ impl Found<'_> {
     /// Column `at` of those that the table was opened with, counted from 0.
     pub fn get<T: IntoDatum + FromDatum>(&self, at: usize) -> Result<Option<T>> {
         let (column, kind) = self.columns[at];
-        // SAFETY: `find` has read all columns of the tuple, whose memory is pinned while `self` lives.
+        // SAFETY: `find` has read the tuple as far as these columns go, and its memory is pinned while `self` lives.
         unsafe {
             let (value, null) = (*(*self.slot).tts_values.add(column), *(*self.slot).tts_isnull.add(column));
             T::try_from_datum(value, null, kind).map_err(|error| Error::corrupted(error.to_string()))

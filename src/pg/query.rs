@@ -11,6 +11,7 @@ use std::rc::Rc;
 use pgrx::datum::DatumWithOid;
 use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode, PgTupleDesc, Spi};
 
+use super::datum;
 use super::error::{Error, Result};
 use super::guard::for_large_sets;
 use super::interrupt;
@@ -49,6 +50,17 @@ impl Row<'_, '_> {
         self.get(ordinal)?.ok_or_else(|| {
             Error::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("result column {ordinal} is null"))
         })
+    }
+
+    /// Column `ordinal`, an array of real of one dimension without NULLs: taken at once.
+    pub fn reals(&self, ordinal: usize) -> Result<Vec<f32>> {
+        let at = ordinal.wrapping_sub(1);
+        let found = match (self.values.get(at), self.nulls.get(at), self.types.get(at)) {
+            // SAFETY: the datum is of this type, and of a tuple that lives until the end of the connection.
+            (Some(value), Some(false), Some(&pg_sys::FLOAT4ARRAYOID)) => unsafe { datum::elements(*value) },
+            _ => None,
+        };
+        found.ok_or_else(|| Error::corrupted(format!("result column {ordinal} is no plain array of real")))
     }
 }
 
@@ -244,6 +256,45 @@ pub fn execute(sql: &str, arguments: &[Argument<'_>]) -> Result<usize> {
     })
 }
 
+/// A reading statement whose rows are fetched by and by, under the snapshot it was opened with, until the transaction ends.
+pub struct Cursor {
+    name: CString,
+    open: bool,
+}
+
+impl Cursor {
+    pub fn open(sql: &str, arguments: &[Argument<'_>]) -> Result<Self> {
+        let name = for_large_sets(|| {
+            Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })
+        })?;
+        let name = CString::new(name).map_err(|_| Error::corrupted("the name of a cursor contains a zero byte"))?;
+        Ok(Cursor { name, open: true })
+    }
+
+    /// The next `size` rows; fewer at the end, which closes it.
+    pub fn fetch<T>(&mut self, size: usize, decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> {
+        if !self.open {
+            return Ok(Vec::new());
+        }
+        for_large_sets(|| {
+            // SAFETY: inside a connection, by the name of a cursor that is open until it is closed here.
+            Spi::connect(|_| unsafe {
+                let cursor = pg_sys::SPI_cursor_find(self.name.as_ptr());
+                if cursor.is_null() {
+                    return Err(Error::corrupted("a cursor is closed"));
+                }
+                pg_sys::SPI_cursor_fetch(cursor, true, size as _);
+                let batch = rows(decode)?;
+                if batch.len() < size {
+                    pg_sys::SPI_cursor_close(cursor);
+                    self.open = false;
+                }
+                Ok(batch)
+            })
+        })
+    }
+}
+
 /// Streams a reading statement in batches of `size` rows, each decoded and handed over before the next is fetched,
 /// so memory stays flat. Nothing that `consume` does is seen by the cursor.
 pub fn stream<T>(
@@ -253,35 +304,15 @@ pub fn stream<T>(
     mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
     mut consume: impl FnMut(Vec<T>) -> Result<()>,
 ) -> Result<()> {
-    let name = for_large_sets(|| {
-        Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })
-    })?;
-    let name = CString::new(name).map_err(|_| Error::corrupted("the name of a cursor contains a zero byte"))?;
-    loop {
+    let mut cursor = Cursor::open(sql, arguments)?;
+    while cursor.open {
         interrupt::check();
-        let batch = for_large_sets(|| {
-            // SAFETY: inside a connection, by the name of a cursor that is open until it is closed here.
-            Spi::connect(|_| unsafe {
-                let cursor = pg_sys::SPI_cursor_find(name.as_ptr());
-                if cursor.is_null() {
-                    return Err(Error::corrupted("a cursor is closed"));
-                }
-                pg_sys::SPI_cursor_fetch(cursor, true, size as _);
-                let batch = rows(&mut decode)?;
-                if batch.len() < size {
-                    pg_sys::SPI_cursor_close(cursor);
-                }
-                Ok(batch)
-            })
-        })?;
-        let last = batch.len() < size;
+        let batch = cursor.fetch(size, &mut decode)?;
         if !batch.is_empty() {
             consume(batch)?;
         }
-        if last {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 #[cfg(any(test, feature = "pg_test"))]

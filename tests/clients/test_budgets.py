@@ -209,3 +209,16 @@ def test_a_price_keeps_money_for_whom_it_moves_most(db):
     assert mean(late, 1) < 0.2 and mean(late, 2) > 0.9 * 400
     assert mean(late, 0) > mean(early, 0) + 0.05
     assert db.sql("SELECT bool_and(r.matches) FROM decisioning.decisions d, decisioning.replay(d.decision_id) r") == [(True,)]
+
+
+def test_reservations_of_long_ago_are_forgotten_and_stay_spent(db):
+    connection = create(db, customers=200)
+    connection.execute("SELECT decisioning.set_budget('c', 1000, period => 'total')")
+    shop.session(db).execute("CALL decisioning.decide_all('c')")
+    ((name, (spent, *_)),) = status(db).items()
+    shop.session(db, now="2026-06-05 10:00+00").execute("SELECT decisioning.maintain()")
+    shop.session(db, now="2026-11-20 10:00+00").execute("SELECT decisioning.maintain()")
+    assert db.sql("SELECT count(*) > 0, bool_and(closed) FROM decisioning._reservation") == [(True, True)]
+    shop.session(db, now="2026-12-20 10:00+00").execute("SELECT decisioning.maintain()")
+    assert db.sql("SELECT count(*) FROM decisioning._reservation") == [(0,)]
+    assert spent > 0 and status(db)[name] == (0, spent, 1000 - spent)

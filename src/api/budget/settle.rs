@@ -71,6 +71,17 @@ pub fn settle(campaign: &Campaign, new: Reached, now: i64) -> Result<()> {
     Ok(())
 }
 
+/// Forgets what decisions of half a year ago were charged: outcomes that are only now corrected change no budget any more.
+/// Runs as the owner.
+pub fn forget_old_reservations() -> Result<()> {
+    query::execute(
+        "DELETE FROM decisioning._reservation r
+         WHERE r.decision_id < decisioning._uuid_floor($1 - interval '180 days') AND r.closed",
+        &[crate::api::now()?.into()],
+    )?;
+    Ok(())
+}
+
 fn any_due(campaign: &Campaign, now: TimestampWithTimeZone) -> Result<bool> {
     let due = query::write(
         "SELECT EXISTS (SELECT FROM decisioning._reservation r WHERE r.campaign = $1 AND NOT r.closed AND r.closes_at <= $2)",

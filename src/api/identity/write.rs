@@ -426,7 +426,7 @@ fn write_events(events: &[Event<'_>]) -> Result<usize> {
         let into: Vec<&str> = events.iter().map(|event| event.into).collect();
         let from: Vec<&str> = events.iter().map(|event| event.from).collect();
         let records: Vec<i32> = events.iter().map(|event| event.records as i32).collect();
-        let evidence: Vec<Option<JsonB>> = events.iter().map(evidence_of).collect();
+        let evidence: Vec<Option<JsonB>> = events.iter().copied().map(evidence_of).collect();
         scratch(|| {
             query::execute(
                 "INSERT INTO decisioning.identity_events

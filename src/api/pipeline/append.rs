@@ -21,7 +21,7 @@ fn partition(at: i64) -> Result<CString> {
 }
 
 /// Appends decisions to the log and to the learner's inbox.
-pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Result<()> {
+pub fn log(round: &Round, proposals: &[Proposal<'_>], decisions: &[Decision]) -> Result<()> {
     let Round { campaign, compiled, .. } = round;
     let name = campaign.campaign.as_str();
     let now = settings::timestamp(round.now)?;
@@ -103,7 +103,7 @@ pub fn log(round: &Round, proposals: &[Proposal], decisions: &[Decision]) -> Res
     })
 }
 
-fn removed(proposal: &Proposal) -> Result<Option<Datum>> {
+fn removed(proposal: &Proposal<'_>) -> Result<Option<Datum>> {
     match proposal.removed.is_empty() {
         true => Ok(None),
         false => Ok(Some(datum::jsonb(&serde_json::to_string(&proposal.removed)?)?)),

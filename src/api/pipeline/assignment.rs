@@ -255,7 +255,7 @@ impl Moment<'_> {
 }
 
 /// Writes the assignments that nobody changed since they were read; returns their proposals.
-pub fn reserve(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Proposal>> {
+pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Proposal<'a>>> {
     if proposals.is_empty() {
         return Ok(proposals);
     }
@@ -285,14 +285,14 @@ pub fn reserve(round: &Round, proposals: Vec<Proposal>) -> Result<Vec<Proposal>>
         if n % 1024 == 0 {
             interrupt::check();
         }
-        let entrant = &proposal.entrant;
+        let entrant = proposal.entrant;
         let assignment = &entrant.assignment;
         let values = || {
             // Who goes on with the group of somebody merged is not exposed by it.
             let exposes = assignment.exposed().is_none();
             let exposed_at = if exposes { now } else { TimestampWithTimeZone::positive_infinity() };
             let recent: Vec<_> = assignment.recent.iter().copied().chain([now]).collect();
-            let held = assignment.to_hold(entrant.held.as_ref());
+            let held = assignment.to_hold(proposal.held.as_ref());
             Ok([
                 entrant.customer_id.as_str().into_datum(),
                 round.campaign.campaign.as_str().into_datum(),
