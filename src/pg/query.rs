@@ -143,11 +143,6 @@ fn plan(sql: &str, arguments: &[Argument<'_>], planning: Planning) -> Result<Rc<
     Ok(plan)
 }
 
-/// Runs a reading statement by its kept plan, inside a connection that takes the rows itself.
-pub(super) fn run_reading(sql: &str, arguments: &[Argument<'_>]) -> Result<()> {
-    plan(sql, arguments, Planning::Session)?.run(arguments, may_only_read())
-}
-
 /// Decodes the rows that the last statement of the connection returned.
 fn rows<T>(mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> {
     // SAFETY: a result stays as it is until the end of the connection, whatever `decode` runs on connections of its own. Its
@@ -173,6 +168,14 @@ fn rows<T>(mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> 
 fn may_only_read() -> bool {
     // SAFETY: no preconditions.
     unsafe { pg_sys::GetCurrentTransactionIdIfAny() == pg_sys::InvalidTransactionId }
+}
+
+/// Runs a statement that only reads by its kept plan, inside a connection; its result is there until that ends. Returns the
+/// number of rows.
+pub(super) fn run_reading(sql: &str, arguments: &[Argument<'_>]) -> Result<usize> {
+    plan(sql, arguments, Planning::Session)?.run(arguments, may_only_read())?;
+    // SAFETY: set by the statement that has just run.
+    Ok(unsafe { pg_sys::SPI_processed } as usize)
 }
 
 /// Rows of a statement that only reads; works on a standby and in parallel workers.

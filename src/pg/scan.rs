@@ -108,9 +108,9 @@ pub fn scan(
 /// What `each` returns.
 pub fn by_key(sql: &str, arguments: &[Argument<'_>], mut each: impl FnMut(&Tuple<'_>) -> Result<()>) -> Result<()> {
     Spi::connect(|_| {
-        query::run_reading(sql, arguments)?;
+        let found = query::run_reading(sql, arguments)?;
         // SAFETY: the table of the statement that has just run; SPI keeps it until this connection closes.
-        unsafe { rows(pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize, &mut each) }
+        unsafe { rows(pg_sys::SPI_tuptable, found, &mut each) }
     })
 }
 

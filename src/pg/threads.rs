@@ -25,29 +25,6 @@ pub fn without_signals<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Hands the results of `work` over in the order of `items`, `piece` by piece, while the next are worked on by a thread beside
-/// this one, where maintenance may have one. Few items are not worth a thread. The thread ends before this returns, also when
-/// `consume` fails.
-pub fn ahead<T: Sync, U: Send>(
-    items: &[T],
-    piece: usize,
-    work: impl Fn(&T) -> U + Sync,
-    consume: impl FnMut(Vec<U>) -> Result<()>,
-) -> Result<()> {
-    let mut pieces = items.chunks(piece).map(|items| items.iter().map(&work).collect());
-    if items.len() <= piece || for_maintenance() < 2 {
-        return pieces.try_for_each(consume);
-    }
-    std::thread::scope(|scope| {
-        // What is ready waits, so that memory is bounded.
-        let (sender, receiver) = std::sync::mpsc::sync_channel(READY);
-        // Sending fails once `consume` has failed.
-        let work = move || pieces.all(|results: Vec<U>| sender.send(results).is_ok());
-        without_signals(|| scope.spawn(work));
-        receiver.into_iter().try_for_each(consume)
-    })
-}
-
 /// Like [`without_signals`], for long work that stops now and then, with all threads joined, to let Postgres have its say.
 pub fn quietly<T>(f: impl FnOnce(&Quiet) -> T) -> T {
     f(&Quiet(Blocked::new()))
@@ -69,6 +46,29 @@ impl Quiet {
     pub fn check(&self) {
         self.lift(interrupt::check);
     }
+}
+
+/// Hands the results of `work` over in the order of `items`, `piece` by piece, while the next are worked on by a thread beside
+/// this one, where maintenance may have one. Few items are not worth a thread. The thread ends before this returns, also when
+/// `consume` fails.
+pub fn ahead<T: Sync, U: Send>(
+    items: &[T],
+    piece: usize,
+    work: impl Fn(&T) -> U + Sync,
+    consume: impl FnMut(Vec<U>) -> Result<()>,
+) -> Result<()> {
+    let mut pieces = items.chunks(piece).map(|items| items.iter().map(&work).collect());
+    if items.len() <= piece || for_maintenance() < 2 {
+        return pieces.try_for_each(consume);
+    }
+    std::thread::scope(|scope| {
+        // What is ready waits, so that memory is bounded.
+        let (sender, receiver) = std::sync::mpsc::sync_channel(READY);
+        // Sending fails once `consume` has failed.
+        let work = move || pieces.all(|results: Vec<U>| sender.send(results).is_ok());
+        without_signals(|| scope.spawn(work));
+        receiver.into_iter().try_for_each(consume)
+    })
 }
 
 struct Blocked(libc::sigset_t);

@@ -193,7 +193,7 @@ fn alike(
 }
 
 /// Customers of records.
-pub(super) fn customers(record_numbers: &HashSet<i64>) -> Result<Vec<String>> {
+pub fn customers(record_numbers: &HashSet<i64>) -> Result<Vec<String>> {
     let numbers: Vec<i64> = record_numbers.iter().copied().collect();
     query::read(
         "SELECT DISTINCT r.customer_id FROM unnest($1::bigint[]) AS n(record_number)

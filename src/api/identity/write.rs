@@ -121,9 +121,11 @@ pub fn write(resolution: &Resolution, target: &Target<'_>) -> Result<Written> {
 /// Ids that stand for another customer than before.
 fn moves(events: &[Event<'_>], aliases: &Aliases<'_>) -> Vec<(String, String)> {
     let of_events = events.iter().map(|event| (event.from.to_owned(), event.into.to_owned()));
-    let of_aliases =
-        aliases.stale.iter().chain(&aliases.missing).map(|(alias, into)| (alias.clone(), (*into).to_owned()));
-    of_events.chain(of_aliases).collect()
+    let pair = |alias: &String, customer: &str| (alias.clone(), customer.to_owned());
+    let gone = aliases.gone.iter().map(|(alias, before)| pair(alias, before));
+    let stale = aliases.stale.iter().flat_map(|(alias, before, now)| [pair(alias, before), pair(alias, now)]);
+    let missing = aliases.missing.iter().map(|(alias, now)| pair(alias, now));
+    of_events.chain(gone).chain(stale).chain(missing).collect()
 }
 
 /// Customers whose records came, went or changed.
@@ -345,21 +347,23 @@ fn write_identifiers(resolution: &Resolution, target: &Target<'_>, indexes: Inde
 
 /// Aliases that are to change.
 struct Aliases<'a> {
-    gone: Vec<String>,
-    stale: Vec<(String, &'a str)>,
+    /// With whom they stood for.
+    gone: Vec<(String, String)>,
+    /// With whom they stood for, and whom they are to stand for.
+    stale: Vec<(String, String, &'a str)>,
     missing: Vec<(String, &'a str)>,
 }
 
 impl<'a> Aliases<'a> {
     fn compare(resolution: &'a Resolution, target: &Target<'_>) -> Result<Self> {
         let mut difference = AliasDifference::of(resolution);
-        let (mut gone, mut stale): (Vec<String>, Vec<(String, &str)>) = (Vec::new(), Vec::new());
+        let (mut gone, mut stale) = (Vec::new(), Vec::new());
         let mut compare = |row: &Tuple<'_>| {
             if let (Some(alias), Some(customer_id)) = (row.text(0)?, row.text(1)?) {
                 match difference.compare(alias, customer_id) {
                     AliasVerdict::Keep => {}
-                    AliasVerdict::Change(to) => stale.push((alias.to_owned(), to)),
-                    AliasVerdict::Delete => gone.push(alias.to_owned()),
+                    AliasVerdict::Change(to) => stale.push((alias.to_owned(), customer_id.to_owned(), to)),
+                    AliasVerdict::Delete => gone.push((alias.to_owned(), customer_id.to_owned())),
                 }
             }
             Ok(())
@@ -388,7 +392,7 @@ impl<'a> Aliases<'a> {
 
     fn write(&self, indexes: Indexes) -> Result<usize> {
         let deleted = in_chunks(self.gone.iter(), |rows| {
-            let aliases: Vec<&str> = rows.iter().map(|row| row.as_str()).collect();
+            let aliases: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
             scratch(|| {
                 query::execute(
                     "DELETE FROM decisioning._customer_alias a USING unnest($1::text[]) AS u (alias) WHERE a.alias = u.alias",
@@ -398,7 +402,7 @@ impl<'a> Aliases<'a> {
         })?;
         let changed = in_chunks(self.stale.iter(), |rows| {
             let aliases: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-            let customers: Vec<&str> = rows.iter().map(|row| row.1).collect();
+            let customers: Vec<&str> = rows.iter().map(|row| row.2).collect();
             scratch(|| {
                 query::execute(
                     "UPDATE decisioning._customer_alias a SET customer_id = u.customer_id
@@ -422,7 +426,7 @@ fn write_events(events: &[Event<'_>]) -> Result<usize> {
         let into: Vec<&str> = events.iter().map(|event| event.into).collect();
         let from: Vec<&str> = events.iter().map(|event| event.from).collect();
         let records: Vec<i32> = events.iter().map(|event| event.records as i32).collect();
-        let evidence: Vec<Option<JsonB>> = events.iter().map(|event| evidence_of(event)).collect();
+        let evidence: Vec<Option<JsonB>> = events.iter().copied().map(evidence_of).collect();
         scratch(|| {
             query::execute(
                 "INSERT INTO decisioning.identity_events
