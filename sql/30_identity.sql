@@ -31,6 +31,8 @@ CREATE TABLE decisioning.sources (
     record_key      text        NOT NULL,
     fields          jsonb       NOT NULL CHECK (decisioning._are_fields(fields)),
     default_country text        CHECK (default_country ~ '^[A-Z]{2}$'),
+    changed_at      text,
+    lookback        interval    NOT NULL DEFAULT '1 hour' CHECK (lookback >= '0'),
     epoch           bigint      NOT NULL
 );
 COMMENT ON TABLE  decisioning.sources IS 'Tables and views with records of persons, read in place. The first one added is the primary source: its keys are the canonical customer ids.';
@@ -41,6 +43,8 @@ COMMENT ON COLUMN decisioning.sources.source_relation IS 'Table or view with one
 COMMENT ON COLUMN decisioning.sources.record_key IS 'Column that identifies the record.';
 COMMENT ON COLUMN decisioning.sources.fields IS 'Column to kind: email, phone, device_id and external_id (or external_id:namespace) identify; given_name, family_name, full_name, date_of_birth, street, city, postcode, country, company and text describe.';
 COMMENT ON COLUMN decisioning.sources.default_country IS 'ISO code of the country whose phone numbers are written without country code, where the record has no country field.';
+COMMENT ON COLUMN decisioning.sources.changed_at IS 'Column with the time of a row''s last change. With it, resolve_all reads only rows that changed since the last run; without it, all rows, to compare them.';
+COMMENT ON COLUMN decisioning.sources.lookback IS 'How much further back resolve_all reads by changed_at, for rows that were committed late.';
 
 CREATE FUNCTION decisioning._place_source() RETURNS trigger
 LANGUAGE plpgsql
@@ -94,12 +98,14 @@ CREATE FUNCTION decisioning.add_source(
     relation        regclass,
     key             text,
     fields          jsonb,
-    default_country text    DEFAULT NULL
+    default_country text    DEFAULT NULL,
+    changed_at      text    DEFAULT NULL,
+    lookback        interval DEFAULT '1 hour'
 ) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'add_source_wrapper';
-COMMENT ON FUNCTION decisioning.add_source(text, regclass, text, jsonb, text) IS
-'Adds a table or view with records of persons. key is the column that identifies a record; fields maps columns to kinds, such as {"mail": "email", "user_id": "external_id"}. The first source added is the primary one: its keys become the customer ids. Returns the name.';
+COMMENT ON FUNCTION decisioning.add_source(text, regclass, text, jsonb, text, text, interval) IS
+'Adds a table or view with records of persons. key is the column that identifies a record; fields maps columns to kinds, such as {"mail": "email", "user_id": "external_id"}. changed_at is a column with the time of a row''s last change: resolve_all then reads only what changed. The first source added is the primary one: its keys become the customer ids. Returns the name.';
 
 CREATE FUNCTION decisioning.remove_source(source text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -127,21 +133,47 @@ COMMENT ON FUNCTION decisioning._match_rules(text[]) IS 'Internal: the rules in 
 -- State --------------------------------------------------------------------------------------------
 
 CREATE TABLE decisioning._record (
-    source          text        NOT NULL,
     record_key      text        NOT NULL,
+    source          text        NOT NULL,
+    separator       text        NOT NULL,
+    record_number   bigint      NOT NULL,
+    fingerprint     bigint      NOT NULL,
     customer_id     text        NOT NULL,
     since           timestamptz NOT NULL,
-    PRIMARY KEY (source, record_key)
+    PRIMARY KEY (record_key, source)
 );
+CREATE UNIQUE INDEX _record_number_index ON decisioning._record (record_number);
 CREATE INDEX _record_customer_index ON decisioning._record (customer_id);
+CREATE UNIQUE INDEX _record_alias_index ON decisioning._record ((source || separator || record_key));
 COMMENT ON TABLE  decisioning._record IS 'Internal: the customer of each record.';
+COMMENT ON COLUMN decisioning._record.separator IS 'What stands between source and key in the id source:key: a colon, or more where another id would read the same.';
+COMMENT ON COLUMN decisioning._record.record_number IS 'Short name of the record in other tables of state; never used again.';
+COMMENT ON COLUMN decisioning._record.fingerprint IS 'Hash of the fields as they were read, summed over the rows of the record: equal as long as nothing changed.';
+
+-- Runs and online sessions take numbers in stock, since they need many.
+CREATE SEQUENCE decisioning._record_number AS bigint CACHE 1000;
+
+CREATE TABLE decisioning._record_field (
+    record_number   bigint      PRIMARY KEY,
+    changed_at      timestamptz NOT NULL,
+    fields          jsonb       NOT NULL
+);
+COMMENT ON TABLE  decisioning._record_field IS 'Internal: what each record says, by kind and in the spelling of its source.';
+COMMENT ON COLUMN decisioning._record_field.changed_at IS 'What the changed_at column of the source said, or when a run first saw the record as it is.';
+COMMENT ON COLUMN decisioning._record_field.fields IS 'Kind to value, or to an array if there are several: {"email": ["A@x.com", "b@x.com"], "given_name": "Anna"}.';
+
+CREATE TABLE decisioning._source_state (
+    source          text        PRIMARY KEY,
+    changed_until   timestamptz
+);
+COMMENT ON TABLE  decisioning._source_state IS 'Internal: how far each source with a changed_at column was read.';
 
 -- Also what two sessions meet at that see the same new person: the primary key lets one of them win.
 CREATE TABLE decisioning._identifier (
     kind            text        COLLATE "C" NOT NULL,
     value           text        COLLATE "C" NOT NULL,
     customer_id     text,
-    PRIMARY KEY (kind, value)
+    PRIMARY KEY (value, kind)
 );
 CREATE INDEX _identifier_customer_index ON decisioning._identifier (customer_id, kind) WHERE customer_id IS NOT NULL;
 COMMENT ON TABLE  decisioning._identifier IS 'Internal: who holds each normalised identifier; NULL is nobody, because too many share it.';
@@ -151,15 +183,20 @@ CREATE TABLE decisioning._customer_alias (
     customer_id     text        NOT NULL
 );
 CREATE INDEX _customer_alias_customer_index ON decisioning._customer_alias (customer_id);
-COMMENT ON TABLE  decisioning._customer_alias IS 'Internal: every accepted id that is not canonical, with the canonical one: keys of the primary source, source:key of every record, ids of former times.';
+COMMENT ON TABLE  decisioning._customer_alias IS 'Internal: accepted ids that are neither canonical nor source:key of a record, with the canonical one: keys of the primary source, and ids of former times.';
+
+CREATE VIEW decisioning._alias AS
+SELECT a.alias, a.customer_id FROM decisioning._customer_alias a
+UNION ALL
+SELECT r.source || r.separator || r.record_key, r.customer_id FROM decisioning._record r;
+COMMENT ON VIEW   decisioning._alias IS 'Internal: accepted ids, each once, with the canonical one; both sides are indexed. Canonical ids may be missing.';
 
 CREATE TABLE decisioning._online (
     record_key      text        PRIMARY KEY,
     evidence        bytea       NOT NULL UNIQUE,
-    record          jsonb       NOT NULL,
     seen_at         timestamptz NOT NULL
 );
-COMMENT ON TABLE  decisioning._online IS 'Internal: the built-in source "online": what resolve_identity was shown, as far as it was new. resolve_all reads it like any other source.';
+COMMENT ON TABLE  decisioning._online IS 'Internal: the built-in source "online": when resolve_identity was first shown what. Its records are kept like those of any other source.';
 COMMENT ON COLUMN decisioning._online.evidence IS 'SHA-256 of the normalised identifiers: the same ones are kept once.';
 
 CREATE TABLE decisioning.identity_conflicts (
@@ -217,11 +254,11 @@ COMMENT ON VIEW decisioning.match_rules_in_effect IS 'Match rules as they are ap
 
 -- Resolving ----------------------------------------------------------------------------------------
 
-CREATE PROCEDURE decisioning.resolve_all()
+CREATE PROCEDURE decisioning.resolve_all("full" boolean DEFAULT false)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'resolve_all_wrapper';
-COMMENT ON PROCEDURE decisioning.resolve_all() IS
-'Reads all sources with the rights of the caller, finds who is one person, and brings identity_map up to date, in one transaction: others see all of it or nothing. Ids stay; with unchanged data nothing is written. Runs one at a time.';
+COMMENT ON PROCEDURE decisioning.resolve_all(boolean) IS
+'Reads the sources with the rights of the caller, finds who is one person, and brings identity_map up to date, in one transaction: others see all of it or nothing. Looks only at records that are new, changed or gone and at those that may be the same person; full => true, and the first run after a change of sources or rules, looks at all. Ids stay; with unchanged data nothing is written. Runs one at a time.';
 
 CREATE FUNCTION decisioning.resolve_identity(source text, key text) RETURNS text
 LANGUAGE c STABLE PARALLEL UNSAFE COST 100

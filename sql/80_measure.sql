@@ -73,7 +73,7 @@ AS $$
     WITH moment AS (
         SELECT coalesce(lift.as_of, decisioning._now()) AS at
     ), aliases AS (
-        SELECT a.alias, a.customer_id FROM decisioning._customer_alias a
+        SELECT a.alias, a.customer_id FROM decisioning._alias a
     ), totals AS (
         -- User totals from exposure, by intention to treat: everybody exposed, whatever was sent.
         SELECT s.campaign, g.goal, k.kind, s.treatment_group, s.customer_id,

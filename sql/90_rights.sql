@@ -24,7 +24,7 @@ AS $$
      ARRAY['create_campaign', 'start_campaign', 'ramp_control', 'ramp_when_better', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
            'approve_action', 'pause_action', 'set_budget', 'remove_budget', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
            'import_decisions', 'learn', 'rebuild_model', 'maintain', 'add_source', 'remove_source', 'add_match_rule',
-           'resolve_all', '_linearisation_point', '_statistics', '_partial', '_merge', '_newton_step'],
+           'resolve_all', 'train_matching', '_linearisation_point', '_statistics', '_partial', '_merge', '_newton_step'],
      ARRAY[]::text[])
 $$;
 COMMENT ON FUNCTION decisioning._rights() IS 'Internal: what each level of rights may execute and read.';

@@ -164,7 +164,7 @@ impl Session<'_> {
              FROM decisioning.decisions d
              LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
              LEFT JOIN decisioning._inbox p ON p.decision_id = d.decision_id
-             LEFT JOIN decisioning._customer_alias b ON b.alias = d.customer_id
+             LEFT JOIN decisioning._alias b ON b.alias = d.customer_id
              WHERE {RANDOM_DECISIONS}
              ORDER BY d.decision_id",
             rewards = rewards("decisioning.decisions d", RANDOM_DECISIONS, "true"),

@@ -16,11 +16,10 @@ use crate::pg::settings;
 /// Every id that a customer is or was known by, as an SQL array: outcomes and decisions keep the id they were recorded
 /// with. An expression and not a function, because SQL functions with subqueries are not inlined.
 pub fn customer_ids(id: &str) -> String {
-    let canonical =
-        format!("coalesce((SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = {id}), {id})");
+    let canonical = format!("coalesce((SELECT a.customer_id FROM decisioning._alias a WHERE a.alias = {id}), {id})");
     format!(
         "ARRAY[{id}, {canonical}]
-         || ARRAY(SELECT b.alias FROM decisioning._customer_alias b WHERE b.customer_id = {canonical})"
+         || ARRAY(SELECT b.alias FROM decisioning._alias b WHERE b.customer_id = {canonical})"
     )
 }
 
@@ -87,14 +86,14 @@ pub fn rewards(from: &str, condition: &str, outcomes: &str) -> String {
              SELECT d.decision_id, o.goal, o.kind, sum(o.events) AS events, sum(o.worth) AS worth,
                     min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
              FROM {from}
-             LEFT JOIN decisioning._customer_alias b ON b.alias = d.customer_id
+             LEFT JOIN decisioning._alias b ON b.alias = d.customer_id
              JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS canonical_id, o.outcome_id, o.goal, k.kind, o.events,
                           {WORTH} AS worth, o.occurred_at, o.recorded_at,
                           o.occurred_at - g.attribution_seconds * interval '1 second' AS opened_at
                    FROM decisioning.campaign_goals g
                    JOIN decisioning.goals k ON k.goal = g.goal AND {LEARNED}
                    JOIN decisioning.outcomes o ON o.goal = g.goal
-                   LEFT JOIN decisioning._customer_alias a ON a.alias = o.customer_id
+                   LEFT JOIN decisioning._alias a ON a.alias = o.customer_id
                    WHERE g.campaign = $1) AS o
                  ON o.canonical_id = coalesce(b.customer_id, d.customer_id)
                  AND o.occurred_at >= d.decided_at AND o.opened_at < d.decided_at

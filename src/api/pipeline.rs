@@ -252,7 +252,7 @@ fn prepare(name: &str) -> Result<Round> {
 /// Canonical id of each given id: merged and source-qualified ids are resolved. Runs as the owner.
 pub fn canonical_ids(customer_ids: &[String]) -> Result<Vec<String>> {
     let aliases: HashMap<String, String> = query::read(
-        "SELECT a.alias, a.customer_id FROM decisioning._customer_alias a WHERE a.alias = ANY ($1)",
+        "SELECT a.alias, a.customer_id FROM decisioning._alias a WHERE a.alias = ANY ($1)",
         &[customer_ids.to_vec().into()],
         |row| Ok((row.value(1)?, row.value(2)?)),
     )?
@@ -278,7 +278,7 @@ fn assignments(round: &Round, ids: &[String]) -> Result<Vec<(String, Option<Assi
                 n.position, s.ramped_at IS NOT NULL, s.offer, s.offered_at
          FROM unnest($2::text[]) WITH ORDINALITY AS n(id, position)
          LEFT JOIN LATERAL (
-             SELECT a.customer_id FROM decisioning._customer_alias a WHERE a.alias = n.id OFFSET 0) AS a ON true
+             SELECT a.customer_id FROM decisioning._alias a WHERE a.alias = n.id OFFSET 0) AS a ON true
          LEFT JOIN LATERAL (
              SELECT s.* FROM decisioning._assignment s
              WHERE s.customer_id = coalesce(a.customer_id, n.id) AND s.campaign = $1 OFFSET 0) AS s ON true",

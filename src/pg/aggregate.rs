@@ -3,6 +3,7 @@
 use pgrx::datum::Internal;
 use pgrx::{pg_sys, PgMemoryContexts};
 
+use super::datum;
 use super::error::{Error, Result};
 
 /// Changes the state of an aggregate, which `create` makes first if there is none.
@@ -58,7 +59,11 @@ pub fn change_bytes(
     let group = group(call)?.value();
     let datum = match state.unwrap() {
         Some(datum) => datum,
-        None => to_varlena(group, &create()?)?,
+        None => {
+            let bytes = create()?;
+            // SAFETY: the value is made in the memory of the group, which outlives this call.
+            unsafe { PgMemoryContexts::For(group).switch_to(|_| datum::varlena(&bytes)) }?
+        }
     };
     // SAFETY: SQL declares the state as bytea, so the datum is a valid varlena. The executor hands over the state that the last
     // call returned or its own copy of it, and lets aggregates change that in place (as documented for C-language
@@ -82,18 +87,6 @@ fn group(call: pg_sys::FunctionCallInfo) -> Result<PgMemoryContexts> {
     match unsafe { pg_sys::AggCheckCallContext(call, &mut context) } {
         0 => Err(Error::state("the function belongs to an aggregate").hint("Call the aggregate instead.")),
         _ => Ok(PgMemoryContexts::For(context)),
-    }
-}
-
-fn to_varlena(context: pg_sys::MemoryContext, bytes: &[u8]) -> Result<pg_sys::Datum> {
-    let size = bytes.len() + pg_sys::VARHDRSZ;
-    let header = i32::try_from(size).map_err(|_| lost())?;
-    // SAFETY: the allocation, which raises an ERROR instead of failing, is `size` bytes long and aligned for a header.
-    unsafe {
-        let varlena = pg_sys::MemoryContextAlloc(context, size).cast::<pg_sys::varlena>();
-        pgrx::varlena::set_varsize_4b(varlena, header);
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), varlena.cast::<u8>().add(pg_sys::VARHDRSZ), bytes.len());
-        Ok(pg_sys::Datum::from(varlena))
     }
 }
 

@@ -10,6 +10,7 @@ use std::ops::Range;
 use pgrx::{pg_sys, PgMemoryContexts};
 
 use super::error::{Error, Result};
+use super::query;
 
 /// Rows handed to the table at a time; bounds the slots that are held.
 const BATCH: usize = 1000;
@@ -19,6 +20,15 @@ const KEPT_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
 
 /// A row: one value per column named.
 pub type Values<const COLUMNS: usize> = [Option<pg_sys::Datum>; COLUMNS];
+
+/// When index entries are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indexes {
+    /// With each row.
+    Kept,
+    /// By a later [`reindex`], without which no statement finds the rows by index: faster for the first rows of a table.
+    Later,
+}
 
 /// Appends `count` rows with `columns` to `table` of our schema; other columns get NULL. `row` makes row number n, in a memory
 /// context that is emptied every so many rows. Later statements of the transaction see the rows.
@@ -31,9 +41,53 @@ pub fn append<const COLUMNS: usize>(
     count: usize,
     row: impl FnMut(usize) -> Result<Values<COLUMNS>>,
 ) -> Result<()> {
+    append_with(Indexes::Kept, table, columns, count, row)
+}
+
+/// The same, with the choice of when index entries are made.
+///
+/// # Errors
+/// As [`append`].
+pub fn append_with<const COLUMNS: usize>(
+    indexes: Indexes,
+    table: &CStr,
+    columns: [&CStr; COLUMNS],
+    count: usize,
+    row: impl FnMut(usize) -> Result<Values<COLUMNS>>,
+) -> Result<()> {
     let oid = table_oid(table);
     // SAFETY: table_open raises for a relation that is gone; what is opened here is closed by Target.
-    append_to(unsafe { pg_sys::table_open(oid.ok_or_else(outdated)?, LOCK) }, columns, count, row)
+    append_to(unsafe { pg_sys::table_open(oid.ok_or_else(outdated)?, LOCK) }, columns, indexes, count, row)
+}
+
+/// Makes the indexes of a table of our schema anew. Locks out others until the end of the transaction.
+///
+/// # Errors
+/// Rows that a unique index does not allow.
+pub fn reindex(table: &CStr) -> Result<()> {
+    query::execute(&format!("REINDEX TABLE decisioning.{}", table.to_string_lossy()), &[])?;
+    Ok(())
+}
+
+/// A sequence of our schema, for many numbers.
+pub struct Sequence(pg_sys::Oid);
+
+impl Sequence {
+    /// # Errors
+    /// There is none of this name.
+    pub fn open(name: &CStr) -> Result<Self> {
+        table_oid(name).map(Sequence).ok_or_else(outdated)
+    }
+
+    pub fn next(&self) -> i64 {
+        // SAFETY: raises for what is no sequence; no privileges are looked at, as for the tables here.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(self.0, false)) }
+    }
+}
+
+// Not among the bindings; an ERROR has to be caught at the boundary.
+unsafe extern "C-unwind" {
+    fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
 }
 
 /// The same for the partition `name` of `parent`, or its partition `default` if there is none yet.
@@ -65,16 +119,17 @@ pub fn append_to_partition<const COLUMNS: usize>(
         pg_sys::table_close(parent, KEPT_LOCK);
         found.ok_or_else(outdated)?
     };
-    append_to(relation, columns, count, row)
+    append_to(relation, columns, Indexes::Kept, count, row)
 }
 
 fn append_to<const COLUMNS: usize>(
     relation: pg_sys::Relation,
     columns: [&CStr; COLUMNS],
+    indexes: Indexes,
     count: usize,
     mut row: impl FnMut(usize) -> Result<Values<COLUMNS>>,
 ) -> Result<()> {
-    let mut target = Target::new(relation);
+    let mut target = Target::new(relation, indexes);
     let positions = target.positions(columns)?;
     for start in (0..count).step_by(BATCH) {
         target.fill(start..count.min(start + BATCH), &positions, &mut row)?;
@@ -128,14 +183,16 @@ struct Target {
 
 impl Target {
     /// Takes over an open relation.
-    fn new(relation: pg_sys::Relation) -> Self {
+    fn new(relation: pg_sys::Relation, indexes: Indexes) -> Self {
         // SAFETY: the relation is open; what is allocated here lives until Drop, or to the end of an aborted transaction.
         let (state, result) = unsafe {
             let state = pg_sys::CreateExecutorState();
             let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()) as *mut pg_sys::ResultRelInfo;
             (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             pg_sys::InitResultRelInfo(result, relation, 1, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(result, false);
+            if indexes == Indexes::Kept {
+                pg_sys::ExecOpenIndices(result, false);
+            }
             (state, result)
         };
         Target {

@@ -2,9 +2,12 @@
 
 use std::ffi::CString;
 
-use pgrx::{direct_function_call_as_datum, pg_sys};
+use pgrx::{direct_function_call_as_datum, pg_sys, PgSqlErrorCode};
 
 use super::error::{Error, Result};
+
+/// Largest allocation of Postgres, in bytes.
+const MOST_BYTES: usize = 0x3fff_ffff;
 
 /// Numbers that stand in an array as they are in memory.
 pub trait Element: Copy {
@@ -43,6 +46,37 @@ pub fn array<T: Element>(values: &[T]) -> pg_sys::Datum {
         pgrx::set_varsize_4b(array.cast(), size as i32);
         std::ptr::copy_nonoverlapping(values.as_ptr(), (array as *mut u8).add(HEADER).cast::<T>(), values.len());
         pg_sys::Datum::from(array)
+    }
+}
+
+/// A bigint, or a timestamptz as Postgres counts it.
+pub fn number(value: i64) -> pg_sys::Datum {
+    pg_sys::Datum::from(value)
+}
+
+/// A text, in the current memory context.
+///
+/// # Errors
+/// It is larger than Postgres allows.
+pub fn text(text: &str) -> Result<pg_sys::Datum> {
+    varlena(text.as_bytes())
+}
+
+/// A value of variable length with these bytes after its header, in the current memory context.
+///
+/// # Errors
+/// It is larger than Postgres allows.
+pub fn varlena(bytes: &[u8]) -> Result<pg_sys::Datum> {
+    let size = bytes.len() + pg_sys::VARHDRSZ;
+    if size > MOST_BYTES {
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "a value is larger than one gigabyte"));
+    }
+    // SAFETY: palloc, which raises an ERROR instead of failing, returns `size` bytes aligned for a header.
+    unsafe {
+        let varlena = pg_sys::palloc(size).cast::<pg_sys::varlena>();
+        pgrx::set_varsize_4b(varlena, size as i32);
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), varlena.cast::<u8>().add(pg_sys::VARHDRSZ), bytes.len());
+        Ok(pg_sys::Datum::from(varlena))
     }
 }
 

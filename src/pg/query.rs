@@ -42,7 +42,11 @@ impl Row<'_, '_> {
     }
 }
 
-fn plan(client: &SpiClient<'_>, sql: &str, arguments: &[Argument<'_>]) -> Result<Rc<OwnedPreparedStatement>> {
+pub(super) fn plan(
+    client: &SpiClient<'_>,
+    sql: &str,
+    arguments: &[Argument<'_>],
+) -> Result<Rc<OwnedPreparedStatement>> {
     if let Some(plan) = PLANS.with_borrow(|plans| plans.get(sql).cloned()) {
         return Ok(plan);
     }

@@ -79,6 +79,11 @@ pub fn now_micros() -> Result<i64> {
     }
 }
 
+/// Now, as Postgres counts it.
+pub fn now() -> Result<i64> {
+    Ok(now_micros()? - POSTGRES_EPOCH_MICROS)
+}
+
 /// maintenance_work_mem, in bytes.
 pub fn maintenance_memory() -> usize {
     // SAFETY: a plain integer of the backend, read where only the backend's thread runs.

@@ -4,6 +4,8 @@ use std::mem::MaybeUninit;
 
 use pgrx::pg_sys;
 
+use super::interrupt;
+
 /// Threads that sums over the log may use, this one included: as many as a maintenance command of Postgres.
 pub fn for_maintenance() -> usize {
     // SAFETY: a plain read of a setting on the backend's only thread.
@@ -19,9 +21,46 @@ pub fn without_signals<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Like [`without_signals`], for long work that stops now and then, with all threads joined, to let Postgres have its say.
+pub fn quietly<T>(f: impl FnOnce(&Quiet) -> T) -> T {
+    f(&Quiet(Blocked::new()))
+}
+
+/// A stretch in which signals are blocked.
+pub struct Quiet(Blocked);
+
+impl Quiet {
+    /// Runs `f` with signals as usual. No other thread may run meanwhile.
+    pub fn lift<T>(&self, f: impl FnOnce() -> T) -> T {
+        self.0.restore();
+        let result = f();
+        Blocked::set();
+        result
+    }
+
+    /// Raises the pending ERROR if the user cancelled. No other thread may run meanwhile.
+    pub fn check(&self) {
+        self.lift(interrupt::check);
+    }
+}
+
 struct Blocked(libc::sigset_t);
 
 impl Blocked {
+    fn set() {
+        let mut all = MaybeUninit::uninit();
+        // SAFETY: the set is written before it is read; the mask is that of this thread.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+        }
+    }
+
+    fn restore(&self) {
+        // SAFETY: restores the mask that `new` found.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+
     fn new() -> Self {
         let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         // SAFETY: both sets are written before they are read; the mask is that of this thread.
@@ -35,7 +74,6 @@ impl Blocked {
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        // SAFETY: restores the mask that `new` found.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+        self.restore();
     }
 }

@@ -169,7 +169,7 @@ def test_plans_made_while_tables_were_empty_serve_when_they_have_grown(db):
     shop.create(db.connect(), customers=5000)
     connection = shop.session(db)
     connection.execute("CALL decisioning.decide_all('c', chunk_size => 100)")
-    read = "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE relname IN ('_assignment', '_inbox', '_customer_alias')"
+    read = "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE relname IN ('_assignment', '_inbox', '_customer_alias', '_record')"
     connection.close()
     for _ in range(50):
         if db.sql("SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = '_assignment'") == [(5000,)]:

@@ -69,13 +69,13 @@ impl<'a> IdentifierDifference<'a> {
 
 /// Difference of the stored aliases.
 ///
-/// An alias is every id, other than the canonical ones, that stands for a customer: the bare keys of the primary source,
-/// `source:key` of every record, and canonical ids of former times.
+/// An alias is every id, other than the canonical ones and `source:key` of the records, that stands for a customer: the bare
+/// keys of the primary source, canonical ids of former times, and `source:key` of records that are gone.
 pub struct AliasDifference<'a> {
     resolution: &'a Resolution,
     bare: Vec<bool>,
-    qualified: Vec<bool>,
     former: Vec<bool>,
+    vanished: HashMap<String, bool>,
     /// Who has most of the records of each former id, or [`NONE`].
     successors: Vec<u32>,
 }
@@ -86,7 +86,7 @@ pub enum AliasVerdict<'a> {
     Keep,
     /// It stands for another customer now.
     Change(&'a str),
-    /// It is a canonical id now.
+    /// It is a canonical id or that of a record now.
     Delete,
 }
 
@@ -102,46 +102,40 @@ impl<'a> AliasDifference<'a> {
         AliasDifference {
             resolution,
             bare: vec![false; resolution.records()],
-            qualified: vec![false; resolution.records()],
             former: vec![false; resolution.previous.ids.len()],
+            vanished: resolution.vanished.iter().map(|gone| (format!("{}:{}", gone.source, gone.key), false)).collect(),
             successors: best.into_iter().map(|(_, person)| person).collect(),
         }
     }
 
     pub fn compare(&mut self, alias: &str, customer_id: &str) -> AliasVerdict<'a> {
         let resolution = self.resolution;
-        let named = resolution.directory().named(alias);
-        let target = match named {
-            Named::Bare(record) | Named::Qualified(record) => {
-                let customer = resolution.customer_of(record);
-                if customer == alias {
-                    return AliasVerdict::Delete;
-                }
-                customer
+        let target = match resolution.directory().named(alias) {
+            Named::Bare(record) => {
+                self.bare[record as usize] = true;
+                resolution.customer_of(record)
             }
-            Named::Nothing => match self.current_of_former(alias) {
-                Some(customer) if customer == alias => return AliasVerdict::Delete,
-                Some(customer) => customer,
-                // Its records are long gone: it follows the customer it stood for.
-                None => match self.current_of(customer_id) {
-                    Some(customer) => customer,
-                    None => return AliasVerdict::Keep,
-                },
-            },
-        };
-        match named {
-            Named::Bare(record) => self.bare[record as usize] = true,
             Named::Qualified(record) if resolution.directory().qualified(record) == alias => {
-                self.qualified[record as usize] = true;
+                return AliasVerdict::Delete
             }
-            Named::Qualified(_) => {}
+            Named::Qualified(record) => resolution.customer_of(record),
             Named::Nothing => {
                 if let Some(id) = resolution.previous.ids.number(alias) {
                     self.former[id as usize] = true;
                 }
+                if let Some(is_stored) = self.vanished.get_mut(alias) {
+                    *is_stored = true;
+                }
+                // If its records are long gone, it follows the customer it stood for.
+                match self.current_of_former(alias).or_else(|| self.current_of(customer_id)) {
+                    Some(customer) => customer,
+                    None => return AliasVerdict::Keep,
+                }
             }
-        }
-        if target == customer_id {
+        };
+        if target == alias {
+            AliasVerdict::Delete
+        } else if target == customer_id {
             AliasVerdict::Keep
         } else {
             AliasVerdict::Change(target)
@@ -152,21 +146,24 @@ impl<'a> AliasDifference<'a> {
     pub fn missing(&self) -> impl Iterator<Item = (String, &'a str)> + use<'a, '_> {
         let resolution = self.resolution;
         let directory = resolution.directory();
-        let of_records = (0..resolution.records() as u32).flat_map(move |record| {
-            let customer = resolution.customer_of(record);
-            let bare = (!self.bare[record as usize] && directory.is_primary(record))
-                .then(|| directory.source_and_key(record).1.to_owned());
-            let qualified = (!self.qualified[record as usize]).then(|| directory.qualified(record));
-            bare.into_iter().chain(qualified).filter(move |alias| alias != customer).map(move |alias| (alias, customer))
-        });
+        let of_records = (0..resolution.records() as u32)
+            .filter(move |&record| !self.bare[record as usize] && directory.is_primary(record))
+            .map(move |record| (directory.source_and_key(record).1.to_owned(), resolution.customer_of(record)));
         let of_former_ids =
             (0..self.former.len() as u32).filter(|&id| !self.former[id as usize]).filter_map(move |id| {
                 let alias = resolution.previous.ids.text(id);
-                let is_gone = directory.named(alias) == Named::Nothing;
-                let customer = self.current_of_former(alias).filter(|customer| is_gone && *customer != alias)?;
-                Some((alias.to_owned(), customer))
+                Some((alias.to_owned(), self.current_of_former(alias)?))
             });
-        of_records.chain(of_former_ids)
+        let of_vanished = resolution.vanished.iter().filter_map(move |gone| {
+            let alias = format!("{}:{}", gone.source, gone.key);
+            let is_missing =
+                self.vanished.get(&alias) == Some(&false) && resolution.previous.ids.number(&alias).is_none();
+            let customer = self.current_of(&gone.customer_id).filter(|_| is_missing)?;
+            Some((alias, customer))
+        });
+        let of_nothing =
+            of_former_ids.chain(of_vanished).filter(move |(alias, _)| directory.named(alias) == Named::Nothing);
+        of_records.chain(of_nothing).filter(|(alias, customer)| alias != customer)
     }
 
     /// Customer that a former id stands for now: itself if it was kept.

@@ -1,11 +1,11 @@
 //! What happened to the ids: merged, split, renamed.
 
 use super::naming::NONE;
-use super::resolution::Resolution;
+use super::resolution::{PairLink, Resolution};
 use super::Identifier;
 
 /// Records of one id that have another one now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event<'a> {
     pub kind: EventKind,
     /// Id that the records had.
@@ -15,6 +15,8 @@ pub struct Event<'a> {
     pub records: u32,
     /// For a merge: a value that joins them to the others.
     pub evidence: Option<(&'a Identifier, &'a str)>,
+    /// For a merge without such a value: a pair of records whose similarity joins them.
+    pub likeness: Option<PairLink<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,7 @@ impl Resolution {
             ids_of_person[moved.person as usize] += 1;
         }
         let evidence = self.evidence();
+        let likeness = self.likeness();
         names
             .moves
             .iter()
@@ -62,7 +65,8 @@ impl Resolution {
                 };
                 let (from, into) = (self.previous.ids.text(moved.id), &names.ids[moved.person as usize]);
                 let evidence = evidence[moved.id as usize].filter(|_| kind == EventKind::Merged);
-                Event { kind, from, into, records: moved.records, evidence }
+                let likeness = likeness[moved.id as usize].filter(|_| kind == EventKind::Merged && evidence.is_none());
+                Event { kind, from, into, records: moved.records, evidence, likeness }
             })
             .collect()
     }
@@ -83,5 +87,22 @@ impl Resolution {
             }
         }
         evidence
+    }
+
+    /// For each former id, the most alike pair of one of its records and another record.
+    fn likeness(&self) -> Vec<Option<PairLink<'_>>> {
+        let mut likeness = vec![None; self.previous.ids.len()];
+        for (edge, link) in self.alike.iter().zip(self.links()) {
+            let [a, b] = [edge.older, edge.younger].map(|record| self.previous.of_record[record as usize]);
+            if a == b {
+                continue;
+            }
+            for id in [a, b] {
+                if id != NONE {
+                    likeness[id as usize].get_or_insert(link);
+                }
+            }
+        }
+        likeness
     }
 }

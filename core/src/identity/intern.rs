@@ -50,6 +50,10 @@ impl Interner {
     pub fn len(&self) -> usize {
         self.ends.len()
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
 }
 
 fn slice<'a>(buffer: &'a str, ends: &[usize], number: u32) -> &'a str {

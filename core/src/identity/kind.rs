@@ -1,5 +1,6 @@
 //! What a column of a source holds.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -72,10 +73,12 @@ impl fmt::Display for Identifier {
     }
 }
 
-impl fmt::Display for FieldKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Identifier(identifier) => return identifier.fmt(formatter),
+impl FieldKind {
+    /// How it is written.
+    pub fn name(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Identifier(identifier) if identifier.namespace.is_empty() => identifier.kind.name(),
+            Self::Identifier(identifier) => return Cow::Owned(identifier.to_string()),
             Self::GivenName => "given_name",
             Self::FamilyName => "family_name",
             Self::FullName => "full_name",
@@ -87,6 +90,12 @@ impl fmt::Display for FieldKind {
             Self::Company => "company",
             Self::Text => "text",
         })
+    }
+}
+
+impl fmt::Display for FieldKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.name())
     }
 }
 

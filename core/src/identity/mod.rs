@@ -15,6 +15,7 @@ mod intern;
 mod kind;
 mod linkage;
 mod naming;
+mod neighbours;
 mod normalise;
 mod order;
 mod placeholder;
@@ -28,13 +29,15 @@ pub use difference::{AliasDifference, AliasVerdict, IdentifierDifference};
 pub use error::IdentityError;
 pub use fields::Fields;
 pub use history::{Event, EventKind};
+pub use intern::Interner;
 pub use kind::{FieldKind, Identifier, IdentifierKind};
 pub use linkage::{
-    explain, Attribute, BlockSizes, BlockingRule, BlockingRules, Comparison, ComparisonParameters, KeyPart,
+    explain, Attribute, BlockSizes, BlockingRule, BlockingRules, Comparison, ComparisonParameters, KeyPart, KeySource,
     LevelOverride, LevelParameters, Nicknames, Overrides, Parameters, Step, TermFrequencies, TermFrequency,
 };
+pub use neighbours::Pair;
 pub use normalise::{normalise, VALUE_LIMIT};
-pub use recognise::{recognise, strongest_first, Owner, Recognition, Shown};
+pub use recognise::{recognise, settle, strongest_first, Owner, Recognition, Shown};
 pub use records::{Handle, Records, SourceNumber, ONLINE};
-pub use resolution::{Conflict, Linkage, Matching, PairLink, Resolution};
+pub use resolution::{Conflict, Linkage, Matching, PairLink, Resolution, Vanished};
 pub use rules::{Rule, RuleChange, Rules, Standing};

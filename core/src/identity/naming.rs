@@ -55,7 +55,7 @@ pub enum Named {
 }
 
 impl<'a> Directory<'a> {
-    fn primary(&self) -> Option<SourceNumber> {
+    pub fn primary(&self) -> Option<SourceNumber> {
         self.records.sources.first().filter(|source| source.name != ONLINE).map(|_| 0)
     }
 

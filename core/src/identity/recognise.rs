@@ -33,7 +33,7 @@ pub enum Recognition {
     Nobody,
     /// A known customer. `attach` are the new identifiers that become theirs, by place in the input.
     Known { customer_id: String, attach: Vec<usize>, conflicts: Vec<usize> },
-    /// Somebody new, with these identifiers. There is always at least one.
+    /// Somebody new, with these identifiers.
     Unknown { attach: Vec<usize>, conflicts: Vec<usize> },
 }
 
@@ -64,6 +64,27 @@ pub fn recognise(rules: &Rules, shown: &[Shown], mut held: impl FnMut(&str, &Ide
     }
     let conflicts = rest(shown, &attach, None);
     Recognition::Unknown { attach, conflicts }
+}
+
+/// The same for somebody of whom it is known who it is: a customer, or `None` for somebody new.
+pub fn settle(
+    rules: &Rules,
+    shown: &[Shown],
+    customer: Option<String>,
+    mut held: impl FnMut(&str, &Identifier) -> u32,
+) -> Recognition {
+    match customer {
+        Some(customer_id) => {
+            let attach = fitting(rules, shown, |identifier| held(&customer_id, identifier));
+            let conflicts = rest(shown, &attach, Some(&customer_id));
+            Recognition::Known { customer_id, attach, conflicts }
+        }
+        None => {
+            let attach = fitting(rules, shown, |_| 0);
+            let conflicts = rest(shown, &attach, None);
+            Recognition::Unknown { attach, conflicts }
+        }
+    }
 }
 
 /// New identifiers for which somebody who holds so many values has room.

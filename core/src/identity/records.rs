@@ -1,6 +1,7 @@
 //! What was read from the sources.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::intern::Interner;
 use super::linkage::{local_part, Attribute, BlockingRules, Nicknames, Row, Vocabulary, ATTRIBUTES, MISSING};
@@ -21,7 +22,7 @@ pub struct Records {
     /// Identifiers that link nothing, and are compared nevertheless.
     disabled: Vec<Column>,
     pub(super) vocabulary: Vocabulary,
-    pub(super) nicknames: Nicknames,
+    pub(super) nicknames: Arc<Nicknames>,
     placeholders: u64,
 }
 
@@ -49,12 +50,27 @@ pub struct Handle {
     key: u32,
 }
 
+impl Handle {
+    /// Source and number of the key.
+    pub(super) fn place(self) -> (SourceNumber, u32) {
+        (self.source, self.key)
+    }
+}
+
 impl Records {
     /// Nothing read yet. `sources` in the order in which they were added: the first is the primary source.
     ///
     /// # Errors
     /// More than 65 535 sources.
     pub fn new(rules: Rules, sources: &[&str]) -> Result<Self, IdentityError> {
+        Records::with(rules, sources, Arc::default())
+    }
+
+    /// The same with nicknames to use instead of the built-in ones, or with those built in, so that they are not made again.
+    ///
+    /// # Errors
+    /// More than 65 535 sources.
+    pub fn with(rules: Rules, sources: &[&str], nicknames: Arc<Nicknames>) -> Result<Self, IdentityError> {
         SourceNumber::try_from(sources.len()).map_err(|_| IdentityError::TooMany)?;
         let source = |name: &&str| Source {
             name: (*name).to_owned(),
@@ -69,14 +85,9 @@ impl Records {
             numbers: HashMap::new(),
             disabled: Vec::new(),
             vocabulary: Vocabulary::default(),
-            nicknames: Nicknames::default(),
+            nicknames,
             placeholders: 0,
         })
-    }
-
-    /// Nicknames to use instead of the built-in ones.
-    pub fn set_nicknames(&mut self, nicknames: Nicknames) {
-        self.nicknames = nicknames;
     }
 
     /// Number under which values of `identifier` are added, or `None` if its rule is disabled.

@@ -7,17 +7,25 @@ use super::linkage::{
 };
 use super::naming::{name, Directory, Names, Previous, NONE};
 use super::order::Order;
-use super::records::Records;
+use super::records::{Records, SourceNumber};
 use super::{Identifier, IdentityError};
 
 /// Records in order, and what was known of them before.
 pub struct Matching {
-    records: Records,
-    order: Order,
-    profiles: Profiles,
+    pub(super) records: Records,
+    pub(super) order: Order,
+    pub(super) profiles: Profiles,
     previous: Previous,
-    vanished: Vec<(String, String)>,
+    vanished: Vec<Vanished>,
     constraints: Constraints,
+}
+
+/// A record that is gone, and the id that it had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vanished {
+    pub source: String,
+    pub key: String,
+    pub customer_id: String,
 }
 
 /// How records are linked by similarity.
@@ -51,7 +59,11 @@ impl Matching {
     pub fn remember(&mut self, source: &str, key: &str, customer_id: &str) -> Result<(), IdentityError> {
         match (Directory { records: &self.records, order: &self.order }).find(source, key) {
             Some(record) => self.previous.of_record[record as usize] = self.previous.ids.intern(customer_id)?,
-            None => self.vanished.push((source.to_owned(), key.to_owned())),
+            None => self.vanished.push(Vanished {
+                source: source.to_owned(),
+                key: key.to_owned(),
+                customer_id: customer_id.to_owned(),
+            }),
         }
         Ok(())
     }
@@ -161,9 +173,9 @@ pub struct Resolution {
     pub(super) owners: Vec<Vec<u32>>,
     pub(super) links: Vec<Link>,
     dropped: Vec<Dropped>,
-    alike: Vec<Edge>,
+    pub(super) alike: Vec<Edge>,
     refused: Vec<Refused>,
-    vanished: Vec<(String, String)>,
+    pub(super) vanished: Vec<Vanished>,
 }
 
 /// Two records, each as source and key, and the match weight of the pair: infinite if the user confirmed it.
@@ -238,8 +250,31 @@ impl Resolution {
         })
     }
 
-    /// Source and key of the records that are gone.
-    pub fn vanished_records(&self) -> &[(String, String)] {
+    /// What stands between source and key in the `source:key` of a record: a colon, or more where another id reads the same.
+    pub fn separator(&self, source: &str, key: &str) -> String {
+        let directory = self.directory();
+        let qualified =
+            directory.find(source, key).map_or_else(|| ":".to_owned(), |record| directory.qualified(record));
+        qualified.get(source.len()..qualified.len().saturating_sub(key.len())).unwrap_or(":").to_owned()
+    }
+
+    /// Whether separators may differ from a colon: keys with colons may read like other ids.
+    pub fn has_odd_separators(&self) -> bool {
+        let primary = self.directory().primary();
+        self.records.sources.iter().enumerate().any(|(number, source)| {
+            let is_primary = primary == Some(number as SourceNumber);
+            (0..source.keys.len() as u32).map(|key| source.keys.text(key)).any(|key| {
+                if is_primary {
+                    key.contains(':')
+                } else {
+                    key.starts_with(':')
+                }
+            })
+        })
+    }
+
+    /// Records that are gone.
+    pub fn vanished_records(&self) -> &[Vanished] {
         &self.vanished
     }
 

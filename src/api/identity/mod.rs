@@ -1,9 +1,20 @@
 //! Identity: sources and rules, the full run, and the answer for one person online.
 
+mod block;
+mod field;
+mod full;
+mod known;
+mod likeness;
+mod model;
 mod online;
+mod pair;
+mod partial;
+mod read;
 mod resolve;
 mod rules;
 mod source;
+mod stored;
+mod write;
 
 use decisioning_core::identity::{FieldKind, IdentifierKind, IdentityError};
 use pgrx::PgSqlErrorCode;

@@ -1,24 +1,24 @@
 //! Who somebody is, answered from indexes.
 
 use decisioning_core::identity::{
-    normalise, recognise, strongest_first, Country, FieldKind, Identifier, Owner, Recognition, Records, Rules, Shown,
-    SourceNumber, Standing, ONLINE,
+    normalise, recognise, settle, strongest_first, Country, FieldKind, Fields, Identifier, Owner, Recognition, Rules,
+    Shown, Standing, ONLINE,
 };
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::JsonB;
 use serde_json::Value;
 
-use super::resolve::evidence;
-use super::{kind_of, rules, source};
+use super::field::Documents;
+use super::likeness::Likeness;
+use super::stored::Sources;
+use super::write::evidence;
+use super::{block, rules, source};
 use crate::api::now;
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::as_owner;
-use crate::pg::query;
+use crate::pg::guard::{as_owner, as_owner_by_key};
 use crate::pg::snapshot::latest;
-
-/// Rows per fetch.
-const FETCH: usize = 10_000;
+use crate::pg::{bulk, query};
 
 /// Most identifiers that one person may show at once.
 const MOST_SHOWN: usize = 1000;
@@ -51,22 +51,26 @@ fn of_record(name: &str, key: &str) -> Result<Option<String>> {
 #[pg_extern(sql = false)]
 fn resolve_identity(record: Option<JsonB>) -> std::result::Result<Option<String>, ErrorReport> {
     let JsonB(record) = required(record, "record")?;
-    Ok(as_owner(|| of_document(record))?)
+    Ok(as_owner_by_key(|| of_document(record))?)
 }
 
 fn of_document(record: Value) -> Result<Option<String>> {
     let rules = rules::load()?;
-    let default_country = source::load()?.first().and_then(|primary| primary.default_country);
-    let mut shown = identifiers(&record, default_country)?;
+    let sources = source::load()?;
+    let sources = Sources::of(&sources);
+    let fields = Fields::from_json(&record)?;
+    let mut shown = identifiers(&fields, sources.number(ONLINE).and_then(|number| sources.country(number)));
     shown.retain(|(identifier, value)| rules.standing(identifier, value) != Standing::Blocked);
     strongest_first(&rules, &mut shown);
     if shown.len() > MOST_SHOWN {
         return Err(Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many identifiers in one record")
             .detail(format!("At most {MOST_SHOWN} are allowed.")));
     }
+    let description = if is_described(&fields) { Likeness::of(&rules, &sources, &fields)? } else { None };
+    let person = Person { rules: &rules, fields: &fields, shown: &shown, description: description.as_ref() };
 
     // Mostly somebody known shows nothing new: no lock, no write, and it works on a standby.
-    match recognised(&rules, &shown)?.1 {
+    match person.recognised()?.1 {
         Recognition::Nobody => return Ok(None),
         Recognition::Known { customer_id, attach, conflicts } if attach.is_empty() && conflicts.is_empty() => {
             return Ok(Some(customer_id))
@@ -75,14 +79,17 @@ fn of_document(record: Value) -> Result<Option<String>> {
     }
     // Holds off resolve_all (see there), not other sessions.
     query::execute("LOCK TABLE decisioning._online IN ROW EXCLUSIVE MODE", &[])?;
+    if let Some(description) = &description {
+        description.lock()?;
+    }
     for _ in 0..ATTEMPTS {
-        let (shown, recognition) = latest(|| recognised(&rules, &shown))?;
+        let (shown, recognition) = latest(|| person.recognised())?;
         let settled = match recognition {
             Recognition::Nobody => return Ok(None),
             Recognition::Known { customer_id, attach, conflicts } => {
-                remember_known(&record, &shown, customer_id, &attach, &conflicts)?
+                person.remember_known(&shown, customer_id, &attach, &conflicts)?
             }
-            Recognition::Unknown { attach, conflicts } => remember_unknown(&record, &shown, &attach, &conflicts)?,
+            Recognition::Unknown { attach, conflicts } => person.remember_unknown(&shown, &attach, &conflicts)?,
         };
         if settled.is_some() {
             return Ok(settled);
@@ -95,62 +102,159 @@ fn of_document(record: Value) -> Result<Option<String>> {
     .hint("Retry the transaction."))
 }
 
-/// Normalised identifiers of a document that maps kinds to a value or an array of values.
-fn identifiers(record: &Value, default_country: Option<Country>) -> Result<Vec<(Identifier, String)>> {
-    let Value::Object(fields) = record else {
-        return Err(Error::invalid("record must be a JSON object")
-            .hint("Map kinds to values, such as {\"email\": \"ada@example.com\", \"device_id\": [\"a\", \"b\"]}."));
-    };
-    let country = fields.get("country").and_then(|country| country.as_str()?.parse().ok()).or(default_country);
-    let mut found = Vec::new();
-    for (field, values) in fields {
-        let kind = kind_of(field)?;
-        for value in values.as_array().map_or(std::slice::from_ref(values), Vec::as_slice) {
-            let text = match value {
-                Value::Null => continue,
-                Value::String(text) => text.clone(),
-                Value::Number(number) => number.to_string(),
-                _ => {
-                    return Err(Error::invalid(format!(
-                        "field \"{field}\" must be a text, a number or an array of them"
-                    )))
-                }
-            };
-            if let FieldKind::Identifier(identifier) = &kind {
-                let value = normalise(identifier.kind, &text, country);
-                found.extend(value.map(|value| (identifier.clone(), value)));
-            }
-        }
-    }
-    Ok(found)
+/// Whether there is more than identifiers.
+fn is_described(fields: &Fields) -> bool {
+    fields.iter().any(|(kind, _)| !matches!(kind, FieldKind::Identifier(_) | FieldKind::Country))
 }
 
-/// Looks the identifiers up and decides.
-fn recognised(rules: &Rules, identifiers: &[(Identifier, String)]) -> Result<(Vec<Shown>, Recognition)> {
-    let mut shown = Vec::with_capacity(identifiers.len());
-    for (identifier, value) in identifiers {
-        let found = query::read_one(
-            "SELECT i.customer_id FROM decisioning._identifier i WHERE i.kind = $1 AND i.value = $2",
-            &[identifier.to_string().into(), value.as_str().into()],
-            |row| row.get::<String>(1),
-        )?;
-        let owner = match found {
-            None => Owner::New,
-            Some(None) => Owner::Nobody,
-            Some(Some(customer_id)) => Owner::Customer(customer_id),
-        };
-        shown.push(Shown { identifier: identifier.clone(), value: value.clone(), owner });
+/// Somebody who shows up.
+struct Person<'a> {
+    rules: &'a Rules,
+    fields: &'a Fields,
+    /// Identifiers, strongest first.
+    shown: &'a [(Identifier, String)],
+    description: Option<&'a Likeness<'a>>,
+}
+
+/// Normalised identifiers among the fields.
+pub fn identifiers(fields: &Fields, default_country: Option<Country>) -> Vec<(Identifier, String)> {
+    let country = fields.get(&FieldKind::Country).and_then(|country| country.parse().ok()).or(default_country);
+    let mut found = Vec::new();
+    for (kind, raw) in fields.iter() {
+        if let FieldKind::Identifier(identifier) = kind {
+            let value = normalise(identifier.kind, raw, country);
+            found.extend(value.map(|value| (identifier.clone(), value)));
+        }
     }
-    let mut failure = None;
-    let recognition = recognise(rules, &shown, |customer_id, identifier| {
-        held(customer_id, identifier).unwrap_or_else(|error| {
-            failure = Some(error);
-            0
-        })
-    });
-    match failure {
-        Some(error) => Err(error),
-        None => Ok((shown, recognition)),
+    found
+}
+
+impl Person<'_> {
+    /// Looks the identifiers up and decides: by them alone, or with what describes the person.
+    fn recognised(&self) -> Result<(Vec<Shown>, Recognition)> {
+        let mut shown = Vec::with_capacity(self.shown.len());
+        for (identifier, value) in self.shown {
+            let found = query::read_one(
+                "SELECT i.customer_id FROM decisioning._identifier i WHERE i.kind = $1 AND i.value = $2",
+                &[identifier.to_string().into(), value.as_str().into()],
+                |row| row.get::<String>(1),
+            )?;
+            let owner = match found {
+                None => Owner::New,
+                Some(None) => Owner::Nobody,
+                Some(Some(customer_id)) => Owner::Customer(customer_id),
+            };
+            shown.push(Shown { identifier: identifier.clone(), value: value.clone(), owner });
+        }
+        let mut failure = None;
+        let mut held = |customer_id: &str, identifier: &Identifier| {
+            held(customer_id, identifier).unwrap_or_else(|error| {
+                failure = Some(error);
+                0
+            })
+        };
+        let recognition = match self.description {
+            None => recognise(self.rules, &shown, &mut held),
+            Some(description) => {
+                let owners = shown.iter().filter_map(|shown| match &shown.owner {
+                    Owner::Customer(customer_id) => Some(customer_id.clone()),
+                    _ => None,
+                });
+                settle(self.rules, &shown, description.customer(&owners.collect())?, &mut held)
+            }
+        };
+        match failure {
+            Some(error) => Err(error),
+            None => Ok((shown, recognition)),
+        }
+    }
+
+    /// Gives a known customer the new identifiers. `None` if another session was faster with one of them.
+    fn remember_known(
+        &self,
+        shown: &[Shown],
+        customer_id: String,
+        attach: &[usize],
+        conflicts: &[usize],
+    ) -> Result<Option<String>> {
+        if !attach_identifiers(shown, attach, &customer_id)? {
+            return Ok(None);
+        }
+        if self.stored()?.is_none() {
+            self.store(&new_key()?, &customer_id)?;
+            report(shown, conflicts, &customer_id)?;
+        }
+        Ok(Some(customer_id))
+    }
+
+    /// Makes a new customer of what was shown. `None` if another session was faster with one of the identifiers.
+    fn remember_unknown(&self, shown: &[Shown], attach: &[usize], conflicts: &[usize]) -> Result<Option<String>> {
+        // The same was seen before, and its identifiers were dropped since: the person is the same nevertheless.
+        let (key, known) = match self.stored()? {
+            Some((key, customer_id)) => (key, customer_id),
+            None => (new_key()?, None),
+        };
+        let is_known = known.is_some();
+        let customer_id = known.unwrap_or_else(|| format!("{ONLINE}:{key}"));
+        if !attach_identifiers(shown, attach, &customer_id)? {
+            return Ok(None);
+        }
+        if !is_known {
+            self.store(&key, &customer_id)?;
+            report(shown, conflicts, &customer_id)?;
+        }
+        Ok(Some(customer_id))
+    }
+
+    /// One text for what is shown. Values hold no NUL, so that no two sets run into each other.
+    fn canonical_text(&self) -> String {
+        let identifiers = self.shown.iter().map(|(identifier, value)| format!("{identifier}={value}"));
+        let described = self.description.is_some();
+        let others = self.fields.iter().filter(|(kind, _)| described && !matches!(kind, FieldKind::Identifier(_)));
+        let mut lines: Vec<String> = identifiers.chain(others.map(|(kind, value)| format!("{kind}={value}"))).collect();
+        lines.sort();
+        lines.iter().map(|line| format!("{}:{line}", line.len())).collect()
+    }
+
+    /// Key of the online record that showed the same, and its customer.
+    fn stored(&self) -> Result<Option<(String, Option<String>)>> {
+        let found = query::write(
+            "SELECT o.record_key, r.customer_id
+             FROM decisioning._online o LEFT JOIN decisioning._record r ON r.source = $2 AND r.record_key = o.record_key
+             WHERE o.evidence = sha256(convert_to($1, 'UTF8'))",
+            &[self.canonical_text().into(), ONLINE.into()],
+            |row| Ok((row.value(1)?, row.get(2)?)),
+        )?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Keeps what was shown as a record of the built-in source.
+    fn store(&self, key: &str, customer_id: &str) -> Result<()> {
+        let now = now()?;
+        let inserted = query::execute(
+            "INSERT INTO decisioning._online (record_key, evidence, seen_at)
+             VALUES ($1, sha256(convert_to($2, 'UTF8')), $3) ON CONFLICT DO NOTHING",
+            &[key.into(), self.canonical_text().into(), now.into()],
+        )?;
+        if inserted == 0 {
+            return Ok(()); // another session was shown the same
+        }
+        let number = bulk::Sequence::open(c"_record_number")?.next();
+        let fingerprint = self.fields.fingerprint() as i64;
+        query::execute(
+            "INSERT INTO decisioning._record (source, separator, record_key, record_number, fingerprint, customer_id, since)
+             VALUES ($1, ':', $2, $3, $4, $5, $6)",
+            &[ONLINE.into(), key.into(), number.into(), fingerprint.into(), customer_id.into(), now.into()],
+        )?;
+        let mut documents = Documents::default();
+        documents.add(number, now.into(), self.fields)?;
+        documents.write(false, bulk::Indexes::Kept)?;
+        if let Some(description) = self.description {
+            let entries: Vec<(u64, i64)> = description.keys.iter().map(|key| (*key, number)).collect();
+            block::add(&entries)?;
+        }
+        query::execute("INSERT INTO decisioning._unresolved (record_number) VALUES ($1)", &[number.into()])?;
+        Ok(())
     }
 }
 
@@ -162,43 +266,6 @@ fn held(customer_id: &str, identifier: &Identifier) -> Result<u32> {
         |row| row.value::<i64>(1),
     )?;
     Ok(values.unwrap_or_default() as u32)
-}
-
-/// Gives a known customer the new identifiers. `None` if another session was faster with one of them.
-fn remember_known(
-    record: &Value,
-    shown: &[Shown],
-    customer_id: String,
-    attach: &[usize],
-    conflicts: &[usize],
-) -> Result<Option<String>> {
-    if !attach_identifiers(shown, attach, &customer_id)? {
-        return Ok(None);
-    }
-    if stored(shown)?.is_none() {
-        store(record, shown, &new_key()?, &customer_id)?;
-        report(shown, conflicts, &customer_id)?;
-    }
-    Ok(Some(customer_id))
-}
-
-/// Makes a new customer of the identifiers. `None` if another session was faster with one of them.
-fn remember_unknown(record: &Value, shown: &[Shown], attach: &[usize], conflicts: &[usize]) -> Result<Option<String>> {
-    // The same was seen before, and its identifiers were dropped since: the person is the same nevertheless.
-    let (key, known) = match stored(shown)? {
-        Some((key, customer_id)) => (key, customer_id),
-        None => (new_key()?, None),
-    };
-    let is_known = known.is_some();
-    let customer_id = known.unwrap_or_else(|| format!("{ONLINE}:{key}"));
-    if !attach_identifiers(shown, attach, &customer_id)? {
-        return Ok(None);
-    }
-    if !is_known {
-        store(record, shown, &key, &customer_id)?;
-        report(shown, conflicts, &customer_id)?;
-    }
-    Ok(Some(customer_id))
 }
 
 /// Strongest first. When another session has one of them, what was attached so far decides the next attempt, so it is right
@@ -222,48 +289,6 @@ fn new_key() -> Result<String> {
         .ok_or_else(|| Error::corrupted("gen_random_uuid returned nothing"))
 }
 
-/// One text for a set of identifiers. Values hold no NUL, so that no two sets run into each other.
-fn canonical_text(shown: &[Shown]) -> String {
-    let mut lines: Vec<String> = shown.iter().map(|shown| format!("{}={}", shown.identifier, shown.value)).collect();
-    lines.sort();
-    lines.iter().map(|line| format!("{}:{line}", line.len())).collect()
-}
-
-/// Key of the online record with the same identifiers, and its customer.
-fn stored(shown: &[Shown]) -> Result<Option<(String, Option<String>)>> {
-    let found = query::write(
-        "SELECT o.record_key, r.customer_id
-         FROM decisioning._online o LEFT JOIN decisioning._record r ON r.source = $2 AND r.record_key = o.record_key
-         WHERE o.evidence = sha256(convert_to($1, 'UTF8'))",
-        &[canonical_text(shown).into(), ONLINE.into()],
-        |row| Ok((row.value(1)?, row.get(2)?)),
-    )?;
-    Ok(found.into_iter().next())
-}
-
-/// Keeps what was shown as a record of the built-in source.
-fn store(record: &Value, shown: &[Shown], key: &str, customer_id: &str) -> Result<()> {
-    let now = now()?;
-    query::execute(
-        "INSERT INTO decisioning._online (record_key, evidence, record, seen_at)
-         VALUES ($1, sha256(convert_to($2, 'UTF8')), $3, $4) ON CONFLICT DO NOTHING",
-        &[key.into(), canonical_text(shown).into(), JsonB(record.clone()).into(), now.into()],
-    )?;
-    query::execute(
-        "INSERT INTO decisioning._record (source, record_key, customer_id, since) VALUES ($1, $2, $3, $4)
-         ON CONFLICT DO NOTHING",
-        &[ONLINE.into(), key.into(), customer_id.into(), now.into()],
-    )?;
-    let alias = format!("{ONLINE}:{key}");
-    if alias != customer_id {
-        query::execute(
-            "INSERT INTO decisioning._customer_alias (alias, customer_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            &[alias.into(), customer_id.into()],
-        )?;
-    }
-    Ok(())
-}
-
 /// Logs the identifiers that were shown and belong to somebody else, or to nobody for want of room.
 fn report(shown: &[Shown], conflicts: &[usize], customer_id: &str) -> Result<()> {
     for place in conflicts {
@@ -279,25 +304,4 @@ fn report(shown: &[Shown], conflicts: &[usize], customer_id: &str) -> Result<()>
         )?;
     }
     Ok(())
-}
-
-/// Reads the built-in source. Runs as the owner.
-pub fn read(number: SourceNumber, default_country: Option<Country>, records: &mut Records) -> Result<()> {
-    query::stream(
-        "SELECT o.record_key, o.record FROM decisioning._online o",
-        &[],
-        FETCH,
-        |row| Ok((row.value::<String>(1)?, row.value::<JsonB>(2)?)),
-        |rows| {
-            for (key, JsonB(document)) in rows {
-                let record = records.add(number, &key)?;
-                for (identifier, value) in identifiers(&document, default_country)? {
-                    if let Some(column) = records.column(&identifier) {
-                        records.identify(record, column, &value)?;
-                    }
-                }
-            }
-            Ok(())
-        },
-    )
 }

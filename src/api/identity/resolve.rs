@@ -1,51 +1,70 @@
-//! The full run: sources in, identity_map out.
+//! A run: sources in, identity_map out.
 
 use std::collections::HashMap;
 
-use decisioning_core::identity::{
-    AliasDifference, AliasVerdict, IdentifierDifference, Matching, Records, Resolution, SourceNumber, ONLINE,
-};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::JsonB;
-use serde_json::json;
 
-use super::source::Source;
-use super::{online, rules, source};
+use super::full::{self, Full};
+use super::partial;
+use super::read::{Read, Reading};
+use super::source::{self, Source};
+use super::stored::Sources;
+use super::{model, rules};
 use crate::api::now;
+use crate::pg::bulk::Indexes;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::memory::scratch;
 use crate::pg::snapshot::latest;
-use crate::pg::{interrupt, query};
+use crate::pg::{query, settings};
 
-/// Rows per statement that writes, and per fetch of one that reads.
-const CHUNK: usize = 20_000;
-
-/// Most conflicts that are reported; data with more has one cause, and the best evidence comes first.
-const MOST_CONFLICTS: usize = 100_000;
-
-/// From this share of rows written on, the planner should hear of it at once.
-const ANALYZE_SHARE: usize = 10;
+/// From this share of records on that came, changed or vanished since the last full run, the next one is full: it costs no more.
+const FULL_SHARE: i64 = 3;
 
 #[pg_extern(sql = false)]
-fn resolve_all() -> std::result::Result<(), ErrorReport> {
-    Ok(run()?)
+fn resolve_all(full: Option<bool>) -> std::result::Result<(), ErrorReport> {
+    Ok(run(full.unwrap_or(false))?)
 }
 
-fn run() -> Result<()> {
+/// What the last run left behind.
+struct Last {
+    configuration: i64,
+    model: Option<i64>,
+    full_records: i64,
+    changed_records: i64,
+}
+
+fn run(full: bool) -> Result<()> {
     require_read_committed()?;
     // One run at a time; people who resolve online go on meanwhile.
     as_owner(|| query::execute("LOCK TABLE decisioning._online IN SHARE UPDATE EXCLUSIVE MODE", &[]))?;
     let (rules, sources) = latest(|| as_owner(|| Ok((rules::load()?, source::load()?))))?;
-    let default_country = sources.first().and_then(|source| source.default_country);
-    let mut records = Records::new(rules, &names(&sources))?;
-    for (number, source) in sources.iter().enumerate() {
-        let read = latest(|| source.read(number as SourceNumber, &mut records))?;
+    let configuration = latest(|| as_owner(configuration))?;
+    let is_first = latest(|| as_owner(is_empty))?;
+    let is_full = full || is_first || latest(|| as_owner(|| calls_for_full(configuration)))?;
+    let reading = Reading {
+        complete: is_full,
+        now: settings::now()?,
+        indexes: if is_first { Indexes::Later } else { Indexes::Kept },
+        keeps_before: !is_full,
+    };
+    let numbered = Sources::of(&sources);
+    let mut collected = if is_full { Some(Full::new(rules.clone(), &numbered)?) } else { None };
+    let mut reads: HashMap<&str, Read> = HashMap::new();
+    for source in &sources {
+        let number = numbered.number(&source.name).unwrap_or_default();
+        let read = latest(|| {
+            source.read(&reading, |key, _, fields| match &mut collected {
+                Some(full) => full.add(number, key, fields),
+                None => Ok(()),
+            })
+        })?;
         notice!("source {}: {} records read", source.name, read.rows);
         if read.without_key > 0 {
             warning!("source {}: {} rows without a key were skipped", source.name, read.without_key);
         }
+        reads.insert(&source.name, read);
     }
 
     // From here to the end of the transaction nobody new is added online, so that nobody is overlooked. This is the order
@@ -53,19 +72,15 @@ fn run() -> Result<()> {
     as_owner(|| {
         query::execute("LOCK TABLE decisioning._online IN SHARE ROW EXCLUSIVE MODE", &[])?;
         latest(|| {
-            online::read(sources.len() as SourceNumber, default_country, &mut records)?;
-            let placeholders = records.placeholders();
-            let mut matching = Matching::new(records)?;
-            recall(&mut matching)?;
-            let resolution = matching.resolve(None, &mut interrupt::check)?;
-            notice!(
-                "{} records are {} customers; {placeholders} placeholder values were ignored",
-                resolution.records(),
-                resolution.persons()
-            );
-            let written = write(&resolution)?;
-            notice!("{written} rows written");
-            Ok(())
+            let changed = match collected {
+                Some(full) => {
+                    full.finish(&numbered, &reads, reading.indexes)?;
+                    None
+                }
+                None => Some(partial::finish(rules, &numbered, &reads)?),
+            };
+            remember_reads(&sources, &reads)?;
+            remember_run(configuration, changed)
         })
     })
 }
@@ -80,281 +95,84 @@ fn require_read_committed() -> Result<()> {
     Ok(())
 }
 
-fn names(sources: &[Source]) -> Vec<&str> {
-    sources.iter().map(|source| source.name.as_str()).chain([ONLINE]).collect()
+/// Whether no record is known yet.
+pub fn is_empty() -> Result<bool> {
+    Ok(query::read_one("SELECT 1 FROM decisioning._record LIMIT 1", &[], |_| Ok(()))?.is_none())
 }
 
-/// What the records were called so far.
-fn recall(matching: &mut Matching) -> Result<()> {
-    query::stream(
-        "SELECT r.source, r.record_key, r.customer_id FROM decisioning._record r",
+/// Epoch of the last change to what identity goes by.
+fn configuration() -> Result<i64> {
+    let epoch = query::read_one(
+        "SELECT max(e.epoch) FROM decisioning.epochs e WHERE e.relation IN ('sources', 'match_rules', 'blocked_values')",
         &[],
-        CHUNK,
-        |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?, row.value::<String>(3)?)),
-        |rows| {
-            for (source, key, customer_id) in rows {
-                matching.remember(&source, &key, &customer_id)?;
-            }
-            Ok(())
+        |row| row.get::<i64>(1),
+    )?;
+    Ok(epoch.flatten().unwrap_or(0))
+}
+
+/// Whether a run over the changes alone would not do.
+fn calls_for_full(configuration: i64) -> Result<bool> {
+    let Some(last) = last()? else { return Ok(true) };
+    let trained = model::load()?.map(|model| model.number);
+    Ok(last.configuration != configuration
+        || last.model != trained
+        || last.changed_records > last.full_records / FULL_SHARE)
+}
+
+fn last() -> Result<Option<Last>> {
+    query::read_one(
+        "SELECT r.configuration, r.model, r.full_records, r.changed_records FROM decisioning._identity_run r",
+        &[],
+        |row| {
+            Ok(Last {
+                configuration: row.value(1)?,
+                model: row.get(2)?,
+                full_records: row.value(3)?,
+                changed_records: row.value(4)?,
+            })
         },
     )
 }
 
-/// Writes what changed; returns the number of rows.
-fn write(resolution: &Resolution) -> Result<usize> {
-    let mut written = write_events(resolution)?;
-    for (table, changed) in [
-        ("_record", write_records(resolution)?),
-        ("_identifier", write_identifiers(resolution)?),
-        ("_customer_alias", write_aliases(resolution)?),
-    ] {
-        written += changed;
-        if changed > resolution.records() / ANALYZE_SHARE {
-            query::execute(&format!("ANALYZE decisioning.{table}"), &[])?;
-        }
-    }
-    Ok(written + write_conflicts(resolution)?)
-}
-
-/// Runs `statement` over the rows of `items` in chunks; `columns` makes the arguments of a chunk.
-fn in_chunks<T>(items: impl Iterator<Item = T>, mut statement: impl FnMut(&[T]) -> Result<usize>) -> Result<usize> {
-    let mut items = items;
-    let mut written = 0;
-    loop {
-        let chunk: Vec<T> = items.by_ref().take(CHUNK).collect();
-        if chunk.is_empty() {
-            return Ok(written);
-        }
-        interrupt::check();
-        written += statement(&chunk)?;
-    }
-}
-
-fn write_records(resolution: &Resolution) -> Result<usize> {
-    let now = now()?;
-    let gone = in_chunks(resolution.vanished_records().iter(), |rows| {
-        let sources: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-        let keys: Vec<&str> = rows.iter().map(|row| row.1.as_str()).collect();
-        scratch(|| {
-            query::execute(
-                "DELETE FROM decisioning._record r USING unnest($1::text[], $2::text[]) AS u (source, record_key)
-                 WHERE r.source = u.source AND r.record_key = u.record_key",
-                &[sources.into(), keys.into()],
-            )
-        })
-    })?;
-    let write = |statement: &str, rows: &[(&str, &str, &str)]| {
-        let sources: Vec<&str> = rows.iter().map(|row| row.0).collect();
-        let keys: Vec<&str> = rows.iter().map(|row| row.1).collect();
-        let customers: Vec<&str> = rows.iter().map(|row| row.2).collect();
-        scratch(|| query::execute(statement, &[sources.into(), keys.into(), customers.into(), now.into()]))
+/// Keeps what the next run is decided by. `changed` records were looked at, or all of them.
+fn remember_run(configuration: i64, changed: Option<usize>) -> Result<()> {
+    let model = model::load()?.map(|model| model.number);
+    let last = last()?;
+    let (full_records, changed_records) = match (changed, &last) {
+        (Some(changed), Some(last)) => (last.full_records, last.changed_records + changed as i64),
+        _ => (full::records()?, 0),
     };
-    let changed = in_chunks(resolution.changed_records(), |rows| {
-        write(
-            "UPDATE decisioning._record r SET customer_id = u.customer_id, since = $4
-             FROM unnest($1::text[], $2::text[], $3::text[]) AS u (source, record_key, customer_id)
-             WHERE r.source = u.source AND r.record_key = u.record_key",
-            rows,
-        )
-    })?;
-    let new = in_chunks(resolution.new_records(), |rows| {
-        write(
-            "INSERT INTO decisioning._record (source, record_key, customer_id, since)
-             SELECT u.source, u.record_key, u.customer_id, $4
-             FROM unnest($1::text[], $2::text[], $3::text[]) AS u (source, record_key, customer_id)",
-            rows,
-        )
-    })?;
-    Ok(gone + changed + new)
-}
-
-fn write_identifiers(resolution: &Resolution) -> Result<usize> {
-    let mut difference = IdentifierDifference::of(resolution);
-    let mut gone: Vec<(String, String)> = Vec::new();
-    query::stream(
-        "SELECT i.kind, i.value, i.customer_id FROM decisioning._identifier i",
-        &[],
-        CHUNK,
-        |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?, row.get::<String>(3)?)),
-        |rows| {
-            for (identifier, value, customer_id) in rows {
-                if !difference.compare(&identifier, &value, customer_id.as_deref()) {
-                    gone.push((identifier, value));
-                }
-            }
-            Ok(())
-        },
-    )?;
-    let deleted = in_chunks(gone.iter(), |rows| {
-        let kinds: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-        let values: Vec<&str> = rows.iter().map(|row| row.1.as_str()).collect();
-        scratch(|| {
-            query::execute(
-                "DELETE FROM decisioning._identifier i USING unnest($1::text[], $2::text[]) AS u (kind, value)
-                 WHERE i.kind = u.kind AND i.value = u.value",
-                &[kinds.into(), values.into()],
-            )
-        })
-    })?;
-    let write = |statement: &str, rows: &[(String, &str, Option<&str>)]| {
-        let kinds: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-        let values: Vec<&str> = rows.iter().map(|row| row.1).collect();
-        let customers: Vec<Option<&str>> = rows.iter().map(|row| row.2).collect();
-        scratch(|| query::execute(statement, &[kinds.into(), values.into(), customers.into()]))
-    };
-    let stale = in_chunks(difference.stale(), |rows| {
-        write(
-            "UPDATE decisioning._identifier i SET customer_id = u.customer_id
-             FROM unnest($1::text[], $2::text[], $3::text[]) AS u (kind, value, customer_id)
-             WHERE i.kind = u.kind AND i.value = u.value",
-            rows,
-        )
-    })?;
-    let missing = in_chunks(difference.missing(), |rows| {
-        write(
-            "INSERT INTO decisioning._identifier (kind, value, customer_id)
-             SELECT u.kind, u.value, u.customer_id
-             FROM unnest($1::text[], $2::text[], $3::text[]) AS u (kind, value, customer_id)",
-            rows,
-        )
-    })?;
-    Ok(deleted + stale + missing)
-}
-
-fn write_aliases(resolution: &Resolution) -> Result<usize> {
-    let mut difference = AliasDifference::of(resolution);
-    let mut gone: Vec<String> = Vec::new();
-    let mut stale: Vec<(String, &str)> = Vec::new();
-    query::stream(
-        "SELECT a.alias, a.customer_id FROM decisioning._customer_alias a",
-        &[],
-        CHUNK,
-        |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?)),
-        |rows| {
-            for (alias, customer_id) in rows {
-                match difference.compare(&alias, &customer_id) {
-                    AliasVerdict::Keep => {}
-                    AliasVerdict::Change(to) => stale.push((alias, to)),
-                    AliasVerdict::Delete => gone.push(alias),
-                }
-            }
-            Ok(())
-        },
-    )?;
-    let deleted = in_chunks(gone.iter(), |rows| {
-        let aliases: Vec<&str> = rows.iter().map(|row| row.as_str()).collect();
-        scratch(|| {
-            query::execute(
-                "DELETE FROM decisioning._customer_alias a USING unnest($1::text[]) AS u (alias) WHERE a.alias = u.alias",
-                &[aliases.into()],
-            )
-        })
-    })?;
-    let write = |statement: &str, rows: &[(String, &str)]| {
-        let aliases: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-        let customers: Vec<&str> = rows.iter().map(|row| row.1).collect();
-        scratch(|| query::execute(statement, &[aliases.into(), customers.into()]))
-    };
-    let changed = in_chunks(stale.into_iter(), |rows| {
-        write(
-            "UPDATE decisioning._customer_alias a SET customer_id = u.customer_id
-             FROM unnest($1::text[], $2::text[]) AS u (alias, customer_id) WHERE a.alias = u.alias",
-            rows,
-        )
-    })?;
-    let missing = in_chunks(difference.missing(), |rows| {
-        write(
-            "INSERT INTO decisioning._customer_alias (alias, customer_id)
-             SELECT u.alias, u.customer_id FROM unnest($1::text[], $2::text[]) AS u (alias, customer_id)",
-            rows,
-        )
-    })?;
-    Ok(deleted + changed + missing)
-}
-
-fn write_events(resolution: &Resolution) -> Result<usize> {
-    let now = now()?;
-    in_chunks(resolution.events().into_iter(), |events| {
-        let kinds: Vec<&str> = events.iter().map(|event| event.kind.name()).collect();
-        let into: Vec<&str> = events.iter().map(|event| event.into).collect();
-        let from: Vec<&str> = events.iter().map(|event| event.from).collect();
-        let records: Vec<i32> = events.iter().map(|event| event.records as i32).collect();
-        let evidence: Vec<Option<JsonB>> =
-            events.iter().map(|event| event.evidence.map(|found| evidence(&found.0.to_string(), found.1))).collect();
-        scratch(|| {
-            query::execute(
-                "INSERT INTO decisioning.identity_events
-                     (occurred_at, event, customer_id, from_customer_id, records, evidence)
-                 SELECT $1, u.event, u.into_id, u.from_id, u.records, u.evidence
-                 FROM unnest($2::text[], $3::text[], $4::text[], $5::integer[], $6::jsonb[])
-                     AS u (event, into_id, from_id, records, evidence)",
-                &[now.into(), kinds.into(), into.into(), from.into(), records.into(), evidence.into()],
-            )
-        })
-    })
-}
-
-/// The evidence of an event, as it is stored.
-pub fn evidence(identifier: &str, value: &str) -> JsonB {
-    JsonB(json!({ "identifier": identifier, "value": value }))
-}
-
-fn write_conflicts(resolution: &Resolution) -> Result<usize> {
-    /// Identifier and value; reason, records and customers.
-    type Row = ((String, String), (String, i32, i32));
-    let mut missing: HashMap<_, _> = resolution
-        .conflicts()
-        .take(MOST_CONFLICTS)
-        .map(|found| -> Row {
-            let counts = (found.reason.to_owned(), found.records as i32, found.persons as i32);
-            ((found.identifier.to_string(), found.value.to_owned()), counts)
-        })
-        .collect();
-    if !missing.is_empty() {
-        notice!("{} values did not link all of their records: see decisioning.identity_conflicts", missing.len());
+    let is_same = last.is_some_and(|last| {
+        (last.configuration, last.model, last.full_records, last.changed_records)
+            == (configuration, model, full_records, changed_records)
+    });
+    if !is_same {
+        query::execute("DELETE FROM decisioning._identity_run", &[])?;
+        query::execute(
+            "INSERT INTO decisioning._identity_run (finished_at, configuration, model, full_records, changed_records)
+             VALUES ($1, $2, $3, $4, $5)",
+            &[now()?.into(), configuration.into(), model.into(), full_records.into(), changed_records.into()],
+        )?;
     }
-    let mut gone: Vec<(String, String)> = Vec::new();
-    query::stream(
-        "SELECT c.identifier, c.value, c.reason, c.records, c.customers FROM decisioning.identity_conflicts c",
-        &[],
-        CHUNK,
-        |row| -> Result<Row> { Ok(((row.value(1)?, row.value(2)?), (row.value(3)?, row.value(4)?, row.value(5)?))) },
-        |rows| {
-            for (value, stored) in rows {
-                if missing.get(&value) == Some(&stored) {
-                    missing.remove(&value);
-                } else {
-                    gone.push(value);
-                }
-            }
-            Ok(())
-        },
-    )?;
-    let deleted = in_chunks(gone.iter(), |rows| {
-        let identifiers: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-        let values: Vec<&str> = rows.iter().map(|row| row.1.as_str()).collect();
-        scratch(|| {
-            query::execute(
-                "DELETE FROM decisioning.identity_conflicts c USING unnest($1::text[], $2::text[]) AS u (identifier, value)
-                 WHERE c.identifier = u.identifier AND c.value = u.value",
-                &[identifiers.into(), values.into()],
-            )
-        })
-    })?;
-    let inserted = in_chunks(missing.iter(), |rows| {
-        let identifiers: Vec<&str> = rows.iter().map(|row| row.0 .0.as_str()).collect();
-        let values: Vec<&str> = rows.iter().map(|row| row.0 .1.as_str()).collect();
-        let reasons: Vec<&str> = rows.iter().map(|row| row.1 .0.as_str()).collect();
-        let records: Vec<i32> = rows.iter().map(|row| row.1 .1).collect();
-        let customers: Vec<i32> = rows.iter().map(|row| row.1 .2).collect();
-        scratch(|| {
-            query::execute(
-                "INSERT INTO decisioning.identity_conflicts (identifier, value, reason, records, customers)
-                 SELECT u.* FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::integer[])
-                     AS u (identifier, value, reason, records, customers)",
-                &[identifiers.into(), values.into(), reasons.into(), records.into(), customers.into()],
-            )
-        })
-    })?;
-    Ok(deleted + inserted)
+    Ok(())
+}
+
+/// Keeps how far the sources were read, and forgets those that are gone.
+fn remember_reads(sources: &[Source], reads: &HashMap<&str, Read>) -> Result<()> {
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    query::execute("DELETE FROM decisioning._source_state s WHERE s.source <> ALL ($1)", &[names.into()])?;
+    for source in sources.iter().filter(|source| source.changed_at.is_some()) {
+        let until = reads.get(source.name.as_str()).and_then(|read| read.changed_until);
+        let until = until
+            .map(TimestampWithTimeZone::try_from)
+            .transpose()
+            .map_err(|_| Error::corrupted("a time is out of range"))?;
+        query::execute(
+            "INSERT INTO decisioning._source_state AS s (source, changed_until) VALUES ($1, $2)
+             ON CONFLICT (source) DO UPDATE SET changed_until = greatest(s.changed_until, excluded.changed_until)
+             WHERE excluded.changed_until > s.changed_until OR s.changed_until IS NULL",
+            &[source.name.as_str().into(), until.into()],
+        )?;
+    }
+    Ok(())
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::type_complexity)] // rows of a set-returning function, as the macro wants them
 
-use decisioning_core::identity::{Identifier, IdentifierKind, RuleChange, Rules};
+use std::sync::{Arc, LazyLock};
+
+use decisioning_core::identity::{Identifier, IdentifierKind, Nicknames, RuleChange, Rules};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -10,6 +12,13 @@ use pgrx::prelude::*;
 use crate::pg::error::{required, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
+
+static NICKNAMES: LazyLock<Arc<Nicknames>> = LazyLock::new(Arc::default);
+
+/// Nicknames, made once.
+pub fn nicknames() -> Arc<Nicknames> {
+    NICKNAMES.clone()
+}
 
 /// The rules in effect. Runs as the owner.
 pub fn load() -> Result<Rules> {

@@ -1,6 +1,7 @@
 //! Sources: the user's tables of persons, read in place.
 
-use decisioning_core::identity::{normalise, Country, FieldKind, Identifier, Records, SourceNumber, ONLINE};
+use decisioning_core::identity::{Country, FieldKind, ONLINE};
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::JsonB;
@@ -9,34 +10,29 @@ use serde_json::Value;
 use super::kind_of;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
-use crate::pg::{interrupt, query};
-
-/// Rows per fetch.
-const FETCH: usize = 10_000;
+use crate::pg::query;
+use crate::pg::relation::{Column, ColumnKind, RelationName};
 
 /// One row of decisioning.sources.
 pub struct Source {
     pub name: String,
-    relation: RelationName,
-    key: String,
+    pub relation: RelationName,
+    pub key: String,
     /// Column and kind, in order of the column's name.
-    fields: Vec<(String, FieldKind)>,
+    pub fields: Vec<(String, FieldKind)>,
     pub default_country: Option<Country>,
-}
-
-/// What reading a source came to.
-pub struct Read {
-    pub rows: u64,
-    /// Rows without a key: they cannot be referred to.
-    pub without_key: u64,
+    /// Column with the time of a row's last change.
+    pub changed_at: Option<String>,
+    /// Read changes from here on, if the run before read up to somewhere.
+    pub changed_since: Option<TimestampWithTimeZone>,
 }
 
 /// All sources in the order in which they were added. Runs as the owner.
 pub fn load() -> Result<Vec<Source>> {
     query::read(
-        "SELECT s.source, s.source_schema, s.source_relation, s.record_key, s.fields, s.default_country
-         FROM decisioning.sources s ORDER BY s.position",
+        "SELECT s.source, s.source_schema, s.source_relation, s.record_key, s.fields, s.default_country, s.changed_at,
+                t.changed_until - s.lookback
+         FROM decisioning.sources s LEFT JOIN decisioning._source_state t ON t.source = s.source ORDER BY s.position",
         &[],
         |row| {
             let JsonB(fields) = row.value::<JsonB>(5)?;
@@ -47,6 +43,8 @@ pub fn load() -> Result<Vec<Source>> {
                 key: row.value(4)?,
                 fields: parse_fields(&fields)?,
                 default_country: country.map(|country| country.parse()).transpose()?,
+                changed_at: row.get(7)?,
+                changed_since: row.get(8)?,
             })
         },
     )
@@ -67,65 +65,8 @@ fn parse_fields(document: &Value) -> Result<Vec<(String, FieldKind)>> {
 }
 
 impl Source {
-    /// Reads the keys and identifiers as the caller.
-    ///
-    /// # Errors
-    /// The relation or one of the columns is gone; a key is too long; the caller may not read it.
-    pub fn read(&self, number: SourceNumber, records: &mut Records) -> Result<Read> {
-        let columns = self.relation.columns()?;
-        self.check(&columns)?;
-        let mut selected = vec![format!("r.{}::pg_catalog.text", quote_identifier(&self.key))];
-        let mut identifiers: Vec<(Identifier, usize)> = Vec::new();
-        let mut country = None;
-        for (column, kind) in &self.fields {
-            match kind {
-                FieldKind::Identifier(identifier) => match records.column(identifier) {
-                    Some(number) => identifiers.push((identifier.clone(), number)),
-                    None => continue,
-                },
-                FieldKind::Country => country = Some(selected.len()),
-                _ => continue,
-            }
-            selected.push(format!("r.{}::pg_catalog.text", quote_identifier(column)));
-        }
-        let width = selected.len();
-        let places: Vec<usize> = (1..width).filter(|place| Some(*place) != country).collect();
-        let statement = format!("SELECT {} FROM {} AS r", selected.join(", "), self.relation.quoted());
-
-        let mut read = Read { rows: 0, without_key: 0 };
-        query::stream(
-            &statement,
-            &[],
-            FETCH,
-            |row| (1..=width).map(|ordinal| row.get::<String>(ordinal)).collect::<Result<Vec<_>>>(),
-            |rows| {
-                interrupt::check();
-                for row in rows {
-                    let Some(key) = &row[0] else {
-                        read.without_key += 1;
-                        continue;
-                    };
-                    read.rows += 1;
-                    let record = records.add(number, key).map_err(|error| {
-                        Error::from(error).hint(format!("Choose another key column for source \"{}\".", self.name))
-                    })?;
-                    let own_country = country.and_then(|place| row[place].as_ref()?.parse().ok());
-                    let country = own_country.or(self.default_country);
-                    for ((identifier, column), place) in identifiers.iter().zip(&places) {
-                        let Some(raw) = &row[*place] else { continue };
-                        if let Some(value) = normalise(identifier.kind, raw, country) {
-                            records.identify(record, *column, &value)?;
-                        }
-                    }
-                }
-                Ok(())
-            },
-        )?;
-        Ok(read)
-    }
-
     /// Whether the relation has the columns that are used, with values that make sense as text.
-    fn check(&self, columns: &[Column]) -> Result<()> {
+    pub fn check(&self, columns: &[Column]) -> Result<()> {
         let fields = self.fields.iter().map(|(column, _)| column.as_str());
         for name in std::iter::once(self.key.as_str()).chain(fields) {
             if self.relation.column(columns, name)?.kind == ColumnKind::Other {
@@ -135,6 +76,15 @@ impl Source {
                 )
                 .detail("Keys and fields are texts, numbers, booleans, dates, times and uuids.")
                 .hint(format!("Offer it as text in a view, and use the view as source \"{}\".", self.name)));
+            }
+        }
+        if let Some(name) = &self.changed_at {
+            if !matches!(self.relation.column(columns, name)?.kind, ColumnKind::Time | ColumnKind::LocalTime) {
+                return Err(Error::new(
+                    PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                    format!("column \"{name}\" of relation {} is not a time", self.relation.quoted()),
+                )
+                .hint("Name a column of type timestamptz, timestamp or date as changed_at, or none."));
             }
         }
         Ok(())
@@ -148,6 +98,8 @@ fn add_source(
     key: Option<&str>,
     fields: Option<JsonB>,
     default_country: Option<&str>,
+    changed_at: Option<&str>,
+    lookback: Option<Interval>,
 ) -> std::result::Result<String, ErrorReport> {
     let JsonB(fields) = required(fields, "fields")?;
     let relation = RelationName::of(required(relation, "relation")?)?;
@@ -157,12 +109,14 @@ fn add_source(
         key: required(key, "key")?.to_owned(),
         fields: parse_fields(&fields)?,
         default_country: default_country.map(str::parse).transpose().map_err(Error::from)?,
+        changed_at: changed_at.map(str::to_owned),
+        changed_since: None,
     };
-    add(&source, fields)?;
+    add(&source, fields, required(lookback, "lookback")?)?;
     Ok(source.name)
 }
 
-fn add(source: &Source, fields: Value) -> Result<()> {
+fn add(source: &Source, fields: Value, lookback: Interval) -> Result<()> {
     if source.name.is_empty() || source.name.len() > 100 || source.name.contains(':') || source.name == ONLINE {
         return Err(Error::invalid(format!("\"{}\" cannot be the name of a source", source.name))
             .detail("Names have 1 to 100 bytes and no colon, because source:key is an id; \"online\" is built in."));
@@ -172,8 +126,9 @@ fn add(source: &Source, fields: Value) -> Result<()> {
         // Two sources added at once shall not both be the first.
         query::execute("LOCK TABLE decisioning.sources IN SHARE ROW EXCLUSIVE MODE", &[])?;
         let added = query::write(
-            "INSERT INTO decisioning.sources (source, source_schema, source_relation, record_key, fields, default_country)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (source) DO NOTHING RETURNING source",
+            "INSERT INTO decisioning.sources (source, source_schema, source_relation, record_key, fields, default_country,
+                 changed_at, lookback)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (source) DO NOTHING RETURNING source",
             &[
                 source.name.as_str().into(),
                 source.relation.schema.as_str().into(),
@@ -181,6 +136,8 @@ fn add(source: &Source, fields: Value) -> Result<()> {
                 source.key.as_str().into(),
                 JsonB(fields).into(),
                 source.default_country.map(Country::code).into(),
+                source.changed_at.as_deref().into(),
+                lookback.into(),
             ],
             |row| row.value::<String>(1),
         )?;

@@ -78,7 +78,7 @@ SELECT decisioning.resolve_identity('{"email": "info@example.com", "phone": null
 INSERT INTO customers VALUES (6, 'zoe@example.com', NULL, NULL);
 INSERT INTO web_profiles VALUES ('00000000-0000-0000-0000-00000000000e', 'zoe@example.com', NULL, 'cookie-9');
 CALL decisioning.resolve_all();
-SELECT customer_id FROM decisioning._customer_alias WHERE alias = :'visitor';
+SELECT customer_id FROM decisioning._alias WHERE alias = :'visitor';
 SELECT decisioning.resolve_identity('{"device_id": "phone-8"}') AS still_bob;
 SELECT event, customer_id, from_customer_id = :'visitor' AS from_visitor, records FROM decisioning.identity_events WHERE event <> 'conflict';
 

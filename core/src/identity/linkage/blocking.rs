@@ -177,10 +177,12 @@ impl BlockingRules {
             .rules
             .iter()
             .zip(self.salts())
-            .flat_map(|(rule, salt)| {
-                rule.keys(salt, values, &|part, attribute, value| {
+            .enumerate()
+            .flat_map(|(number, (rule, salt))| {
+                let keys = rule.keys(salt, values, &|part, attribute, value| {
                     rule.parts[part].hash(attribute, value, text(attribute, value), nicknames)
-                })
+                });
+                keys.into_iter().map(move |key| placed(number, key))
             })
             .collect();
         keys.sort_unstable();
@@ -260,6 +262,11 @@ impl KeyPart {
         let end = if self.prefix == 0 { text.len() } else { text.len().min(usize::from(self.prefix)) };
         &text.as_bytes()[..end]
     }
+}
+
+/// A key as it is stored: by rule, then by key, and positive as a signed number.
+pub(super) fn placed(rule: usize, key: u64) -> u64 {
+    (rule as u64) << 57 | key >> 7
 }
 
 fn in_either_order(a: u64, b: u64) -> u64 {

@@ -1,7 +1,7 @@
 //! Blocks of records, and the pairs that meet in them.
 
 use super::super::records::Records;
-use super::blocking::BlockingRules;
+use super::blocking::{placed, BlockingRules};
 use super::profile::{Attribute, MISSING};
 use super::profiles::Profiles;
 use super::work::in_parallel;
@@ -200,6 +200,32 @@ impl Blocks {
                 }
             })
             .collect()
+    }
+}
+
+/// Calls `each` with every key, as [`Records::block_keys`] has it, and the records of its block, in order of the keys.
+pub fn each_key(
+    records: &Records,
+    profiles: &Profiles,
+    rules: &BlockingRules,
+    threads: usize,
+    tick: &mut dyn FnMut(),
+    mut each: impl FnMut(u64, &[u32]),
+) {
+    let salts = rules.salts();
+    let numbers: Vec<usize> = (0..rules.rules.len()).collect();
+    for some in numbers.chunks(threads.max(1)) {
+        tick();
+        let made =
+            in_parallel(threads, some.len(), |place| keyed(records, profiles, rules, some[place], salts[some[place]]));
+        for (rule, keyed) in some.iter().zip(made) {
+            let mut block = Vec::new();
+            for of_key in keyed.entries.chunk_by(|a, b| placed(*rule, a.0) == placed(*rule, b.0)) {
+                block.clear();
+                block.extend(of_key.iter().map(|entry| entry.1));
+                each(placed(*rule, of_key[0].0), &block);
+            }
+        }
     }
 }
 

@@ -343,7 +343,8 @@ impl<'a> Comparer<'a> {
         }
         let local = self.profiles.locals.text(local);
         let (row_a, row_b) = (self.profiles.row(a), self.profiles.row(b));
-        let are_known = |attribute: Attribute| row_a[attribute as usize] != MISSING && row_b[attribute as usize] != MISSING;
+        let are_known =
+            |attribute: Attribute| row_a[attribute as usize] != MISSING && row_b[attribute as usize] != MISSING;
         are_known(Attribute::GivenName)
             && are_known(Attribute::FamilyName)
             && [Attribute::GivenName, Attribute::FamilyName].into_iter().any(|attribute| {

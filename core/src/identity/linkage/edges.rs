@@ -14,12 +14,27 @@ pub struct Edge {
 
 /// Pairs of at least this weight, best first; equal ones by age. The same for any number of threads.
 pub fn edges(judge: &Judge<'_>, blocks: &Blocks, least: f32, threads: usize, tick: &mut dyn FnMut()) -> Vec<Edge> {
+    edges_of(judge, blocks, least, &|_| true, threads, tick)
+}
+
+/// The same of the pairs in which at least one record `counts`.
+pub fn edges_of(
+    judge: &Judge<'_>,
+    blocks: &Blocks,
+    least: f32,
+    counts: &(dyn Fn(u32) -> bool + Sync),
+    threads: usize,
+    tick: &mut dyn FnMut(),
+) -> Vec<Edge> {
     let mut edges = Vec::new();
     for some in blocks.pieces().chunks(PIECES_PER_ROUND) {
         tick();
         let found = in_parallel(threads, some.len(), |place| {
             let mut edges = Vec::new();
             blocks.pairs(&some[place], |a, b| {
+                if !counts(a) && !counts(b) {
+                    return;
+                }
                 let weight = judge.pair(a, b);
                 if weight >= least {
                     edges.push(Edge { older: a.min(b), younger: a.max(b), weight });

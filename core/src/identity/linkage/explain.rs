@@ -1,5 +1,7 @@
 //! Why two records are, or are not, one person: a waterfall of weights.
 
+use std::sync::Arc;
+
 use super::super::records::Records;
 use super::super::{Country, Fields, IdentityError, Matching, Rules};
 use super::comparison::{Comparer, Comparison};
@@ -39,12 +41,11 @@ pub fn explain(
     left: (&Fields, Option<Country>),
     right: (&Fields, Option<Country>),
     rules: &Rules,
-    nicknames: &Nicknames,
+    nicknames: &Arc<Nicknames>,
     parameters: &Parameters,
     frequencies: &TermFrequencies,
 ) -> Result<Vec<Step>, IdentityError> {
-    let mut records = Records::new(rules.clone(), &["left", "right"])?;
-    records.set_nicknames(nicknames.clone());
+    let mut records = Records::with(rules.clone(), &["left", "right"], nicknames.clone())?;
     for (source, (fields, country)) in [left, right].into_iter().enumerate() {
         let record = records.add(source as u16, "")?;
         records.describe(record, fields, country)?;

@@ -23,10 +23,10 @@ mod similarity;
 mod train;
 mod work;
 
-pub use blocking::{BlockingRule, BlockingRules, KeyPart};
-pub use blocks::{BlockSizes, Blocks};
+pub use blocking::{BlockingRule, BlockingRules, KeyPart, KeySource};
+pub use blocks::{each_key, BlockSizes, Blocks};
 pub use comparison::{Comparer, Comparison};
-pub use edges::{edges, Edge};
+pub use edges::{edges, edges_of, Edge};
 pub use explain::{explain, steps, Step};
 pub use frequency::{TermFrequencies, TermFrequency};
 pub use judge::Judge;

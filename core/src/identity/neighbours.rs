@@ -1,0 +1,103 @@
+//! Some records against others: what a run over a few changes, and the answer for one person, need of the whole.
+
+use super::linkage::{
+    each_key, edges_of, local_part, Attribute, BlockingRules, Blocks, Comparer, Judge, Scorer, MISSING,
+};
+use super::naming::Directory;
+use super::resolution::{Linkage, Matching};
+use super::{Handle, IdentityError, Records};
+
+/// A pair of records, numbered as [`Matching::record`] does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pair {
+    pub older: u32,
+    pub younger: u32,
+    /// Match weight.
+    pub weight: f32,
+}
+
+impl Matching {
+    /// Records.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of a record.
+    pub fn record(&self, source: &str, key: &str) -> Option<u32> {
+        self.directory().find(source, key)
+    }
+
+    /// Source and key of a record.
+    pub fn source_and_key(&self, record: u32) -> (&str, &str) {
+        self.directory().source_and_key(record)
+    }
+
+    fn directory(&self) -> Directory<'_> {
+        Directory { records: &self.records, order: &self.order }
+    }
+
+    /// Calls `each` with every blocking key, as [`Records::block_keys`] has it, and the records of its block, in order of the
+    /// keys.
+    pub fn each_block_key(
+        &self,
+        blocking: &BlockingRules,
+        threads: usize,
+        tick: &mut dyn FnMut(),
+        each: impl FnMut(u64, &[u32]),
+    ) {
+        each_key(&self.records, &self.profiles, blocking, threads, tick, each);
+    }
+
+    /// Pairs of which at least one record is `fresh` and that are, or might be, one person, best first.
+    ///
+    /// # Errors
+    /// Parameters that make no sense.
+    pub fn alike(
+        &self,
+        linkage: &Linkage<'_>,
+        fresh: &(dyn Fn(u32) -> bool + Sync),
+        tick: &mut dyn FnMut(),
+    ) -> Result<Vec<Pair>, IdentityError> {
+        let mut comparer = Comparer::new(&self.records, &self.profiles);
+        let counts = linkage.frequencies.counts(&comparer);
+        comparer.note_counts(&counts);
+        let scorer = Scorer::new(linkage.parameters, linkage.frequencies, &counts)?;
+        let blocks = Blocks::of(&self.records, &self.profiles, linkage.blocking, linkage.threads, tick);
+        let judge = Judge { comparer: &comparer, scorer: &scorer, threshold: linkage.parameters.threshold as f32 };
+        let least = linkage.parameters.review_threshold as f32;
+        let edges = edges_of(&judge, &blocks, least, fresh, linkage.threads, tick);
+        Ok(edges
+            .into_iter()
+            .map(|edge| Pair { older: edge.older, younger: edge.younger, weight: edge.weight })
+            .collect())
+    }
+}
+
+impl Records {
+    /// Normalised values of a record by the name of their attribute: those whose frequencies matter to its match weights.
+    /// To be called before [`Matching::new`].
+    pub fn attribute_values(&self, record: Handle) -> Vec<(&'static str, &str)> {
+        let (source, key) = record.place();
+        let source = &self.sources[usize::from(source)];
+        let first =
+            source.rows.get(key as usize).into_iter().flat_map(|row| Attribute::ALL.into_iter().zip(row.iter()));
+        let first = first.filter(|(_, value)| **value != MISSING).map(|(attribute, value)| (attribute, *value));
+        let further = source.extras.iter().filter(|extra| extra.0 == key).map(|extra| (extra.1, extra.2));
+        let mut values = Vec::new();
+        for (attribute, value) in first.chain(further) {
+            if attribute == Attribute::DateOfBirth || attribute == Attribute::EmailLocal {
+                continue; // the one is no text, the other comes with its address
+            }
+            let text = self.values(attribute).text(value);
+            values.push((attribute.name(), text));
+            if attribute == Attribute::Email {
+                values.push((Attribute::EmailLocal.name(), local_part(text)));
+            }
+        }
+        values
+    }
+}

@@ -1,0 +1,177 @@
+//! A run over all records.
+
+use std::collections::HashMap;
+
+use decisioning_core::identity::{Fields, Linkage, Matching, Records, Rules, SourceNumber, ONLINE};
+use pgrx::prelude::*;
+
+use super::block::Runs;
+use super::model::{self, Model};
+use super::read::Read;
+use super::resolve::is_empty;
+use super::stored::Sources;
+use super::write::{write, Numbers, Scope, Target};
+use super::{field, pair};
+use crate::pg::bulk::Indexes;
+use crate::pg::error::{Error, Result};
+use crate::pg::threads::{self, Quiet};
+use crate::pg::{interrupt, query, scan};
+
+/// Rows per fetch.
+const FETCH: usize = 20_000;
+
+/// Parameters are learned anew once there are so many times as many records as they were learned from.
+const TRAINED_SHARE: i64 = 2;
+
+/// The records of a full run.
+pub struct Full {
+    records: Records,
+    countries: Vec<Option<decisioning_core::identity::Country>>,
+}
+
+impl Full {
+    pub fn new(rules: Rules, sources: &Sources<'_>) -> Result<Self> {
+        let countries = (0..sources.names().len()).map(|number| sources.country(number as SourceNumber)).collect();
+        Ok(Full { records: Records::new(rules, sources.names())?, countries })
+    }
+
+    /// Takes what a row says.
+    pub fn add(&mut self, source: SourceNumber, key: &str, fields: &Fields) -> Result<()> {
+        let record = self.records.add(source, key)?;
+        Ok(self.records.describe(record, fields, self.countries[usize::from(source)])?)
+    }
+
+    /// Finds the persons and writes what changed. Runs as the owner.
+    pub fn finish(mut self, sources: &Sources<'_>, reads: &HashMap<&str, Read>, indexes: Indexes) -> Result<()> {
+        let online = self.add_online(sources)?;
+        let is_first = is_empty()?;
+        let placeholders = self.records.placeholders();
+        let mut matching = Matching::new(self.records)?;
+        recall(&mut matching)?;
+        let numbers = Numbers::new(reads, online);
+        let threads = threads::for_maintenance();
+        let resolution = threads::quietly(|quiet| {
+            let tick = &mut || quiet.check();
+            let attributes = matching.attributes();
+            if !model::describe_persons(&attributes) {
+                quiet.lift(Runs::clear)?;
+                return Ok(matching.resolve(None, tick)?);
+            }
+            let (model, frequencies) = match quiet.lift(model::load)? {
+                Some(model) if is_up_to_date(&model, &matching) => (model, quiet.lift(model::frequencies)?),
+                _ => {
+                    quiet.lift(|| notice!("learning how much each agreement tells"));
+                    let trained = model::train(&matching, quiet, threads)?;
+                    quiet.lift(|| report_unobserved(&trained.0));
+                    trained
+                }
+            };
+            write_runs(&matching, &model, &numbers, quiet, threads)?;
+            quiet.lift(|| notice!("comparing and joining records"));
+            let linkage = Linkage {
+                parameters: &model.parameters,
+                frequencies: &frequencies,
+                blocking: &model.blocking,
+                threads,
+            };
+            Ok::<_, Error>(matching.resolve(Some(&linkage), tick)?)
+        })?;
+        interrupt::check();
+        notice!(
+            "{} records are {} customers; {placeholders} placeholder values were ignored",
+            resolution.records(),
+            resolution.persons()
+        );
+        let target = Target { reads, scope: Scope::All { is_first }, indexes };
+        let written = write(&resolution, &target)? + pair::write_all(&resolution, &numbers, is_first)?;
+        query::execute("DELETE FROM decisioning._unresolved", &[])?;
+        notice!("{written} rows written");
+        Ok(())
+    }
+
+    /// Adds the records of the built-in source; returns their numbers by source and key.
+    fn add_online(&mut self, sources: &Sources<'_>) -> Result<HashMap<(String, String), i64>> {
+        let number = sources.number(ONLINE).unwrap_or_default();
+        let mut numbers = HashMap::new();
+        let mut fields = Fields::new();
+        scan::scan(
+            "SELECT r.record_key, r.record_number, f.fields FROM decisioning._record r
+             JOIN decisioning._record_field f ON f.record_number = r.record_number WHERE r.source = $1",
+            &[ONLINE.into()],
+            FETCH,
+            |row| {
+                if let (Some(key), Some(record_number), Some(document)) = (row.text(0)?, row.number(1)?, row.bytes(2)?)
+                {
+                    field::read(document, &mut fields)?;
+                    numbers.insert((ONLINE.to_owned(), key.to_owned()), record_number);
+                    self.add(number, key, &fields)?;
+                }
+                Ok(())
+            },
+            || Ok(()),
+        )?;
+        Ok(numbers)
+    }
+}
+
+/// Number of records that are kept.
+pub fn records() -> Result<i64> {
+    let records = query::read_one("SELECT count(*) FROM decisioning._record", &[], |row| row.value::<i64>(1))?;
+    Ok(records.unwrap_or(0))
+}
+
+/// What the records were called so far.
+fn recall(matching: &mut Matching) -> Result<()> {
+    scan::scan(
+        "SELECT r.source, r.record_key, r.customer_id FROM decisioning._record r",
+        &[],
+        FETCH,
+        |row| match (row.text(0)?, row.text(1)?, row.text(2)?) {
+            (Some(source), Some(key), Some(customer_id)) => Ok(matching.remember(source, key, customer_id)?),
+            _ => Err(Error::corrupted("a record has no key")),
+        },
+        || Ok(()),
+    )
+}
+
+fn is_up_to_date(model: &Model, matching: &Matching) -> bool {
+    model.attributes == model::names(&matching.attributes())
+        && matching.len() as i64 <= model.records.saturating_mul(TRAINED_SHARE)
+}
+
+fn report_unobserved(model: &Model) {
+    let guesses = model.parameters.unobserved().count();
+    if guesses > 0 {
+        notice!("{guesses} probabilities were not seen in the data and are cautious guesses: see decisioning._match_parameter");
+    }
+}
+
+/// Writes who shares a blocking key with whom.
+fn write_runs(matching: &Matching, model: &Model, numbers: &Numbers<'_>, quiet: &Quiet, threads: usize) -> Result<()> {
+    let of_record: Vec<i64> = (0..matching.len() as u32)
+        .map(|record| {
+            let (source, key) = matching.source_and_key(record);
+            numbers.of(source, key)
+        })
+        .collect::<Result<_>>()?;
+    quiet.lift(Runs::clear)?;
+    let (mut runs, mut failure) = (Runs::default(), None);
+    let limit = model.blocking.block_limit as usize;
+    matching.each_block_key(&model.blocking, threads, &mut || quiet.check(), |key, block| {
+        if failure.is_none() && block.len() <= limit {
+            runs.add(key, block.iter().map(|record| of_record[*record as usize]));
+            if runs.is_due() {
+                failure = quiet.lift(|| runs.write()).err();
+            }
+        }
+    });
+    match failure {
+        Some(error) => Err(error),
+        None => quiet.lift(|| {
+            runs.finish()?;
+            query::execute("ANALYZE decisioning._block_run", &[])?;
+            notice!("{} blocking keys written", runs.entries);
+            Ok(())
+        }),
+    }
+}

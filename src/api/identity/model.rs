@@ -1,0 +1,249 @@
+//! What training found, as it is kept.
+
+use decisioning_core::identity::{
+    Attribute, BlockingRules, ComparisonParameters, LevelParameters, Matching, Overrides, Parameters, TermFrequencies,
+};
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::stored;
+use crate::api::now;
+use crate::pg::bulk::{self, Indexes};
+use crate::pg::error::{Error, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::threads::{self, Quiet};
+use crate::pg::{datum, query, scan};
+
+/// Rows per fetch and batch.
+const CHUNK: usize = 10_000;
+
+/// Where the random numbers of training begin: the same data trains to the same parameters.
+const SEED: u64 = 1;
+
+/// How records are linked by similarity.
+pub struct Model {
+    pub number: i64,
+    /// Records that it was trained on.
+    pub records: i64,
+    pub attributes: Vec<String>,
+    pub parameters: Parameters,
+    pub blocking: BlockingRules,
+}
+
+/// Names of attributes, in their order.
+pub fn names(attributes: &[Attribute]) -> Vec<String> {
+    attributes.iter().map(|attribute| attribute.name().to_owned()).collect()
+}
+
+/// Whether records that have these attributes can be told apart by more than their identifiers.
+pub fn describe_persons(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        !matches!(attribute, Attribute::Email | Attribute::EmailLocal | Attribute::Phone | Attribute::DeviceId)
+    })
+}
+
+/// Learns parameters and frequencies from the records and keeps them. Runs as the owner.
+pub fn train(matching: &Matching, quiet: &Quiet, threads: usize) -> Result<(Model, TermFrequencies)> {
+    let attributes = matching.attributes();
+    let blocking = BlockingRules::proposed(|attribute| attributes.contains(&attribute));
+    let tick = &mut || quiet.check();
+    let frequencies = matching.frequencies(tick);
+    let parameters = matching.train(&frequencies, &blocking, &Overrides::default(), SEED, threads, tick)?;
+    let (attributes, records) = (names(&attributes), matching.len() as i64);
+    quiet.lift(|| {
+        let number = store(&parameters, &frequencies, &blocking, &attributes, records)?;
+        Ok((Model { number, records, attributes, parameters, blocking }, frequencies))
+    })
+}
+
+fn store(
+    parameters: &Parameters,
+    frequencies: &TermFrequencies,
+    blocking: &BlockingRules,
+    attributes: &[String],
+    records: i64,
+) -> Result<i64> {
+    query::execute("DELETE FROM decisioning._match_model", &[])?;
+    query::execute("DELETE FROM decisioning._match_parameter", &[])?;
+    query::execute("DELETE FROM decisioning._term_frequency", &[])?;
+    let rules: Vec<String> = blocking.rules.iter().map(ToString::to_string).collect();
+    let number = query::write(
+        "INSERT INTO decisioning._match_model (trained_at, records, attributes, blocking_rules, block_limit, prior,
+             prior_related, threshold, review_threshold)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING model",
+        &[
+            now()?.into(),
+            records.into(),
+            attributes.to_vec().into(),
+            rules.into(),
+            (blocking.block_limit as i32).into(),
+            parameters.prior.into(),
+            parameters.prior_related.into(),
+            parameters.threshold.into(),
+            parameters.review_threshold.into(),
+        ],
+        |row| row.value::<i64>(1),
+    )?;
+    for (position, comparison) in parameters.comparisons.iter().enumerate() {
+        for (level_position, level) in comparison.levels.iter().enumerate() {
+            query::execute(
+                "INSERT INTO decisioning._match_parameter (comparison, level, comparison_position, level_position, factor,
+                     m, u, related, m_observed, u_observed, matches)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                &[
+                    comparison.comparison.as_str().into(),
+                    level.level.as_str().into(),
+                    (position as i32).into(),
+                    (level_position as i32).into(),
+                    comparison.factor.into(),
+                    level.m.into(),
+                    level.u.into(),
+                    level.related.into(),
+                    level.m_observed.into(),
+                    level.u_observed.into(),
+                    level.matches.into(),
+                ],
+            )?;
+        }
+    }
+    let rows: Vec<_> = frequencies.rows().collect();
+    for rows in rows.chunks(CHUNK) {
+        let columns = [c"attribute", c"value", c"records", c"agreement"];
+        bulk::append_with(Indexes::Kept, c"_term_frequency", columns, rows.len(), |n| {
+            Ok([
+                Some(datum::text(rows[n].attribute)?),
+                Some(datum::text(rows[n].value.unwrap_or_default())?),
+                Some(datum::number(rows[n].records as i64)),
+                rows[n].agreement.and_then(pgrx::IntoDatum::into_datum),
+            ])
+        })?;
+    }
+    query::execute("ANALYZE decisioning._term_frequency", &[])?;
+    number.first().copied().ok_or_else(|| Error::corrupted("a model has no number"))
+}
+
+/// The model in force, if any was trained. Runs as the owner.
+pub fn load() -> Result<Option<Model>> {
+    let found = query::read_one(
+        "SELECT m.model, m.records, m.attributes, m.blocking_rules, m.block_limit, m.prior, m.prior_related, m.threshold,
+                m.review_threshold
+         FROM decisioning._match_model m ORDER BY m.model DESC LIMIT 1",
+        &[],
+        |row| {
+            let rules = row.value::<Vec<String>>(4)?.iter().map(|rule| rule.parse()).collect::<std::result::Result<_, _>>()?;
+            Ok(Model {
+                number: row.value(1)?,
+                records: row.value(2)?,
+                attributes: row.value(3)?,
+                blocking: BlockingRules::new(rules, row.value::<i32>(5)? as u32)?,
+                parameters: Parameters {
+                    prior: row.value(6)?,
+                    prior_related: row.value(7)?,
+                    threshold: row.value(8)?,
+                    review_threshold: row.value(9)?,
+                    comparisons: Vec::new(),
+                },
+            })
+        },
+    )?;
+    let Some(mut model) = found else { return Ok(None) };
+    let levels = query::read(
+        "SELECT p.comparison, p.factor, p.level, p.m, p.u, p.related, p.m_observed, p.u_observed, p.matches
+         FROM decisioning._match_parameter p ORDER BY p.comparison_position, p.level_position",
+        &[],
+        |row| {
+            let level = LevelParameters {
+                level: row.value(3)?,
+                m: row.value(4)?,
+                u: row.value(5)?,
+                related: row.value(6)?,
+                m_observed: row.value(7)?,
+                u_observed: row.value(8)?,
+                matches: row.value(9)?,
+            };
+            Ok((row.value::<String>(1)?, row.value::<f64>(2)?, level))
+        },
+    )?;
+    for (comparison, factor, level) in levels {
+        match model.parameters.comparisons.last_mut().filter(|last| last.comparison == comparison) {
+            Some(last) => last.levels.push(level),
+            None => {
+                model.parameters.comparisons.push(ComparisonParameters { comparison, factor, levels: vec![level] });
+            }
+        }
+    }
+    Ok(Some(model))
+}
+
+/// All frequencies. Runs as the owner.
+pub fn frequencies() -> Result<TermFrequencies> {
+    read_frequencies(
+        "SELECT t.attribute, t.value, t.records, t.agreement::text FROM decisioning._term_frequency t",
+        &[],
+    )
+}
+
+/// The frequencies of some values, by attribute and value, and all totals. Runs as the owner.
+pub fn frequencies_of(values: &[(&'static str, String)]) -> Result<TermFrequencies> {
+    let attributes: Vec<&str> = values.iter().map(|value| value.0).collect();
+    let texts: Vec<&str> = values.iter().map(|value| value.1.as_str()).collect();
+    read_frequencies(
+        "SELECT t.attribute, t.value, t.records, t.agreement::text FROM decisioning._term_frequency t WHERE t.value = ''
+         UNION ALL
+         SELECT t.attribute, t.value, t.records, NULL FROM unnest($1::text[], $2::text[]) AS u (attribute, value)
+         CROSS JOIN LATERAL (SELECT t.* FROM decisioning._term_frequency t
+                             WHERE t.attribute = u.attribute AND t.value = u.value OFFSET 0) AS t",
+        &[attributes.into(), texts.into()],
+    )
+}
+
+fn read_frequencies(sql: &str, arguments: &[query::Argument<'_>]) -> Result<TermFrequencies> {
+    let mut frequencies = TermFrequencies::default();
+    scan::by_key(sql, arguments, |row| {
+        let (Some(attribute), Some(value), Some(records)) = (row.text(0)?, row.text(1)?, row.number(2)?) else {
+            return Ok(());
+        };
+        let agreement = row.text(3)?.and_then(|text| text.parse().ok());
+        frequencies.set(attribute, Some(value).filter(|value| !value.is_empty()), records as u64, agreement)?;
+        Ok(())
+    })?;
+    Ok(frequencies)
+}
+
+type Trained = (String, String, f64, f64, bool, bool);
+
+#[pg_extern(sql = false)]
+fn train_matching() -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(comparison, String),
+            name!(level, String),
+            name!(m, f64),
+            name!(u, f64),
+            name!(m_observed, bool),
+            name!(u_observed, bool),
+        ),
+    >,
+    ErrorReport,
+> {
+    Ok(TableIterator::new(as_owner(retrain)?))
+}
+
+fn retrain() -> Result<Vec<Trained>> {
+    query::execute("LOCK TABLE decisioning._online IN SHARE UPDATE EXCLUSIVE MODE", &[])?;
+    let matching = stored::all()?;
+    if !describe_persons(&matching.attributes()) {
+        return Err(Error::state("there is nothing to learn from")
+            .detail("The records that were read hold identifiers at most, no names, birth dates, addresses, companies or texts.")
+            .hint("Map such columns in decisioning.add_source(…, fields), and call decisioning.resolve_all()."));
+    }
+    let (model, _) = threads::quietly(|quiet| train(&matching, quiet, threads::for_maintenance()))?;
+    let rows = model.parameters.comparisons.into_iter().flat_map(|comparison| {
+        let name = comparison.comparison;
+        let rows = comparison.levels.into_iter();
+        rows.map(move |level| (name.clone(), level.level, level.m, level.u, level.m_observed, level.u_observed))
+    });
+    Ok(rows.collect())
+}
