@@ -284,3 +284,29 @@ def test_a_cancelled_run_is_not_felt(people):
         assert persons(people) == before
     connection.execute("CALL decisioning.resolve_all()")
     assert people.sql("SELECT count(DISTINCT record_key) FROM decisioning.identity_map") == people.sql("SELECT count(DISTINCT id) FROM people")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "SELECT n::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM generate_series(1, 2000) n",
+        "SELECT n::text, 'Anna', 'Berg', NULL, '1980-01-01', 'Oak Street 1', 'Riverton', '10000' FROM generate_series(1, 20000) n",
+        "SELECT n::text, 'Anna', 'Name' || n, NULL, NULL, NULL, 'Riverton', NULL FROM generate_series(1, 50000) n",
+        "SELECT n::text, repeat('x', 10000), repeat('é', 5000), repeat('y', 10000) || '@example.com', '9999-12-31', repeat('z', 10000),"
+        " 'ירושלים', '١٢٣٤٥' FROM generate_series(1, 200) n",
+        "SELECT n::text, U&'\\+01F600' || n, U&'e\\0301' || n % 7, U&'\\200F' || n || '@exämple.com', '31.02.1999', '😀', '', ' ' FROM generate_series(1, 2000) n",
+    ],
+    ids=["nulls", "all alike", "one block", "long", "scripts"],
+)
+def test_odd_descriptions(db, odd):
+    connection = db.connect()
+    connection.execute(f"CREATE TABLE people (id, {', '.join(COLUMNS)}) AS {odd}")
+    connection.execute("SELECT decisioning.add_source('crm', 'people', 'id', %s::jsonb)", [FIELDS])
+    connection.execute("CALL decisioning.resolve_all()")
+    expected = db.sql("SELECT count(*) FROM people")
+    assert db.sql("SELECT count(*) FROM decisioning.identity_map") == expected
+    connection.execute("DELETE FROM people WHERE id = '1'")
+    connection.execute("INSERT INTO people SELECT 'x', * FROM (SELECT " + ", ".join(COLUMNS) + " FROM people LIMIT 1) p")
+    connection.execute("CALL decisioning.resolve_all()")
+    assert db.sql("SELECT count(*) FROM decisioning.identity_map") == expected
+    assert db.sql("SELECT record_key FROM decisioning.identity_map WHERE record_key IN ('1', 'x')") == [("x",)]

@@ -5,7 +5,8 @@
 //! The file has the columns unique_id, first_name, last_name, email, phone, dob, street, city, postcode, company, device_id
 //! and true_id, of which any but the first and the last may be absent.
 //!
-//!   THREADS=2 COUNTRY=US CURVE=1 (scores at several thresholds) PARAMETERS=1 (print what was learned)
+//!   THREADS=2 COUNTRY=US THRESHOLD=0 REVIEW=-6.6 (match weights)
+//!   PARAMETERS=1 (what was learned) SIZES=1 (what each blocking rule compares) EXPLAIN=7,12 (a pair by unique_id)
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -89,6 +90,29 @@ fn main() {
                     if level.u_observed { "" } else { "u unobserved" },
                 );
             }
+        }
+    }
+    if let Ok(pair) = std::env::var("EXPLAIN") {
+        let fields_of = |id: &str| {
+            let row = rows.iter().find(|row| &row[key] == id).expect("a known unique_id");
+            let mut fields = Fields::new();
+            kinds.iter().for_each(|(place, kind)| fields.push(kind, &row[*place]));
+            fields
+        };
+        let (left, right) = pair.split_once(',').expect("two ids");
+        let (left, right) = ((&fields_of(left), country), (&fields_of(right), country));
+        let (rules, nicknames) = (Rules::default(), Nicknames::default());
+        for step in explain(left, right, &rules, &nicknames, &parameters, &frequencies).expect("sensible parameters") {
+            println!(
+                "{:14} {:22} {:8.2} {:8.2} {:8.2}  {} | {}",
+                step.comparison,
+                step.level,
+                step.tf_adjustment,
+                step.weight,
+                step.cumulative,
+                step.left.unwrap_or_default(),
+                step.right.unwrap_or_default()
+            );
         }
     }
     let linkage = Linkage { parameters: &parameters, frequencies: &frequencies, blocking: &blocking, threads };
