@@ -14,7 +14,8 @@ pub struct Interner {
     text: String,
     /// End of each text in the buffer; it begins where the one before ends.
     ends: Vec<usize>,
-    table: HashTable<u32>,
+    /// Half of the hash beside each number, so that a look-up and a larger table seldom touch the texts.
+    table: HashTable<(u32, u32)>,
     hasher: RandomState,
 }
 
@@ -24,22 +25,29 @@ impl Interner {
     /// # Errors
     /// More texts than numbers.
     pub fn intern(&mut self, text: &str) -> Result<u32, IdentityError> {
-        let hash = self.hasher.hash_one(text);
-        let Interner { text: buffer, ends, table, hasher } = self;
-        if let Some(number) = table.find(hash, |&number| slice(buffer, ends, number) == text) {
+        let half = self.half(text);
+        let Interner { text: buffer, ends, table, .. } = self;
+        let is_same = |entry: &(u32, u32)| entry.0 == half && slice(buffer, ends, entry.1) == text;
+        if let Some((_, number)) = table.find(spread(half), is_same) {
             return Ok(*number);
         }
         let number =
             u32::try_from(ends.len()).ok().filter(|number| *number < u32::MAX).ok_or(IdentityError::TooMany)?;
         buffer.push_str(text);
         ends.push(buffer.len());
-        table.insert_unique(hash, number, |&number| hasher.hash_one(slice(buffer, ends, number)));
+        table.insert_unique(spread(half), (half, number), |entry| spread(entry.0));
         Ok(number)
     }
 
     /// Number of `text` if it is known.
     pub fn number(&self, text: &str) -> Option<u32> {
-        self.table.find(self.hasher.hash_one(text), |&number| self.text(number) == text).copied()
+        let half = self.half(text);
+        let is_same = |entry: &(u32, u32)| entry.0 == half && self.text(entry.1) == text;
+        self.table.find(spread(half), is_same).map(|entry| entry.1)
+    }
+
+    fn half(&self, text: &str) -> u32 {
+        self.hasher.hash_one(text) as u32
     }
 
     /// The text with this number.
@@ -54,6 +62,11 @@ impl Interner {
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
+}
+
+/// A hash for the table, which goes by the highest and the lowest bits.
+fn spread(half: u32) -> u64 {
+    u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn slice<'a>(buffer: &'a str, ends: &[usize], number: u32) -> &'a str {
