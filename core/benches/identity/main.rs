@@ -11,7 +11,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use decisioning_core::identity::{BlockingRules, FieldKind, Fields, Linkage, Matching, Overrides, Records, Rules};
+use decisioning_core::identity::{
+    explain, BlockingRules, FieldKind, Fields, Linkage, Matching, Nicknames, Overrides, Records, Rules,
+};
 
 const COLUMNS: &[(&str, &str)] = &[
     ("first_name", "given_name"),
@@ -101,7 +103,7 @@ fn main() {
         };
         let (left, right) = pair.split_once(',').expect("two ids");
         let (left, right) = ((&fields_of(left), country), (&fields_of(right), country));
-        let (rules, nicknames) = (Rules::default(), Nicknames::default());
+        let (rules, nicknames) = (Rules::default(), std::sync::Arc::new(Nicknames::default()));
         for step in explain(left, right, &rules, &nicknames, &parameters, &frequencies).expect("sensible parameters") {
             println!(
                 "{:14} {:22} {:8.2} {:8.2} {:8.2}  {} | {}",

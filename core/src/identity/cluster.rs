@@ -209,8 +209,28 @@ pub fn cluster(
         likeness.iter().for_each(|likeness| work.link_alike(&likeness.edges, tick));
     }
     let oldest: Vec<u32> = (0..order.len() as u32).map(|record| work.find(record)).collect();
-    work.refused.retain(|refused| oldest[refused.edge.older as usize] != oldest[refused.edge.younger as usize]);
-    Clustering { oldest, owners, links: work.links, dropped: work.dropped, alike: work.alike, refused: work.refused }
+    let refused = best_of_persons(work.refused, &oldest);
+    Clustering { oldest, owners, links: work.links, dropped: work.dropped, alike: work.alike, refused }
+}
+
+/// Of the pairs that were not linked, the best one of every two persons, best first.
+fn best_of_persons(mut refused: Vec<Refused>, oldest: &[u32]) -> Vec<Refused> {
+    let persons = |edge: &Edge| {
+        let (a, b) = (oldest[edge.older as usize], oldest[edge.younger as usize]);
+        (a.min(b), a.max(b))
+    };
+    refused.retain(|refused| oldest[refused.edge.older as usize] != oldest[refused.edge.younger as usize]);
+    refused.sort_unstable_by_key(|refused| (persons(&refused.edge), rank(&refused.edge)));
+    refused.dedup_by_key(|refused| persons(&refused.edge));
+    refused.sort_unstable_by_key(|refused| rank(&refused.edge));
+    refused
+}
+
+/// Orders pairs by weight, the best first, and equal ones by age.
+fn rank(edge: &Edge) -> (std::cmp::Reverse<i64>, u32, u32) {
+    // Bits of a float read as a number go as its value does, once negative ones are turned around.
+    let bits = edge.weight.to_bits() as i32;
+    (std::cmp::Reverse(i64::from(bits ^ (bits >> 31 & i32::MAX))), edge.older, edge.younger)
 }
 
 /// The records of each value in order of age, each once.

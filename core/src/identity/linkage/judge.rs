@@ -55,10 +55,9 @@ impl Judge<'_> {
                 }
             }
             if pairs > 0.0 {
-                let w = knob("KNOBS", comparison as usize);
-                sum.own += own / pairs * (1.0 - w) + best_own * w;
-                let w = knob("KNOBR", comparison as usize);
-                sum.related += related / pairs * (1.0 - w) + best_related * w;
+                let moves = comparison == Comparison::Address;
+                sum.own += if moves { best_own } else { own / pairs };
+                sum.related += if moves { best_related } else { related / pairs };
                 is_described |= comparison.is_descriptive();
             }
         }
@@ -112,13 +111,4 @@ fn compared(comparison: Comparison) -> &'static [Attribute] {
         Comparison::GivenName | Comparison::FamilyName => &[Attribute::GivenName, Attribute::FamilyName],
         comparison => attributes_of(comparison),
     }
-}
-
-fn knob(name: &'static str, place: usize) -> f32 {
-    use std::sync::OnceLock;
-    static K: OnceLock<std::collections::HashMap<&'static str, Vec<f32>>> = OnceLock::new();
-    let get = |name: &'static str| {
-        (name, std::env::var(name).map(|s| s.split(',').map(|x| x.parse().unwrap()).collect()).unwrap_or(vec![0.0; 9]))
-    };
-    K.get_or_init(|| [get("KNOBS"), get("KNOBR")].into())[name][place]
 }
