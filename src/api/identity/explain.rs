@@ -16,22 +16,9 @@ use crate::pg::scan;
 /// A record to explain: its fields, and where national numbers and dates belong.
 type Side = (Fields, Option<Country>);
 
-type Steps = TableIterator<
-    'static,
-    (
-        name!(step, i32),
-        name!(comparison, String),
-        name!(level, Option<String>),
-        name!(value_a, Option<String>),
-        name!(value_b, Option<String>),
-        name!(m, Option<f64>),
-        name!(u, Option<f64>),
-        name!(frequency_adjustment, f64),
-        name!(weight, f64),
-        name!(cumulative, f64),
-        name!(probability, f64),
-    ),
->;
+/// Step, comparison, level, values, m, u, adjustment, weight, sum so far, probability.
+type StepRow =
+    (i32, String, Option<String>, Option<String>, Option<String>, Option<f64>, Option<f64>, f64, f64, f64, f64);
 
 #[pg_extern(sql = false)]
 fn explain_match(
@@ -39,27 +26,63 @@ fn explain_match(
     key_a: Option<&str>,
     source_b: Option<&str>,
     key_b: Option<&str>,
-) -> std::result::Result<Steps, ErrorReport> {
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(step, i32),
+            name!(comparison, String),
+            name!(level, Option<String>),
+            name!(value_a, Option<String>),
+            name!(value_b, Option<String>),
+            name!(m, Option<f64>),
+            name!(u, Option<f64>),
+            name!(frequency_adjustment, f64),
+            name!(weight, f64),
+            name!(cumulative, f64),
+            name!(probability, f64),
+        ),
+    >,
+    ErrorReport,
+> {
     let a = (required(source_a, "source_a")?, required(key_a, "key_a")?);
     let b = (required(source_b, "source_b")?, required(key_b, "key_b")?);
-    Ok(as_owner(|| {
+    Ok(TableIterator::new(as_owner(|| {
         let sources = source::load()?;
         let sources = Sources::of(&sources);
         steps(stored(a.0, a.1, &sources)?, stored(b.0, b.1, &sources)?)
-    })?)
+    })?))
 }
 
 #[pg_extern(sql = false)]
 fn explain_match_of_documents(
     record_a: Option<JsonB>,
     record_b: Option<JsonB>,
-) -> std::result::Result<Steps, ErrorReport> {
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(step, i32),
+            name!(comparison, String),
+            name!(level, Option<String>),
+            name!(value_a, Option<String>),
+            name!(value_b, Option<String>),
+            name!(m, Option<f64>),
+            name!(u, Option<f64>),
+            name!(frequency_adjustment, f64),
+            name!(weight, f64),
+            name!(cumulative, f64),
+            name!(probability, f64),
+        ),
+    >,
+    ErrorReport,
+> {
     let (JsonB(a), JsonB(b)) = (required(record_a, "record_a")?, required(record_b, "record_b")?);
-    Ok(as_owner(|| {
+    Ok(TableIterator::new(as_owner(|| {
         // Documents are read as in the primary source.
         let country = source::load()?.first().and_then(|primary| primary.default_country);
         steps((Fields::from_json(&a)?, country), (Fields::from_json(&b)?, country))
-    })?)
+    })?))
 }
 
 /// A record as the last run read it.
@@ -87,7 +110,7 @@ fn stored(name: &str, key: &str, sources: &Sources<'_>) -> Result<Side> {
     Ok((fields, sources.country(number)))
 }
 
-fn steps(a: Side, b: Side) -> Result<Steps> {
+fn steps(a: Side, b: Side) -> Result<Vec<StepRow>> {
     let model = model::load()?.ok_or_else(|| {
         Error::state("nothing was trained yet").hint(
             "CALL decisioning.resolve_all() trains once sources have names, birth dates, addresses, companies or texts.",
@@ -121,7 +144,7 @@ fn steps(a: Side, b: Side) -> Result<Steps> {
             probability_of(step.cumulative),
         )
     });
-    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+    Ok(rows.collect())
 }
 
 #[pg_extern(sql = false)]
