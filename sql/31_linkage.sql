@@ -10,9 +10,12 @@ CREATE TABLE decisioning._match_model (
     prior           float8      NOT NULL,
     prior_related   float8      NOT NULL,
     threshold       float8      NOT NULL,
-    review_threshold float8     NOT NULL
+    review_threshold float8     NOT NULL,
+    trained_prior   float8      NOT NULL,
+    trained_threshold float8    NOT NULL,
+    trained_review_threshold float8 NOT NULL
 );
-COMMENT ON TABLE  decisioning._match_model IS 'Internal: what training found. The newest row is in force; there is one row.';
+COMMENT ON TABLE  decisioning._match_model IS 'Internal: what linkage goes by: what training found, and what people set instead. There is one row; a change gives it a new number.';
 COMMENT ON COLUMN decisioning._match_model.attributes IS 'What the records said; other attributes call for new training.';
 
 CREATE TABLE decisioning._match_parameter (
@@ -23,13 +26,15 @@ CREATE TABLE decisioning._match_parameter (
     factor          float8      NOT NULL,
     m               float8      NOT NULL,
     u               float8      NOT NULL,
+    trained_m       float8      NOT NULL,
+    trained_u       float8      NOT NULL,
     related         float8      NOT NULL,
     m_observed      boolean     NOT NULL,
     u_observed      boolean     NOT NULL,
     matches         float8      NOT NULL,
     PRIMARY KEY (comparison, level)
 );
-COMMENT ON TABLE  decisioning._match_parameter IS 'Internal: probabilities of the levels of each comparison, as trained.';
+COMMENT ON TABLE  decisioning._match_parameter IS 'Internal: probabilities of the levels of each comparison, as in effect and as trained.';
 
 CREATE TABLE decisioning._term_frequency (
     attribute       text        COLLATE "C" NOT NULL,

@@ -12,10 +12,12 @@ AS $$
     VALUES
     ('reader',
      ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
-           '_match_rules', '_is_identifier'],
+           '_match_rules', '_blocking_rules', '_normalised', '_is_identifier', 'explain_match', 'export_matching', 'identity_accuracy', 'identity_history'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'decisions', 'outcomes',
            'open_decisions', 'shadow_decisions', 'assignments', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'policy_entropy', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',
-           'match_rules_in_effect', 'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts', 'survivorship_rules', 'golden_records', 'households', 'match_corrections']),
+           'match_rules_in_effect', 'match_settings', 'match_settings_in_effect', 'match_weights', 'match_weights_in_effect', 'match_factors',
+           'blocking_rules', 'blocking_rules_in_effect', 'nicknames', 'identity_links', 'uncertain_pairs', 'normalised_records', 'identity_quality',
+           'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts', 'survivorship_rules', 'golden_records', 'households', 'match_corrections']),
     ('operator',
      ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_chunks', 'record_outcome', 'record_outcomes',
            'resolve_identity'],
@@ -24,7 +26,8 @@ AS $$
      ARRAY['create_campaign', 'start_campaign', 'ramp_control', 'ramp_when_better', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
            'approve_action', 'pause_action', 'set_budget', 'remove_budget', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
            'import_decisions', 'learn', 'rebuild_model', 'maintain', 'add_source', 'remove_source', 'add_match_rule',
-           'resolve_all', 'train_matching', 'add_survivorship_rule', 'remove_survivorship_rule', 'refresh_golden_records', 'confirm_match', 'forbid_match',
+           'resolve_all', 'set_match_setting', 'set_match_weight', 'set_match_factor', 'add_blocking_rule', 'add_nickname', 'preview_blocking',
+           'import_matching', 'train_matching', 'add_survivorship_rule', 'remove_survivorship_rule', 'refresh_golden_records', 'confirm_match', 'forbid_match',
            'merge_customers', 'split_customer', 'undo_correction', '_linearisation_point', '_statistics', '_partial', '_merge', '_newton_step'],
      ARRAY[]::text[])
 $$;

@@ -34,6 +34,7 @@ pub use history::{Event, EventKind};
 pub use household::{Dwelling, MOST_MEMBERS};
 pub use intern::Interner;
 pub use kind::{FieldKind, Identifier, IdentifierKind};
+pub use linkage::normalised;
 pub use linkage::{
     explain, Attribute, BlockSizes, BlockingRule, BlockingRules, Comparison, ComparisonParameters, KeyPart, KeySource,
     LevelOverride, LevelParameters, Nicknames, Overrides, Parameters, Step, TermFrequencies, TermFrequency,

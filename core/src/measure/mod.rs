@@ -1,9 +1,11 @@
 //! Statistics of experiments.
 
+mod agreement;
 mod balance;
 mod calibration;
 mod proportion;
 
+pub use agreement::Agreement;
 pub use balance::chi_square;
 pub use calibration::{Calibration, CalibrationBin};
 pub use proportion::{difference, minimum_detectable_difference, Difference, Moments};

@@ -11,9 +11,10 @@ use super::read::Read;
 use super::resolve::is_empty;
 use super::stored::Sources;
 use super::write::{write, Numbers, Scope, Target, Written};
-use super::{corrections, field, pair};
+use super::{corrections, field, pair, rules, wanted};
 use crate::pg::bulk::Indexes;
 use crate::pg::error::{Error, Result};
+use crate::pg::guard::as_owner;
 use crate::pg::threads::{self, Quiet};
 use crate::pg::{interrupt, query, scan};
 
@@ -30,9 +31,10 @@ pub struct Full {
 }
 
 impl Full {
-    pub fn new(rules: Rules, sources: &Sources<'_>) -> Result<Self> {
+    pub fn new(match_rules: Rules, sources: &Sources<'_>) -> Result<Self> {
         let countries = (0..sources.names().len()).map(|number| sources.country(number as SourceNumber)).collect();
-        Ok(Full { records: Records::new(rules, sources.names())?, countries })
+        let records = Records::with(match_rules, sources.names(), as_owner(rules::nicknames)?)?;
+        Ok(Full { records, countries })
     }
 
     /// Takes what a row says.
@@ -50,6 +52,7 @@ impl Full {
         recall(&mut matching)?;
         corrections::load(&mut matching)?;
         let numbers = Numbers::new(reads, online);
+        let wanted = wanted::load()?;
         let threads = threads::for_maintenance();
         let resolution = threads::quietly(|quiet| {
             let tick = &mut || quiet.check();
@@ -59,10 +62,12 @@ impl Full {
                 return Ok(matching.resolve(None, tick)?);
             }
             let (model, frequencies) = match quiet.lift(model::load)? {
-                Some(model) if is_up_to_date(&model, &matching) => (model, quiet.lift(model::frequencies)?),
+                Some(model) if is_up_to_date(&model, &matching) => {
+                    quiet.lift(|| Ok::<_, Error>((model::adapt(model, &wanted)?, model::frequencies()?)))?
+                }
                 _ => {
                     quiet.lift(|| notice!("learning how much each agreement tells"));
-                    let trained = model::train(&matching, quiet, threads)?;
+                    let trained = model::train(&matching, &wanted, quiet, threads)?;
                     quiet.lift(|| report_unobserved(&trained.0));
                     trained
                 }
@@ -144,7 +149,7 @@ fn is_up_to_date(model: &Model, matching: &Matching) -> bool {
 fn report_unobserved(model: &Model) {
     let guesses = model.parameters.unobserved().count();
     if guesses > 0 {
-        notice!("{guesses} probabilities were not seen in the data and are cautious guesses: see decisioning._match_parameter");
+        notice!("{guesses} probabilities were not seen in the data and are cautious guesses: see decisioning.match_weights_in_effect");
     }
 }
 

@@ -39,7 +39,7 @@ impl<'a> Likeness<'a> {
     /// `None` if nothing was trained, or if what is shown does not describe a person enough to find it.
     pub fn of(rules: &'a Rules, sources: &'a Sources<'a>, fields: &'a Fields) -> Result<Option<Self>> {
         let Some(model) = current_model()? else { return Ok(None) };
-        let mut records = Records::with(rules.clone(), sources.names(), rules::nicknames())?;
+        let mut records = Records::with(rules.clone(), sources.names(), rules::nicknames()?)?;
         let online = sources.number(ONLINE).unwrap_or_default();
         let record = records.add(online, SHOWN)?;
         records.describe(record, fields, sources.country(online))?;
@@ -126,7 +126,7 @@ impl<'a> Likeness<'a> {
 
     /// What is shown, with stored records.
     fn matching(&self, rules: Rules, stored: &HashMap<i64, Stored>) -> Result<Matching> {
-        let mut records = Records::with(rules, self.sources.names(), rules::nicknames())?;
+        let mut records = Records::with(rules, self.sources.names(), rules::nicknames()?)?;
         let online = self.sources.number(ONLINE).unwrap_or_default();
         let record = records.add(online, SHOWN)?;
         records.describe(record, self.fields, self.sources.country(online))?;

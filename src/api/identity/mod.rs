@@ -1,7 +1,10 @@
 //! Identity: sources and rules, the full run, and the answer for one person online.
 
+mod accuracy;
 mod block;
+mod blocking;
 mod corrections;
+mod explain;
 mod field;
 mod full;
 mod golden;
@@ -18,6 +21,7 @@ mod rules;
 mod source;
 mod stored;
 mod survivorship;
+mod wanted;
 mod write;
 
 use decisioning_core::identity::{FieldKind, IdentifierKind, IdentityError};

@@ -8,6 +8,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::stored;
+use super::wanted::{self, Wanted};
 use crate::api::now;
 use crate::pg::bulk::{self, Indexes};
 use crate::pg::error::{Error, Result};
@@ -27,6 +28,9 @@ pub struct Model {
     /// Records that it was trained on.
     pub records: i64,
     pub attributes: Vec<String>,
+    /// As training found them.
+    trained: Parameters,
+    /// As in effect: with what people set instead.
     pub parameters: Parameters,
     pub blocking: BlockingRules,
 }
@@ -44,53 +48,73 @@ pub fn describe_persons(attributes: &[Attribute]) -> bool {
 }
 
 /// Learns parameters and frequencies from the records and keeps them. Runs as the owner.
-pub fn train(matching: &Matching, quiet: &Quiet, threads: usize) -> Result<(Model, TermFrequencies)> {
+pub fn train(matching: &Matching, wanted: &Wanted, quiet: &Quiet, threads: usize) -> Result<(Model, TermFrequencies)> {
     let attributes = matching.attributes();
-    let blocking = BlockingRules::proposed(|attribute| attributes.contains(&attribute));
+    let blocking = wanted.blocking(&attributes)?;
     let tick = &mut || quiet.check();
     let frequencies = matching.frequencies(tick);
-    let parameters = matching.train(&frequencies, &blocking, &Overrides::default(), SEED, threads, tick)?;
-    let (attributes, records) = (names(&attributes), matching.len() as i64);
+    let trained = matching.train(&frequencies, &blocking, &Overrides::default(), SEED, threads, tick)?;
+    let parameters = trained.with(&wanted.overrides)?;
+    let mut model = Model {
+        number: 0,
+        records: matching.len() as i64,
+        attributes: names(&attributes),
+        trained,
+        parameters,
+        blocking,
+    };
     quiet.lift(|| {
-        let number = store(&parameters, &frequencies, &blocking, &attributes, records)?;
-        Ok((Model { number, records, attributes, parameters, blocking }, frequencies))
+        model.number = store(&model)?;
+        store_frequencies(&frequencies)?;
+        Ok((model, frequencies))
     })
 }
 
-fn store(
-    parameters: &Parameters,
-    frequencies: &TermFrequencies,
-    blocking: &BlockingRules,
-    attributes: &[String],
-    records: i64,
-) -> Result<i64> {
+/// The model with what people set by now, kept if that is something new. Runs as the owner.
+pub fn adapt(mut model: Model, wanted: &Wanted) -> Result<Model> {
+    let attributes: Vec<Attribute> = Attribute::ALL
+        .into_iter()
+        .filter(|attribute| model.attributes.iter().any(|known| known == attribute.name()))
+        .collect();
+    let (parameters, blocking) = (model.trained.with(&wanted.overrides)?, wanted.blocking(&attributes)?);
+    if (&parameters, &blocking) != (&model.parameters, &model.blocking) {
+        (model.parameters, model.blocking) = (parameters, blocking);
+        model.number = store(&model)?;
+    }
+    Ok(model)
+}
+
+fn store(model: &Model) -> Result<i64> {
+    let Model { records, attributes, trained, parameters, blocking, .. } = model;
     query::execute("DELETE FROM decisioning._match_model", &[])?;
     query::execute("DELETE FROM decisioning._match_parameter", &[])?;
-    query::execute("DELETE FROM decisioning._term_frequency", &[])?;
     let rules: Vec<String> = blocking.rules.iter().map(ToString::to_string).collect();
     let number = query::write(
         "INSERT INTO decisioning._match_model (trained_at, records, attributes, blocking_rules, block_limit, prior,
-             prior_related, threshold, review_threshold)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING model",
+             prior_related, threshold, review_threshold, trained_prior, trained_threshold, trained_review_threshold)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING model",
         &[
             now()?.into(),
-            records.into(),
-            attributes.to_vec().into(),
+            (*records).into(),
+            attributes.clone().into(),
             rules.into(),
             (blocking.block_limit as i32).into(),
             parameters.prior.into(),
             parameters.prior_related.into(),
             parameters.threshold.into(),
             parameters.review_threshold.into(),
+            trained.prior.into(),
+            trained.threshold.into(),
+            trained.review_threshold.into(),
         ],
         |row| row.value::<i64>(1),
     )?;
-    for (position, comparison) in parameters.comparisons.iter().enumerate() {
-        for (level_position, level) in comparison.levels.iter().enumerate() {
+    for (position, (comparison, of_training)) in parameters.comparisons.iter().zip(&trained.comparisons).enumerate() {
+        for (level_position, (level, found)) in comparison.levels.iter().zip(&of_training.levels).enumerate() {
             query::execute(
                 "INSERT INTO decisioning._match_parameter (comparison, level, comparison_position, level_position, factor,
-                     m, u, related, m_observed, u_observed, matches)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                     m, u, trained_m, trained_u, related, m_observed, u_observed, matches)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
                 &[
                     comparison.comparison.as_str().into(),
                     level.level.as_str().into(),
@@ -99,6 +123,8 @@ fn store(
                     comparison.factor.into(),
                     level.m.into(),
                     level.u.into(),
+                    found.m.into(),
+                    found.u.into(),
                     level.related.into(),
                     level.m_observed.into(),
                     level.u_observed.into(),
@@ -107,6 +133,11 @@ fn store(
             )?;
         }
     }
+    number.first().copied().ok_or_else(|| Error::corrupted("a model has no number"))
+}
+
+fn store_frequencies(frequencies: &TermFrequencies) -> Result<()> {
+    query::execute("DELETE FROM decisioning._term_frequency", &[])?;
     let rows: Vec<_> = frequencies.rows().collect();
     for rows in rows.chunks(CHUNK) {
         let columns = [c"attribute", c"value", c"records", c"agreement"];
@@ -120,14 +151,14 @@ fn store(
         })?;
     }
     query::execute("ANALYZE decisioning._term_frequency", &[])?;
-    number.first().copied().ok_or_else(|| Error::corrupted("a model has no number"))
+    Ok(())
 }
 
 /// The model in force, if any was trained. Runs as the owner.
 pub fn load() -> Result<Option<Model>> {
     let found = query::read_one(
         "SELECT m.model, m.records, m.attributes, m.blocking_rules, m.block_limit, m.prior, m.prior_related, m.threshold,
-                m.review_threshold
+                m.review_threshold, m.trained_prior, m.trained_threshold, m.trained_review_threshold
          FROM decisioning._match_model m ORDER BY m.model DESC LIMIT 1",
         &[],
         |row| {
@@ -144,12 +175,20 @@ pub fn load() -> Result<Option<Model>> {
                     review_threshold: row.value(9)?,
                     comparisons: Vec::new(),
                 },
+                trained: Parameters {
+                    prior: row.value(10)?,
+                    prior_related: row.value(7)?,
+                    threshold: row.value(11)?,
+                    review_threshold: row.value(12)?,
+                    comparisons: Vec::new(),
+                },
             })
         },
     )?;
     let Some(mut model) = found else { return Ok(None) };
     let levels = query::read(
-        "SELECT p.comparison, p.factor, p.level, p.m, p.u, p.related, p.m_observed, p.u_observed, p.matches
+        "SELECT p.comparison, p.factor, p.level, p.m, p.u, p.related, p.m_observed, p.u_observed, p.matches, p.trained_m,
+                p.trained_u
          FROM decisioning._match_parameter p ORDER BY p.comparison_position, p.level_position",
         &[],
         |row| {
@@ -162,14 +201,19 @@ pub fn load() -> Result<Option<Model>> {
                 u_observed: row.value(8)?,
                 matches: row.value(9)?,
             };
-            Ok((row.value::<String>(1)?, row.value::<f64>(2)?, level))
+            let trained = LevelParameters { m: row.value(10)?, u: row.value(11)?, ..level.clone() };
+            Ok((row.value::<String>(1)?, row.value::<f64>(2)?, level, trained))
         },
     )?;
-    for (comparison, factor, level) in levels {
-        match model.parameters.comparisons.last_mut().filter(|last| last.comparison == comparison) {
-            Some(last) => last.levels.push(level),
-            None => {
-                model.parameters.comparisons.push(ComparisonParameters { comparison, factor, levels: vec![level] });
+    for (comparison, factor, level, trained) in levels {
+        for (parameters, factor, level) in [(&mut model.parameters, factor, level), (&mut model.trained, 1.0, trained)]
+        {
+            match parameters.comparisons.last_mut().filter(|last| last.comparison == comparison) {
+                Some(last) => last.levels.push(level),
+                None => {
+                    let comparison = comparison.clone();
+                    parameters.comparisons.push(ComparisonParameters { comparison, factor, levels: vec![level] });
+                }
             }
         }
     }
@@ -239,8 +283,9 @@ fn retrain() -> Result<Vec<Trained>> {
             .detail("The records that were read hold identifiers at most, no names, birth dates, addresses, companies or texts.")
             .hint("Map such columns in decisioning.add_source(…, fields), and call decisioning.resolve_all()."));
     }
-    let (model, _) = threads::quietly(|quiet| train(&matching, quiet, threads::for_maintenance()))?;
-    let rows = model.parameters.comparisons.into_iter().flat_map(|comparison| {
+    let wanted = wanted::load()?;
+    let (model, _) = threads::quietly(|quiet| train(&matching, &wanted, quiet, threads::for_maintenance()))?;
+    let rows = model.trained.comparisons.into_iter().flat_map(|comparison| {
         let name = comparison.comparison;
         let rows = comparison.levels.into_iter();
         rows.map(move |level| (name.clone(), level.level, level.m, level.u, level.m_observed, level.u_observed))

@@ -64,7 +64,7 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
     stored::load(&members, sources, &mut loaded)?;
 
     let rules = with_nobodys_values(rules, sources, &loaded)?;
-    let mut records = Records::with(rules, sources.names(), rules::nicknames())?;
+    let mut records = Records::with(rules, sources.names(), rules::nicknames()?)?;
     describe(&mut records, sources, loaded.values())?;
     let placeholders = records.placeholders();
     let mut matching = Matching::new(records)?;
@@ -98,7 +98,7 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
     let record_numbers: Vec<i64> = loaded.keys().copied().collect();
     written.rows += pair::write_among(&resolution, &numbers, &record_numbers)?;
     if let Some((_, model)) = &linkage {
-        let mut records = Records::with(Rules::default(), sources.names(), rules::nicknames())?;
+        let mut records = Records::with(Rules::default(), sources.names(), rules::nicknames()?)?;
         let mut entries = Vec::new();
         for number in &fresh {
             let record = &loaded[number];
@@ -161,7 +161,7 @@ fn alike(
     fresh: &HashSet<i64>,
     linkage: &Linkage<'_>,
 ) -> Result<HashSet<i64>> {
-    let mut records = Records::with(rules.clone(), sources.names(), rules::nicknames())?;
+    let mut records = Records::with(rules.clone(), sources.names(), rules::nicknames()?)?;
     let mut keys = Vec::new();
     for record in loaded.values() {
         let handle = records.add(record.source, &record.key)?;

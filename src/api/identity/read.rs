@@ -82,12 +82,7 @@ impl Source {
                 }
                 let told = row.number(1)?;
                 read.changed_until = read.changed_until.max(told);
-                fields.clear();
-                for (place, (_, kind)) in self.fields.iter().enumerate() {
-                    if let Some(value) = row.text(place + 2)? {
-                        fields.push(kind, value);
-                    }
-                }
+                self.take(row, &mut fields)?;
                 let (at, sighting) = read.known.see(key, &fields, &numbers)?;
                 let mut written = written.borrow_mut();
                 let documents = match sighting {
@@ -119,6 +114,36 @@ impl Source {
         as_owner(|| self.write_further(&mut read.known, reading))?;
         read.before = before;
         Ok(read)
+    }
+
+    /// Hands over key and fields of every row, and keeps nothing.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn look(&self, mut each: impl FnMut(&str, &Fields) -> Result<()>) -> Result<()> {
+        let mut fields = Fields::new();
+        scan::scan(
+            &self.statement(false)?,
+            &[],
+            FETCH,
+            |row| {
+                let Some(key) = row.text(0)? else { return Ok(()) };
+                self.take(row, &mut fields)?;
+                each(key, &fields)
+            },
+            || Ok(()),
+        )
+    }
+
+    /// What a row says.
+    fn take(&self, row: &scan::Tuple<'_>, fields: &mut Fields) -> Result<()> {
+        fields.clear();
+        for (place, (_, kind)) in self.fields.iter().enumerate() {
+            if let Some(value) = row.text(place + 2)? {
+                fields.push(kind, value);
+            }
+        }
+        Ok(())
     }
 
     /// Adds what further rows say of their records.

@@ -114,7 +114,9 @@ pub fn is_empty() -> Result<bool> {
 /// Epoch of the last change to what identity goes by.
 fn configuration() -> Result<i64> {
     let epoch = query::read_one(
-        "SELECT max(e.epoch) FROM decisioning.epochs e WHERE e.relation IN ('sources', 'match_rules', 'blocked_values', 'match_corrections')",
+        "SELECT max(e.epoch) FROM decisioning.epochs e
+         WHERE e.relation IN ('sources', 'match_rules', 'blocked_values', 'match_corrections', 'match_settings', 'match_weights',
+                              'match_factors', 'blocking_rules', 'nicknames')",
         &[],
         |row| row.get::<i64>(1),
     )?;

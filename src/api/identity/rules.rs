@@ -2,7 +2,8 @@
 
 #![allow(clippy::type_complexity)] // rows of a set-returning function, as the macro wants them
 
-use std::sync::{Arc, LazyLock};
+use std::cell::RefCell;
+use std::sync::Arc;
 
 use decisioning_core::identity::{Identifier, IdentifierKind, Nicknames, RuleChange, Rules};
 use pgrx::iter::TableIterator;
@@ -13,11 +14,27 @@ use crate::pg::error::{required, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
 
-static NICKNAMES: LazyLock<Arc<Nicknames>> = LazyLock::new(Arc::default);
+thread_local! {
+    /// Those of the user, and all of them with the built-in ones, made once.
+    static NICKNAMES: RefCell<Option<(Vec<(String, String)>, Arc<Nicknames>)>> = const { RefCell::new(None) };
+}
 
-/// Nicknames, made once.
-pub fn nicknames() -> Arc<Nicknames> {
-    NICKNAMES.clone()
+/// Nicknames, built in and of the user. Runs as the owner.
+pub fn nicknames() -> Result<Arc<Nicknames>> {
+    let own: Vec<(String, String)> = query::read(
+        "SELECT n.given_name, n.nickname FROM decisioning.nicknames n ORDER BY n.given_name, n.nickname",
+        &[],
+        |row| Ok((row.value(1)?, row.value(2)?)),
+    )?;
+    let known = NICKNAMES.with_borrow(|kept| kept.as_ref().filter(|kept| kept.0 == own).map(|kept| kept.1.clone()));
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let mut nicknames = Nicknames::default();
+    own.iter().for_each(|(name, form)| nicknames.add(name, form));
+    let nicknames = Arc::new(nicknames);
+    NICKNAMES.set(Some((own, nicknames.clone())));
+    Ok(nicknames)
 }
 
 /// The rules in effect. Runs as the owner.

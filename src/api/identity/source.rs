@@ -65,6 +65,11 @@ fn parse_fields(document: &Value) -> Result<Vec<(String, FieldKind)>> {
 }
 
 impl Source {
+    /// Kinds of its fields.
+    pub fn kinds(&self) -> impl Iterator<Item = &FieldKind> {
+        self.fields.iter().map(|(_, kind)| kind)
+    }
+
     /// Whether the relation has the columns that are used, with values that make sense as text.
     pub fn check(&self, columns: &[Column]) -> Result<()> {
         let fields = self.fields.iter().map(|(column, _)| column.as_str());

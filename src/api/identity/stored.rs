@@ -60,7 +60,7 @@ impl<'a> Sources<'a> {
 pub fn all() -> Result<Matching> {
     let sources = source::load()?;
     let sources = Sources::of(&sources);
-    let mut records = Records::new(rules::load()?, sources.names())?;
+    let mut records = Records::with(rules::load()?, sources.names(), rules::nicknames()?)?;
     let mut fields = Fields::new();
     scan::scan(
         "SELECT r.source, r.record_key, f.fields FROM decisioning._record r

@@ -34,7 +34,7 @@ pub use frequency::{TermFrequencies, TermFrequency};
 pub use judge::Judge;
 pub use nicknames::Nicknames;
 pub use parameters::{ComparisonParameters, LevelOverride, LevelParameters, Overrides, Parameters};
-pub use profile::{local_part, Attribute, Row, Vocabulary, ATTRIBUTES, MISSING};
+pub use profile::{local_part, normalised, Attribute, Row, Vocabulary, ATTRIBUTES, MISSING};
 pub use profiles::Profiles;
 pub use score::Scorer;
 pub use train::Training;

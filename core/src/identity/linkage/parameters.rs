@@ -158,6 +158,13 @@ pub struct LevelOverride {
 }
 
 impl Overrides {
+    /// # Errors
+    /// A comparison or level that does not exist, a value out of its range.
+    pub fn check(&self) -> Result<(), IdentityError> {
+        self.fixed()?;
+        Comparison::ALL.into_iter().try_for_each(|comparison| self.factor(comparison).map(drop))
+    }
+
     /// Fixed probabilities by comparison and level.
     ///
     /// # Errors

@@ -65,6 +65,26 @@ impl Attribute {
         }
     }
 
+    /// Whether a field of this kind may give the attribute a value.
+    pub fn comes_from(self, kind: &FieldKind) -> bool {
+        match kind {
+            FieldKind::Identifier(identifier) => match Self::of_identifier(identifier.kind) {
+                Some(Self::Email) => matches!(self, Self::Email | Self::EmailLocal),
+                attribute => attribute == Some(self),
+            },
+            FieldKind::GivenName => self == Self::GivenName,
+            FieldKind::FamilyName => self == Self::FamilyName,
+            FieldKind::FullName => matches!(self, Self::GivenName | Self::FamilyName),
+            FieldKind::DateOfBirth => self == Self::DateOfBirth,
+            FieldKind::Street => self == Self::Street,
+            FieldKind::City => self == Self::City,
+            FieldKind::Postcode => self == Self::Postcode,
+            FieldKind::Company => self == Self::Company,
+            FieldKind::Text => self == Self::Text,
+            FieldKind::Country => false,
+        }
+    }
+
     pub fn of_identifier(kind: IdentifierKind) -> Option<Self> {
         match kind {
             IdentifierKind::Email => Some(Self::Email),

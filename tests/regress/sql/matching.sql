@@ -1,0 +1,105 @@
+-- Linkage for analysts: why two records are one person, changing a weight, and seeing the effect.
+CREATE EXTENSION decisioning;
+SET client_min_messages = warning;   -- resolve_all tells its progress by NOTICE
+
+-- 400 persons, each in the shop and in the support system: there with errors, other spellings, and gaps.
+CREATE TABLE shop AS
+SELECT n AS id, n AS person,
+       (ARRAY['Anna','Ben','Carla','David','Elif','Frank','Greta','Hans','Ines','Jonas','Katharina','Lars','Maria','Noah','Olga','Paul','Rosa','Sven','Tara','Uwe'])[1 + n * 7 % 20] AS given,
+       (ARRAY['Adler','Brandt','Cordes','Dietz','Ebert','Falk','Graf','Hoffmann','Imhof','Jansen','Keller','Lorenz','Maurer','Neumann','Otto','Peters','Richter','Seidel','Thoma','Ulrich','Vogel','Wagner','Zander'])[1 + n * 11 % 23] || CASE n % 3 WHEN 0 THEN '' WHEN 1 THEN 'er' ELSE 'mann' END AS family,
+       date '1950-01-01' + (n * 9973) % 18000 AS born,
+       'user' || n || '@mail.example' AS mail,
+       (n * 17) % 300 || ' Long Street' AS street, 10000 + (n * 13) % 500 AS postcode, 'Town ' || n % 40 AS city
+FROM generate_series(1, 400) n;
+CREATE TABLE support AS
+SELECT id + 10000 AS id, person,
+       CASE WHEN id % 9 = 0 THEN left(given, 1) || '.' WHEN given = 'Katharina' THEN 'Kathi' ELSE upper(given) END AS given,
+       CASE WHEN id % 7 = 0 THEN overlay(family PLACING 'x' FROM 3 FOR 1) ELSE family END AS family,
+       CASE WHEN id % 4 > 0 THEN born END AS born,
+       CASE WHEN id % 3 = 0 THEN mail END AS mail,
+       CASE WHEN id % 5 > 0 THEN replace(street, 'Street', 'St') END AS street, CASE WHEN id % 5 > 0 THEN postcode END AS postcode, city
+FROM shop;
+
+SELECT decisioning.add_source('shop', 'shop', key => 'id',
+       fields => '{"given": "given_name", "family": "family_name", "born": "date_of_birth", "mail": "email", "street": "street", "postcode": "postcode", "city": "city"}');
+SELECT decisioning.add_source('support', 'support', key => 'id',
+       fields => '{"given": "given_name", "family": "family_name", "born": "date_of_birth", "mail": "email", "street": "street", "postcode": "postcode", "city": "city"}');
+
+-- What would be compared, before anything is.
+SELECT * FROM decisioning.blocking_rules_in_effect;
+SELECT blocking_rule, pairs > 0 AS has_pairs, new_pairs <= pairs AS fewer_are_new FROM decisioning.preview_blocking();
+SELECT decisioning.add_blocking_rule('family_name:3+year_of_birth'), decisioning.add_blocking_rule('email_local', enabled => false);
+SELECT blocking_rule, enabled, proposed FROM decisioning.blocking_rules_in_effect WHERE NOT proposed OR NOT enabled;
+SELECT count(*) FROM decisioning.match_weights_in_effect;
+
+CALL decisioning.resolve_all();
+CREATE TABLE labels AS SELECT 'shop' AS source, id AS record_key, person FROM shop UNION ALL SELECT 'support', id, person FROM support;
+SELECT threshold, recall > 0.95 AS finds_most, "precision" > 0.95 AS is_right FROM decisioning.identity_accuracy('labels') WHERE threshold IS NULL OR threshold = 0.5;
+SELECT measure, value FROM decisioning.identity_quality WHERE measure IN ('records', 'customers_of_more_than_20_records');
+SELECT DISTINCT comparison FROM decisioning.match_weights_in_effect ORDER BY 1;
+SELECT bool_and((weight > 0) = (level = 'exact')) AS exact_speaks_for_it FROM decisioning.match_weights_in_effect
+WHERE level IN ('exact', 'different') AND comparison <> 'email' AND origin = 'trained';
+SELECT setting, origin FROM decisioning.match_settings_in_effect ORDER BY setting;
+
+-- A waterfall: the sum of its steps is the match weight, and the same as the pair was joined by.
+SELECT step, comparison, level, value_a, value_b, sign(weight) FROM decisioning.explain_match('shop', '11', 'support', '10011');
+SELECT abs(sum(e.weight) - max(e.cumulative) FILTER (WHERE e.comparison = 'relatives')) < 1e-6 AS adds_up
+FROM decisioning.explain_match('shop', '11', 'support', '10011') e;
+SELECT bool_and(abs(l.weight - e.cumulative) < 0.01) AS as_joined
+FROM decisioning.identity_links l
+CROSS JOIN LATERAL decisioning.explain_match(l.source_a, l.key_a, l.source_b, l.key_b) e
+WHERE e.comparison = 'relatives' AND l.key_a IN ('10', '11', '12', '13');
+SELECT comparison, level FROM decisioning.explain_match('{"given_name": "Kathi", "family_name": "Weber"}', '{"given_name": "Katharina", "family_name": "Weber"}');
+SELECT comparison, value FROM decisioning.normalised_records WHERE source = 'support' AND record_key = '10011' ORDER BY 1;
+
+-- Change a weight, and see the effect: at the next run, and not before.
+SELECT decisioning.set_match_weight('given_name', 'different', m => 0.9, u => 0.9);
+SELECT decisioning.set_match_factor('date_of_birth', 0);
+SELECT origin = 'set' AS is_set FROM decisioning.match_weights_in_effect WHERE comparison = 'given_name' AND level = 'different';
+CALL decisioning.resolve_all();
+SELECT round(weight::numeric, 6) AS weight, origin FROM decisioning.match_weights_in_effect WHERE comparison = 'given_name' AND level = 'different';
+SELECT DISTINCT abs(weight) AS weight FROM decisioning.match_weights_in_effect WHERE comparison = 'date_of_birth';
+SELECT weight FROM decisioning.explain_match('shop', '11', 'support', '10011') WHERE comparison = 'date_of_birth';
+CREATE TABLE elsewhere AS SELECT decisioning.export_matching() AS document;
+SELECT decisioning.set_match_weight('given_name', 'different'), decisioning.set_match_factor('date_of_birth', NULL);
+SELECT decisioning.set_match_setting('threshold', 0.999999);
+CALL decisioning.resolve_all();
+SELECT origin <> 'set' AS as_trained, m < 0.5 AS m_is_low FROM decisioning.match_weights_in_effect WHERE comparison = 'given_name' AND level = 'different';
+SELECT round(value::numeric, 6) AS value, origin FROM decisioning.match_settings_in_effect WHERE setting = 'threshold';
+SELECT count(*) > 10 AS pairs_to_review, min(probability) >= 0.0099 AS are_worth_a_look FROM decisioning.uncertain_pairs;
+
+-- Settle one of them.
+SELECT u.source_a, u.key_a, u.source_b, u.key_b INTO settled FROM decisioning.uncertain_pairs u JOIN shop s ON u.source_a = 'shop' AND s.id::text = u.key_a
+WHERE u.key_b = (s.id + 10000)::text AND u.reason = 'weak' ORDER BY s.id LIMIT 1;
+SELECT decisioning.confirm_match(source_a, key_a, source_b, key_b) > 0 AS confirmed FROM settled;
+CALL decisioning.resolve_all();
+SELECT count(*) AS still_to_review FROM decisioning.uncertain_pairs u JOIN settled s USING (source_a, key_a, source_b, key_b);
+SELECT l.reason, l.weight FROM decisioning.identity_links l JOIN settled s USING (source_a, key_a, source_b, key_b);
+SELECT h.event FROM settled s CROSS JOIN LATERAL decisioning.identity_history(s.key_b) h;
+
+-- What was exported judges as it did there.
+SELECT decisioning.import_matching(document) FROM elsewhere;
+CALL decisioning.resolve_all();
+SELECT decisioning.export_matching() - 'settings' = document - 'settings' AS same FROM elsewhere;
+SELECT weight FROM decisioning.explain_match('shop', '11', 'support', '10011') WHERE comparison = 'date_of_birth';
+
+-- Nicknames of one's own.
+SELECT level FROM decisioning.explain_match('{"given_name": "Ottokar"}', '{"given_name": "Zottel"}') WHERE comparison = 'given_name';
+SELECT decisioning.add_nickname('Ottokar', 'Zottel');
+SELECT level FROM decisioning.explain_match('{"given_name": "Ottokar"}', '{"given_name": "Zottel"}') WHERE comparison = 'given_name';
+
+-- What cannot be.
+\set VERBOSITY default
+SELECT decisioning.set_match_weight('shoe', 'exact', m => 0.5);
+SELECT decisioning.set_match_weight('email', 'shiny', m => 0.5);
+SELECT decisioning.set_match_weight('email', 'exact', m => 1.5);
+SELECT decisioning.set_match_setting('threshold', 1);
+SELECT decisioning.set_match_setting('mood', 1);
+SELECT decisioning.set_match_factor('email', -1);
+SELECT decisioning.add_blocking_rule('shoe + email');
+SELECT decisioning.import_matching('{"weights": "all"}');
+SELECT decisioning.explain_match('shop', '99999', 'support', '10011');
+SELECT decisioning.explain_match('till', '1', 'support', '10011');
+SELECT decisioning.identity_accuracy('labels', person_column => 'human');
+DROP EXTENSION decisioning CASCADE;
+DROP TABLE shop, support, labels, elsewhere, settled;
