@@ -16,7 +16,7 @@ def write(folder: Path) -> None:
         rows["true_id"] = rows["rec_id"].str.extract(r"rec-(\d+)-")[0]
         rows["street"] = (rows["street_number"] + " " + rows["address_1"]).str.strip()
         rows = rows.rename(columns={"given_name": "first_name", "surname": "last_name", "suburb": "city", "date_of_birth": "dob"})
-        rows["dob"] = rows["dob"].str.removesuffix(".0")
+        rows["dob"] = rows["dob"].str.replace(r"^(\d{4})(\d{2})(\d{2})(\.0)?$", r"\1-\2-\3", regex=True)
         columns = ["unique_id", "first_name", "last_name", "dob", "street", "city", "postcode", "soc_sec_id", "true_id"]
         rows[columns].to_csv(folder / f"febrl{number}.csv", index=False)
 

@@ -30,7 +30,7 @@ THREADS = 2
 RANDOM_PAIRS = 1e6
 CHOSEN = 0.95
 #: Match weights (bits) of the thresholds among which the best is looked for.
-TRIED = [0, 2, 4, 6, 8, 10, 12, 14, 17, 20]
+TRIED = [-6, -4, -2, 0, 2, 4, 6, 8, 10, 12, 14, 17, 20]
 
 #: How each column is normalised; {} is the raw text in lower case.
 NORMAL = {
@@ -60,6 +60,8 @@ BLOCKING = [
     ["substr(street, 1, 12)", "city"],
     ["substr(first_name, 1, 2)", "last_name", "company"],
 ]
+#: Further rules for sets without mail addresses, phones and devices, which are small.
+BLOCKING_WITHOUT_CONTACTS = [["dob"], ["first_name", "postcode"], ["last_name", "city"], ["street"]]
 #: Pairs of which nearly all are matches, for the prior.
 CERTAIN = [
     ["email", "last_name"],
@@ -151,7 +153,7 @@ def main(path: str) -> None:
     database.execute(f"SET threads = {THREADS}; SET enable_progress_bar = false")
     database.execute(f"CREATE TABLE raw AS SELECT * FROM read_csv('{path}', header = true, all_varchar = true)")
     columns = {row[0] for row in database.execute("DESCRIBE raw").fetchall()}
-    columns |= {"email_local"} & ({"email_local"} if "email" in columns else set())
+    columns |= {"email_local"} if "email" in columns else set()
 
     start = time.perf_counter()
     prepare(database, columns)
@@ -159,7 +161,7 @@ def main(path: str) -> None:
         link_type="dedupe_only",
         unique_id_column_name="unique_id",
         comparisons=compared(columns),
-        blocking_rules_to_generate_predictions=usable(BLOCKING, columns),
+        blocking_rules_to_generate_predictions=usable(BLOCKING if "email" in columns else BLOCKING + BLOCKING_WITHOUT_CONTACTS, columns),
         retain_matching_columns=False,
         retain_intermediate_calculation_columns=False,
     )
@@ -169,7 +171,7 @@ def main(path: str) -> None:
     linker.training.estimate_u_using_random_sampling(max_pairs=RANDOM_PAIRS, seed=1)
     for rule in usable(TRAINING, columns):
         linker.training.estimate_parameters_using_expectation_maximisation(rule, estimate_without_term_frequencies=True)
-    pairs = linker.inference.predict(threshold_match_probability=0.5)
+    pairs = linker.inference.predict(threshold_match_probability=0.01)
     clusters = linker.clustering.cluster_pairwise_predictions_at_threshold(pairs, threshold_match_probability=CHOSEN)
     found = dict(database.sql(f"SELECT unique_id, cluster_id FROM {clusters.physical_name}").fetchall())
     seconds = time.perf_counter() - start
