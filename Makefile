@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-aggregates bench-evaluate bench-quality bench-bandit clean-cluster
+.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-aggregates bench-evaluate bench-quality bench-bandit bench-identity clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -75,6 +75,9 @@ bench-quality: build ## learning quality in simulated campaigns, beside Vowpal W
 
 bench-bandit: build ## bandits on classification sets and, with HILLSTROM=path, the Hillstrom replay (an hour)
 	@benches/learning.sh bandit
+
+bench-identity: build ## identity against Splink on FEBRL and messy customers: CUSTOMERS=file.csv, SETS="100000:42 …"
+	@benches/identity.sh
 
 clean-cluster: ## stop and delete the demo's cluster and what failed tests left
 	@scripts/cluster.sh clean

@@ -339,11 +339,12 @@ impl Work<'_> {
     /// Joins persons who are alike, best pair first, if they are alike as a whole.
     fn link_alike(&mut self, edges: &[Edge], tick: &mut dyn FnMut()) {
         let Some(judge) = self.judge else { return };
-        let mut rest: Vec<Edge> = edges.to_vec();
+        let mut rest: Vec<Refused> = Vec::new();
         for round in 0..ROUNDS {
-            let mut left = Vec::new();
+            let again = std::mem::take(&mut rest);
+            let edges = if round == 0 { edges.to_vec() } else { again.iter().map(|refused| refused.edge).collect() };
             let mut joined = false;
-            for (step, edge) in rest.iter().enumerate() {
+            for (step, edge) in edges.into_iter().enumerate() {
                 if step % STEPS_PER_TICK == 0 {
                     tick();
                 }
@@ -351,20 +352,16 @@ impl Work<'_> {
                 if a == b {
                     continue;
                 }
-                let reason = self.join_alike(judge, edge, a, b);
-                joined |= reason.is_none();
-                if let Some(reason) = reason {
-                    left.push(*edge);
-                    if round + 1 == ROUNDS || !matches!(reason, RefusalReason::Weak | RefusalReason::Cohesion) {
-                        self.refused.push(Refused { edge: *edge, reason });
-                    }
+                match self.join_alike(judge, &edge, a, b) {
+                    None => joined = true,
+                    Some(reason) => rest.push(Refused { edge, reason }),
                 }
             }
-            rest = left;
             if !joined {
                 break;
             }
         }
+        self.refused.extend(rest);
     }
 
     /// Joins two persons if all of what is known of them allows it; else says what is in the way.

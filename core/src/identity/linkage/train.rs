@@ -239,13 +239,14 @@ impl Training<'_> {
             .filter(|comparison| strangers.comparable[*comparison as usize] >= 1.0)
             .map(|comparison| {
                 let place = comparison as usize;
+                let seen: f64 = matches[place][1..].iter().sum();
                 let levels = comparison.levels().iter().enumerate().map(|(number, kind)| {
                     let level = number + 1;
                     let (fixed_m, fixed_u) = fixed[place][level];
                     let m_observed = matches[place][level] >= OBSERVED || fixed_m.is_some();
                     let u = model.u[place][level];
-                    // What was never seen says nothing.
-                    let m = if m_observed { model.m[place][level] } else { u };
+                    // What was never seen is rarer than one in as many as were; it never speaks for a match.
+                    let m = if m_observed { model.m[place][level] } else { u.min(1.0 / (seen + 2.0)) };
                     let related = if comparison.is_shared_by_relatives() { model.h[place][level] } else { u };
                     LevelParameters {
                         level: kind.name.to_owned(),
