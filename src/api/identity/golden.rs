@@ -1,6 +1,6 @@
 //! Golden records: what the records of each customer say, in one row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use decisioning_core::identity::{
     address, addresses, birth, candidates, survivor, Candidate, Country, Dwelling, FieldKind, Fields, Witness, ADDRESS,
@@ -16,7 +16,7 @@ use super::survivorship::{scores, Contest, Rules, ADDRESS_RULE};
 use super::{field, household, source};
 use crate::api::now;
 use crate::pg::error::{Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::{as_owner, as_owner_by_key};
 use crate::pg::memory::scratch;
 use crate::pg::snapshot::latest;
 use crate::pg::{interrupt, query, scan};
@@ -126,14 +126,14 @@ impl Maker {
         let mut changed = 0;
         for ids in customers.chunks(CHUNK) {
             interrupt::check();
-            let persons = as_owner(|| self.read(ids))?;
+            let persons = as_owner_by_key(|| self.read(ids))?;
             let scores = self.scores(&persons)?;
             let rows: Vec<Golden> = persons
                 .iter()
                 .enumerate()
                 .map(|(at, person)| self.golden(person, &scores, at))
                 .collect::<Result<_>>()?;
-            changed += as_owner(|| {
+            changed += as_owner_by_key(|| {
                 let keys = persons
                     .iter()
                     .zip(&rows)
@@ -148,13 +148,12 @@ impl Maker {
     fn read(&self, ids: &[String]) -> Result<Vec<Person>> {
         let mut persons: Vec<Person> = Vec::new();
         let mut fields = Fields::new();
-        scan::scan(
+        scan::by_key(
             "SELECT r.customer_id::text, r.source::text, r.record_key::text, f.changed_at, f.fields
              FROM decisioning._record r JOIN decisioning._record_field f ON f.record_number = r.record_number
              WHERE r.customer_id = ANY ($1)
              ORDER BY r.customer_id COLLATE \"C\", r.source COLLATE \"C\", r.record_key COLLATE \"C\"",
             &[ids.to_vec().into()],
-            CHUNK,
             |row| {
                 let (Some(id), Some(name), Some(key)) = (row.text(0)?, row.text(1)?, row.text(2)?) else {
                     return Err(Error::corrupted("a record has no key"));
@@ -173,7 +172,6 @@ impl Maker {
                 }
                 Ok(())
             },
-            || Ok(()),
         )?;
         // Sources by the order in which they were added, whatever their names.
         for person in &mut persons {
@@ -275,10 +273,10 @@ fn contest<'a>(person: &'a Person, candidates: Vec<Candidate<'a>>) -> Contest<'a
 /// Writes what differs from what is stored, with the household of each.
 fn write(ids: &[String], persons: &[Person], rows: &[Golden]) -> Result<usize> {
     let kept: Vec<String> = persons.iter().map(|person| person.customer_id.clone()).collect();
-    let deleted = query::execute(
-        "DELETE FROM decisioning.golden_records g WHERE g.customer_id = ANY ($1) AND g.customer_id <> ALL ($2)",
-        &[ids.to_vec().into(), kept.clone().into()],
-    )?;
+    let known: HashSet<&str> = kept.iter().map(String::as_str).collect();
+    let gone: Vec<String> = ids.iter().filter(|id| !known.contains(id.as_str())).cloned().collect();
+    let deleted =
+        query::execute("DELETE FROM decisioning.golden_records g WHERE g.customer_id = ANY ($1)", &[gone.into()])?;
     let columns = COLUMNS.join(", ");
     let all = format!("{columns}, date_of_birth, extra, records, household_id");
     let of = |relation: &str| {
@@ -291,7 +289,8 @@ fn write(ids: &[String], persons: &[Person], rows: &[Golden]) -> Result<usize> {
          SELECT n.customer_id, {listed}, n.date_of_birth, n.extra, n.records, m.household_id, $1
          FROM unnest($2::text[], $3::date[], $4::jsonb[], $5::integer[], {texts})
               AS n(customer_id, date_of_birth, extra, records, {columns})
-         LEFT JOIN decisioning._household_member m ON m.customer_id = n.customer_id
+         LEFT JOIN LATERAL (SELECT m.household_id FROM decisioning._household_member m
+                            WHERE m.customer_id = n.customer_id OFFSET 0) AS m ON true
          ON CONFLICT (customer_id) DO UPDATE SET ({all}, updated_at) = ROW({excluded}, excluded.updated_at)
          WHERE ({stored}) IS DISTINCT FROM ({excluded})",
         listed = COLUMNS.map(|column| format!("n.{column}")).join(", "),

@@ -1,6 +1,6 @@
 //! Households: customers of one family name at one address.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use decisioning_core::identity::MOST_MEMBERS;
 
@@ -9,68 +9,136 @@ use crate::pg::error::Result;
 use crate::pg::query;
 
 /// Puts customers into the households of their keys, and takes those of `ids` out that have none. A household stays while its
-/// members come and go; one whose members have all moved goes with most of them. Runs as the owner.
+/// members come and go; one whose members have all moved goes with most of them. Runs as the owner, by key.
 pub fn assign(ids: &[String], keys: &[(&str, u64)]) -> Result<()> {
-    let customers: Vec<&str> = keys.iter().map(|(customer, _)| *customer).collect();
-    let numbers: Vec<i64> = keys.iter().map(|(_, key)| key.cast_signed()).collect();
+    let keys: HashMap<&str, i64> = keys.iter().map(|(customer, key)| (*customer, key.cast_signed())).collect();
+    let wanted: Vec<Option<i64>> = ids.iter().map(|id| keys.get(id.as_str()).copied()).collect();
+    // Customer, key and household of those who have left theirs.
     let left: Vec<(String, i64, Option<i64>)> = query::write(
         "DELETE FROM decisioning._household_member m
-         WHERE m.customer_id = ANY ($1)
-           AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::bigint[]) AS k(customer_id, household_key)
-                           WHERE k.customer_id = m.customer_id AND k.household_key = m.household_key)
+         USING unnest($1::text[], $2::bigint[]) AS k(customer_id, household_key)
+         WHERE m.customer_id = k.customer_id AND m.household_key IS DISTINCT FROM k.household_key
          RETURNING m.customer_id, m.household_key, m.household_id",
-        &[ids.to_vec().into(), customers.clone().into(), numbers.clone().into()],
+        &[ids.to_vec().into(), wanted.into()],
         |row| Ok((row.value(1)?, row.value(2)?, row.get(3)?)),
     )?;
+    let settled: HashSet<String> = query::write(
+        "SELECT m.customer_id FROM unnest($1::text[]) AS n(customer_id)
+         JOIN decisioning._household_member m ON m.customer_id = n.customer_id",
+        &[ids.to_vec().into()],
+        |row| row.value(1),
+    )?
+    .into_iter()
+    .collect();
+    let mut moved: Vec<(&str, i64)> = keys
+        .iter()
+        .map(|(customer, key)| (*customer, *key))
+        .filter(|(customer, _)| !settled.contains(*customer))
+        .collect();
+    moved.sort_unstable();
+    if !moved.is_empty() {
+        let names = name(&moved, &left)?;
+        query::execute(
+            "INSERT INTO decisioning._household_member (customer_id, household_key, household_id, since)
+             SELECT n.customer_id, n.household_key, n.household_id, $4
+             FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(customer_id, household_key, household_id)",
+            &[
+                moved.iter().map(|(customer, _)| *customer).collect::<Vec<_>>().into(),
+                moved.iter().map(|(_, key)| *key).collect::<Vec<_>>().into(),
+                moved.iter().map(|(_, key)| names.get(key).copied()).collect::<Vec<_>>().into(),
+                now()?.into(),
+            ],
+        )?;
+    }
+    let mut touched: Vec<i64> = left.iter().map(|(_, key, _)| *key).chain(moved.iter().map(|(_, key)| *key)).collect();
+    touched.sort_unstable();
+    touched.dedup();
+    settle_crowds(touched)
+}
+
+/// The household of every key: the one that is there, else the one that most of its new members have left empty, else a new one.
+fn name(moved: &[(&str, i64)], left: &[(String, i64, Option<i64>)]) -> Result<BTreeMap<i64, i64>> {
+    let mut keys: Vec<i64> = moved.iter().map(|(_, key)| *key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let mut names: BTreeMap<i64, i64> = query::write(
+        "SELECT n.household_key, m.household_id FROM unnest($1::bigint[]) AS n(household_key)
+         CROSS JOIN LATERAL (SELECT min(m.household_id) AS household_id FROM decisioning._household_member m
+                             WHERE m.household_key = n.household_key OFFSET 0) AS m
+         WHERE m.household_id IS NOT NULL",
+        &[keys.clone().into()],
+        |row| Ok((row.value(1)?, row.value(2)?)),
+    )?
+    .into_iter()
+    .collect();
     let former: HashMap<&str, i64> =
         left.iter().filter_map(|(customer, _, household)| Some((customer.as_str(), (*household)?))).collect();
-    let former: Vec<Option<i64>> = customers.iter().map(|customer| former.get(customer).copied()).collect();
-    query::execute(
-        "WITH moved AS MATERIALIZED (
-             SELECT n.customer_id, n.household_key, n.former
-             FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(customer_id, household_key, former)
-             WHERE NOT EXISTS (SELECT FROM decisioning._household_member m WHERE m.customer_id = n.customer_id)),
-         emptied AS (
-             SELECT f.household_key, f.former,
-                    row_number() OVER (PARTITION BY f.former ORDER BY f.members DESC, f.household_key) AS claim,
-                    row_number() OVER (PARTITION BY f.household_key ORDER BY f.members DESC, f.former) AS choice
-             FROM (SELECT m.household_key, m.former, count(*) AS members FROM moved m
-                   WHERE m.former IS NOT NULL GROUP BY m.household_key, m.former) f
-             WHERE NOT EXISTS (SELECT FROM decisioning._household_member m WHERE m.household_id = f.former)),
-         named AS MATERIALIZED (
-             SELECT v.household_key, coalesce(
-                        (SELECT min(m.household_id) FROM decisioning._household_member m WHERE m.household_key = v.household_key),
-                        (SELECT e.former FROM emptied e WHERE e.household_key = v.household_key AND e.claim = 1 AND e.choice = 1),
-                        nextval('decisioning._household_number')) AS household_id
-             FROM (SELECT DISTINCT m.household_key FROM moved m) v)
-         INSERT INTO decisioning._household_member (customer_id, household_key, household_id, since)
-         SELECT m.customer_id, m.household_key, h.household_id, $4
-         FROM moved m JOIN named h ON h.household_key = m.household_key",
-        &[customers.into(), numbers.clone().into(), former.into(), now()?.into()],
+    let mut households: Vec<i64> = former.values().copied().collect();
+    households.sort_unstable();
+    households.dedup();
+    let empty: HashSet<i64> = query::write(
+        "SELECT n.household_id FROM unnest($1::bigint[]) AS n(household_id)
+         CROSS JOIN LATERAL (SELECT count(*) AS members FROM decisioning._household_member m
+                             WHERE m.household_id = n.household_id OFFSET 0) AS m
+         WHERE m.members = 0",
+        &[households.into()],
+        |row| row.value(1),
+    )?
+    .into_iter()
+    .collect();
+    let mut claims: BTreeMap<(i64, i64), usize> = BTreeMap::new();
+    for (customer, key) in moved {
+        if let Some(household) = former.get(customer).filter(|household| empty.contains(household)) {
+            *claims.entry((*household, *key)).or_default() += 1;
+        }
+    }
+    let mut claims: Vec<((i64, i64), usize)> = claims.into_iter().collect();
+    claims.sort_by_key(|(pair, members)| (std::cmp::Reverse(*members), *pair));
+    let mut taken = HashSet::new();
+    for ((household, key), _) in claims {
+        if !names.contains_key(&key) && taken.insert(household) {
+            names.insert(key, household);
+        }
+    }
+    let nameless: Vec<i64> = keys.into_iter().filter(|key| !names.contains_key(key)).collect();
+    let numbers = query::write(
+        "SELECT nextval('decisioning._household_number') FROM generate_series(1, $1)",
+        &[(nameless.len() as i32).into()],
+        |row| row.value::<i64>(1),
     )?;
-    let touched: Vec<i64> = left.iter().map(|(_, key, _)| *key).chain(numbers).collect();
-    settle_crowds(touched)
+    names.extend(nameless.into_iter().zip(numbers));
+    Ok(names)
 }
 
 /// A crowd is no household, and one that shrinks becomes one.
 fn settle_crowds(keys: Vec<i64>) -> Result<()> {
+    let settled: Vec<(i64, Option<i64>)> = query::write(
+        "SELECT n.household_key,
+                CASE WHEN m.members <= $2 THEN coalesce(m.household_id, nextval('decisioning._household_number')) END
+         FROM unnest($1::bigint[]) AS n(household_key)
+         CROSS JOIN LATERAL (SELECT count(*) AS members, min(m.household_id) AS household_id,
+                                    bool_or(m.household_id IS NULL) AS nameless, bool_or(m.household_id IS NOT NULL) AS named
+                             FROM decisioning._household_member m WHERE m.household_key = n.household_key OFFSET 0) AS m
+         WHERE CASE WHEN m.members > $2 THEN m.named ELSE m.nameless END",
+        &[keys.into(), (MOST_MEMBERS as i64).into()],
+        |row| Ok((row.value(1)?, row.get(2)?)),
+    )?;
+    if settled.is_empty() {
+        return Ok(());
+    }
     query::execute(
-        "WITH sizes AS MATERIALIZED (
-             SELECT m.household_key, count(*) > $2 AS is_crowd, min(m.household_id) AS household_id
-             FROM decisioning._household_member m WHERE m.household_key = ANY ($1)
-             GROUP BY m.household_key
-             HAVING (count(*) > $2) <> bool_or(m.household_id IS NULL)),
-         settled AS MATERIALIZED (
-             SELECT s.household_key, CASE WHEN s.is_crowd THEN NULL
-                                          ELSE coalesce(s.household_id, nextval('decisioning._household_number')) END AS household_id
-             FROM sizes s),
-         changed AS (
-             UPDATE decisioning._household_member m SET household_id = s.household_id FROM settled s
-             WHERE m.household_key = s.household_key AND m.household_id IS DISTINCT FROM s.household_id
+        "WITH changed AS (
+             UPDATE decisioning._household_member m SET household_id = n.household_id
+             FROM unnest($1::bigint[], $2::bigint[]) AS n(household_key, household_id)
+             WHERE m.household_key = n.household_key AND m.household_id IS DISTINCT FROM n.household_id
              RETURNING m.customer_id, m.household_id)
          UPDATE decisioning.golden_records g SET household_id = c.household_id, updated_at = $3
          FROM changed c WHERE g.customer_id = c.customer_id AND g.household_id IS DISTINCT FROM c.household_id",
-        &[keys.into(), (MOST_MEMBERS as i64).into(), now()?.into()],
+        &[
+            settled.iter().map(|(key, _)| *key).collect::<Vec<_>>().into(),
+            settled.iter().map(|(_, household)| *household).collect::<Vec<_>>().into(),
+            now()?.into(),
+        ],
     )?;
     Ok(())
 }
