@@ -157,6 +157,9 @@ pub struct LevelOverride {
     pub u: Option<f64>,
 }
 
+/// m and u that are held fixed, by comparison and level.
+pub(super) type Fixed = [[(Option<f64>, Option<f64>); LEVELS]; COMPARISONS];
+
 impl Overrides {
     /// # Errors
     /// A comparison or level that does not exist, a value out of its range.
@@ -169,7 +172,7 @@ impl Overrides {
     ///
     /// # Errors
     /// A comparison or level that does not exist, a value out of its range.
-    pub(super) fn fixed(&self) -> Result<[[(Option<f64>, Option<f64>); LEVELS]; COMPARISONS], IdentityError> {
+    pub(super) fn fixed(&self) -> Result<Fixed, IdentityError> {
         let mut fixed = [[(None, None); LEVELS]; COMPARISONS];
         for level in &self.levels {
             let comparison = find_comparison(&level.comparison)?;
