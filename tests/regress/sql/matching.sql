@@ -75,7 +75,7 @@ SELECT decisioning.confirm_match(source_a, key_a, source_b, key_b) > 0 AS confir
 CALL decisioning.resolve_all();
 SELECT count(*) AS still_to_review FROM decisioning.uncertain_pairs u JOIN settled s USING (source_a, key_a, source_b, key_b);
 SELECT l.reason, l.weight FROM decisioning.identity_links l JOIN settled s USING (source_a, key_a, source_b, key_b);
-SELECT h.event FROM settled s CROSS JOIN LATERAL decisioning.identity_history(s.key_b) h;
+SELECT h.event FROM settled s CROSS JOIN LATERAL decisioning.identity_history('support:' || s.key_b) h;
 
 -- What was exported judges as it did there.
 SELECT decisioning.import_matching(document) FROM elsewhere;
