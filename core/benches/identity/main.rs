@@ -6,7 +6,7 @@
 //! and true_id, of which any but the first and the last may be absent.
 //!
 //!   THREADS=2 COUNTRY=US THRESHOLD=0 REVIEW=-6.6 (match weights)
-//!   PARAMETERS=1 (what was learned) SIZES=1 (what each blocking rule compares) EXPLAIN=7,12 (a pair by unique_id)
+//!   PARAMETERS=1 (what was learned) SIZES=1 (what each blocking rule compares) EXPLAIN=7,12 (a pair by unique_id) MISSED=20 (some pairs that were not found)
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -130,6 +130,13 @@ fn main() {
     let found: Vec<&str> = rows.iter().map(|row| resolution.customer("file", &row[key]).expect("known")).collect();
     let truth: Vec<&str> = rows.iter().map(|row| &row[truth]).collect();
     println!("{}", scores(&truth, &found));
+    if let Some(most) = setting("MISSED") {
+        let mut last: HashMap<&str, usize> = HashMap::new();
+        let pairs = (0..rows.len()).filter_map(|row| Some((last.insert(truth[row], row)?, row)));
+        for (a, b) in pairs.filter(|&(a, b)| found[a] != found[b]).take(most as usize) {
+            println!("{:?}\n{:?}\n", rows[a], rows[b]);
+        }
+    }
 }
 
 fn setting(name: &str) -> Option<f64> {

@@ -135,8 +135,8 @@ const PROPOSED: &[&str] = &[
     "given_name:2 + family_name + company",
     "street + postcode",
     "date_of_birth + postcode",
+    "date_of_birth + given_name:1",
     "nickname + family_name",
-    "given_name + street",
     "text",
 ];
 
