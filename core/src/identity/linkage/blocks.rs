@@ -36,6 +36,8 @@ pub struct Oversized {
     pub records: u32,
     /// Of these, records that were compared with nobody here, since they are still too many with the same name, or have none.
     pub left_out: u32,
+    /// Pairs of the block that are not compared here.
+    pub skipped_pairs: u64,
 }
 
 /// What a rule would compare.
@@ -180,7 +182,6 @@ impl Blocks {
                 new_pairs[piece.rule] += count;
             }
         }
-        let pairs_of = |records: u64| records * records.saturating_sub(1) / 2;
         self.rules
             .iter()
             .enumerate()
@@ -188,7 +189,6 @@ impl Blocks {
                 let sizes = rule.starts.windows(2).map(|bounds| bounds[1] - bounds[0]);
                 let oversized = || self.oversized.iter().filter(move |block| block.rule == number);
                 let pairs: u64 = sizes.clone().map(|records| pairs_of(u64::from(records))).sum();
-                let split: u64 = 0;
                 BlockSizes {
                     rule: rules.rules[number].to_string(),
                     blocks: sizes.clone().count() as u64,
@@ -196,7 +196,7 @@ impl Blocks {
                     pairs,
                     new_pairs: new_pairs[number],
                     oversized: oversized().count() as u32,
-                    skipped_pairs: oversized().map(|block| pairs_of(u64::from(block.records))).sum::<u64>() - split,
+                    skipped_pairs: oversized().map(|block| block.skipped_pairs).sum(),
                 }
             })
             .collect()
@@ -227,6 +227,11 @@ pub fn each_key(
             }
         }
     }
+}
+
+/// Pairs of so many records.
+fn pairs_of(records: u64) -> u64 {
+    records * records.saturating_sub(1) / 2
 }
 
 /// Some neighbouring blocks of a rule.
@@ -304,14 +309,48 @@ fn grouped(profiles: &Profiles, keyed: Keyed, rule: usize, limit: u32) -> (Rule,
             .collect();
         by_name.sort_unstable();
         let mut left_out = 0;
+        let mut skipped_pairs = pairs_of(block.len() as u64);
         for named in by_name.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             if named[0].0 == MISSING || named[0].1 == MISSING || named.len() > limit as usize {
                 left_out += named.len() as u32;
             } else if named.len() > 1 {
+                skipped_pairs -= pairs_of(named.len() as u64);
                 push(&mut named.iter().map(|entry| entry.2));
             }
         }
-        oversized.push(Oversized { rule, example: block[0].1, records: block.len() as u32, left_out });
+        oversized.push(Oversized { rule, example: block[0].1, records: block.len() as u32, left_out, skipped_pairs });
     }
     (made, oversized)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Fields, Matching, Records, Rules};
+    use super::*;
+
+    #[test]
+    fn what_is_skipped_is_what_is_not_compared() {
+        // Six records with one phone number: two namesakes, three other namesakes, one without a name.
+        let names = ["ada", "ada", "bea", "bea", "bea", ""];
+        let mut records = Records::new(Rules::default(), &["file"]).unwrap();
+        for (key, name) in names.iter().enumerate() {
+            let record = records.add(0, &key.to_string()).unwrap();
+            let mut fields = Fields::new();
+            let phone = ("phone", "+491701234567");
+            for (kind, value) in [phone, ("given_name", *name), ("family_name", *name)] {
+                fields.push(&kind.parse().unwrap(), value);
+            }
+            records.describe(record, &fields, None).unwrap();
+        }
+        let matching = Matching::new(records).unwrap();
+        let of = |limit| {
+            let rules = BlockingRules::new(vec!["phone".parse().unwrap()], limit).unwrap();
+            let sizes = &matching.block_sizes(&rules, 1, &mut || {})[0];
+            (sizes.blocks, sizes.largest, sizes.pairs, sizes.oversized, sizes.skipped_pairs)
+        };
+        assert_eq!(of(6), (1, 6, 15, 0, 0));
+        assert_eq!(of(5), (2, 6, 1 + 3, 1, 15 - 4));
+        // Three namesakes are too many as well.
+        assert_eq!(of(2), (1, 6, 1, 1, 15 - 1));
+    }
 }
