@@ -157,12 +157,15 @@ pub struct LevelOverride {
     pub u: Option<f64>,
 }
 
+/// `m` and `u` that are held fixed, by comparison and level.
+pub type Fixed = [[(Option<f64>, Option<f64>); LEVELS]; COMPARISONS];
+
 impl Overrides {
     /// Fixed probabilities by comparison and level.
     ///
     /// # Errors
     /// A comparison or level that does not exist, a value out of its range.
-    pub(super) fn fixed(&self) -> Result<[[(Option<f64>, Option<f64>); LEVELS]; COMPARISONS], IdentityError> {
+    pub(super) fn fixed(&self) -> Result<Fixed, IdentityError> {
         let mut fixed = [[(None, None); LEVELS]; COMPARISONS];
         for level in &self.levels {
             let comparison = find_comparison(&level.comparison)?;

@@ -17,7 +17,7 @@ use super::blocks::{Blocks, PIECES_PER_ROUND};
 use super::comparison::{Comparer, Comparison, Pattern, COMPARISONS};
 use super::frequency::TermFrequencies;
 use super::parameters::{
-    ComparisonParameters, LevelParameters, Overrides, Parameters, LEVELS, REVIEW_THRESHOLD, THRESHOLD,
+    ComparisonParameters, Fixed, LevelParameters, Overrides, Parameters, LEVELS, REVIEW_THRESHOLD, THRESHOLD,
 };
 use super::profile::{Attribute, ATTRIBUTES, MISSING};
 use super::work::in_parallel;
@@ -227,13 +227,7 @@ impl Training<'_> {
         }
     }
 
-    fn parameters(
-        &self,
-        model: &Model,
-        matches: &Table,
-        strangers: &Strangers,
-        fixed: &[[(Option<f64>, Option<f64>); LEVELS]; COMPARISONS],
-    ) -> Parameters {
+    fn parameters(&self, model: &Model, matches: &Table, strangers: &Strangers, fixed: &Fixed) -> Parameters {
         let comparisons = Comparison::ALL
             .into_iter()
             .filter(|comparison| strangers.comparable[*comparison as usize] >= 1.0)
@@ -319,7 +313,7 @@ impl Model {
             let (mut m, mut h) = (self.prior, self.related);
             let mut rest = key;
             for place in (0..COMPARISONS).rev() {
-                let ratio = ratios[place][(rest & (1 << (LEVEL_BITS + BAND_BITS)) - 1) as usize];
+                let ratio = ratios[place][(rest & ((1 << (LEVEL_BITS + BAND_BITS)) - 1)) as usize];
                 m *= ratio.0;
                 h *= ratio.1;
                 rest >>= LEVEL_BITS + BAND_BITS;
@@ -345,7 +339,7 @@ impl Model {
         scale: f64,
         all_pairs: f64,
         strangers: &Strangers,
-        fixed: &[[(Option<f64>, Option<f64>); LEVELS]; COMPARISONS],
+        fixed: &Fixed,
         keep_prior: bool,
     ) {
         if !keep_prior {
