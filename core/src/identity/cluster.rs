@@ -145,6 +145,7 @@ pub fn cluster(
         parents: (0..order.len() as u32).collect(),
         held: vec![Vec::new(); order.len()],
         next: (0..order.len() as u32).collect(),
+        sizes: vec![1; order.len()],
         enemies: HashMap::new(),
         judge: likeness.as_ref().map(|likeness| &likeness.judge),
         known: HashMap::new(),
@@ -271,6 +272,8 @@ struct Work<'a> {
     held: Vec<Vec<Held>>,
     /// The records of a person in a ring.
     next: Vec<u32>,
+    /// How many records each person has; kept at the root.
+    sizes: Vec<u32>,
     /// Persons who must stay apart, by root; both ways.
     enemies: HashMap<u32, Vec<u32>>,
     judge: Option<&'a Judge<'a>>,
@@ -330,6 +333,7 @@ impl Work<'_> {
         self.held[other as usize] = Vec::new();
         self.held[root as usize] = held;
         self.next.swap(root as usize, other as usize);
+        self.sizes[root as usize] += self.sizes[other as usize];
         if let Some(enemies) = self.enemies.remove(&other) {
             self.enemies.entry(root).or_default().extend(enemies);
         }
@@ -369,12 +373,8 @@ impl Work<'_> {
         if self.are_enemies(a, b) {
             return Some(RefusalReason::Forbidden);
         }
-        let (members_a, members_b) = (self.members(a), self.members(b));
-        let weight = if members_a.len() == 1 && members_b.len() == 1 {
-            edge.weight
-        } else {
-            self.weight_of(judge, a, b, &members_a, &members_b)
-        };
+        let are_single = self.sizes[a as usize] == 1 && self.sizes[b as usize] == 1;
+        let weight = if are_single { edge.weight } else { self.weight_of(judge, a, b) };
         if weight < judge.threshold {
             let is_weak = edge.weight < judge.threshold;
             return Some(if is_weak { RefusalReason::Weak } else { RefusalReason::Cohesion });
@@ -386,13 +386,13 @@ impl Work<'_> {
     }
 
     /// Match weight of two persons, from memory if neither has grown since it was asked last.
-    fn weight_of(&mut self, judge: &Judge<'_>, a: u32, b: u32, members_a: &[u32], members_b: &[u32]) -> f32 {
+    fn weight_of(&mut self, judge: &Judge<'_>, a: u32, b: u32) -> f32 {
         let key = (a.min(b), a.max(b));
-        let size = (members_a.len() + members_b.len()) as u32;
+        let size = self.sizes[a as usize] + self.sizes[b as usize];
         match self.known.get(&key) {
             Some((known_size, weight)) if *known_size == size => *weight,
             _ => {
-                let weight = judge.groups(members_a, members_b).weight;
+                let weight = judge.groups(&self.members(a), &self.members(b)).weight;
                 self.known.insert(key, (size, weight));
                 weight
             }

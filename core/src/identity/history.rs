@@ -51,7 +51,7 @@ impl Resolution {
         }
         let evidence = self.evidence();
         let likeness = self.likeness();
-        names
+        let mut events: Vec<Event<'_>> = names
             .moves
             .iter()
             .filter(|moved| names.kept_by[moved.id as usize] != moved.person)
@@ -68,7 +68,10 @@ impl Resolution {
                 let likeness = likeness[moved.id as usize].filter(|_| kind == EventKind::Merged && evidence.is_none());
                 Event { kind, from, into, records: moved.records, evidence, likeness }
             })
-            .collect()
+            .collect();
+        // Not in the order in which former ids happened to be read.
+        events.sort_unstable_by(|a, b| (a.into, a.from).cmp(&(b.into, b.from)));
+        events
     }
 
     /// For each former id, the best link between one of its records and another record.
