@@ -10,6 +10,7 @@ use super::log::{canonical_id, reward_of, ABSORBED, HALF_LIVES};
 use super::now;
 use crate::pg::error::Result;
 use crate::pg::memory::scratch;
+use crate::pg::snapshot::latest;
 use crate::pg::{interrupt, query};
 
 /// Ids per statement.
@@ -76,7 +77,7 @@ pub fn lock_learners() -> Result<()> {
 /// To be called before identities change, with the learners locked: notes which rewards learners have summed up for decisions
 /// that the outcomes of these customers reach. Runs as the owner.
 pub fn note_rewards(changes: &Changes) -> Result<()> {
-    if changes.moves.is_empty() {
+    if changes.moves.is_empty() || is_idle()? {
         return Ok(());
     }
     let sql = format!(
@@ -125,6 +126,25 @@ pub fn note_rewards(changes: &Changes) -> Result<()> {
     Ok(())
 }
 
+/// Whether no campaign was ever started, so that there is nothing to follow. None is until the end of the transaction, then.
+fn is_idle() -> Result<bool> {
+    let looks_idle = || {
+        let started = query::write(
+            "SELECT EXISTS (SELECT FROM decisioning.campaigns c WHERE c.status <> 'draft')
+                 OR EXISTS (SELECT FROM decisioning._assignment)",
+            &[],
+            |row| row.value::<bool>(1),
+        )?;
+        Ok(started == [false])
+    };
+    if !looks_idle()? {
+        return Ok(false);
+    }
+    // Whoever is just starting one is waited for.
+    query::execute("LOCK TABLE decisioning.campaigns IN SHARE MODE", &[])?;
+    latest(looks_idle)
+}
+
 /// Chunks of about [`CHUNK`] ids that keep groups together.
 fn whole_groups<'a>(groups: &'a [(&'a str, i32)]) -> Vec<&'a [(&'a str, i32)]> {
     let mut chunks = Vec::new();
@@ -146,7 +166,7 @@ fn whole_groups<'a>(groups: &'a [(&'a str, i32)]) -> Vec<&'a [(&'a str, i32)]> {
 /// To be called last of all, with identities changed: whoever decides for one of these customers waits from here to the end of
 /// the transaction, and then decides for whom they have become. Runs as the owner.
 pub fn follow(changes: &Changes) -> Result<()> {
-    if changes.moves.is_empty() {
+    if changes.moves.is_empty() || is_idle()? {
         return Ok(());
     }
     query::execute(
