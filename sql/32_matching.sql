@@ -9,7 +9,7 @@ CREATE TABLE decisioning.match_settings (
     value           float8      NOT NULL,
     epoch           bigint      NOT NULL,
     CHECK (CASE WHEN setting IN ('prior', 'threshold', 'review_threshold') THEN value > 0 AND value < 1
-                WHEN setting = 'block_limit' THEN value BETWEEN 2 AND 1000000 ELSE false END)
+                WHEN setting = 'block_limit' THEN value BETWEEN 2 AND 800 ELSE false END)
 );
 COMMENT ON TABLE  decisioning.match_settings IS 'Changes to what training found or what is built in; match_settings_in_effect shows the result.';
 COMMENT ON COLUMN decisioning.match_settings.setting IS 'prior: probability that two records drawn at random are one person; threshold: least probability at which two records are joined; review_threshold: least probability at which a pair that was not joined is shown in uncertain_pairs; block_limit: most records of a block.';

@@ -126,12 +126,14 @@ pub fn note_rewards(changes: &Changes) -> Result<()> {
     Ok(())
 }
 
-/// Whether no campaign was ever started, so that there is nothing to follow. None is until the end of the transaction, then.
+/// Whether no campaign was ever started and nothing was logged, so that there is nothing to follow. Nothing is until the end of
+/// the transaction, then.
 fn is_idle() -> Result<bool> {
     let looks_idle = || {
         let started = query::write(
             "SELECT EXISTS (SELECT FROM decisioning.campaigns c WHERE c.status <> 'draft')
-                 OR EXISTS (SELECT FROM decisioning._assignment)",
+                 OR EXISTS (SELECT FROM decisioning._assignment) OR EXISTS (SELECT FROM decisioning.decisions)
+                 OR EXISTS (SELECT FROM decisioning._log_alias)",
             &[],
             |row| row.value::<bool>(1),
         )?;
@@ -140,8 +142,9 @@ fn is_idle() -> Result<bool> {
     if !looks_idle()? {
         return Ok(false);
     }
-    // Whoever is just starting one is waited for.
+    // Whoever is just starting or importing one, or recording an outcome under an alias, is waited for.
     query::execute("LOCK TABLE decisioning.campaigns IN SHARE MODE", &[])?;
+    query::execute("LOCK TABLE decisioning._log_alias IN SHARE ROW EXCLUSIVE MODE", &[])?;
     latest(looks_idle)
 }
 

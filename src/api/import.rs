@@ -16,6 +16,7 @@ use crate::pg::guard::as_owner;
 use crate::pg::query;
 use crate::pg::relation::{check_predicate, quote_identifier, ColumnKind, RelationName};
 use crate::pg::settings;
+use crate::pg::snapshot::latest;
 
 /// Rows per chunk.
 const CHUNK: usize = 10_000;
@@ -146,7 +147,9 @@ fn store(campaign: &Campaign, compiled: &model::Compiled, rows: Vec<Past>) -> Re
         .collect();
     let encoder = &compiled.model.encoder;
     let customers: Vec<String> = rows.iter().map(|row| row.customer_id.clone()).collect();
-    let canonical = canonical_ids(&customers)?;
+    // A run that found nothing to follow in the log waits for us, or we for it.
+    query::execute("LOCK TABLE decisioning.campaigns IN ROW EXCLUSIVE MODE", &[])?;
+    let canonical = latest(|| canonical_ids(&customers))?;
     let salt = campaign.salt()?;
     let now_micros = settings::now_micros()?;
     let (mut ids, mut action_ids, mut contexts, mut encoded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

@@ -115,14 +115,14 @@ fn set_match_setting(setting: Option<&str>, value: Option<f64>) -> std::result::
 fn set_setting(setting: &str, value: Option<f64>) -> Result<()> {
     let range = match setting {
         "prior" | "threshold" | "review_threshold" => "above 0 and below 1",
-        "block_limit" => "between 2 and 1000000",
+        "block_limit" => "between 2 and 800",
         _ => {
             return Err(Error::missing(format!("setting \"{setting}\" of matching does not exist"))
                 .hint("Settings are prior, threshold, review_threshold and block_limit."))
         }
     };
     let fits = |value: f64| match setting {
-        "block_limit" => (2.0..=1e6).contains(&value) && value.fract() == 0.0,
+        "block_limit" => (2.0..=800.0).contains(&value) && value.fract() == 0.0,
         _ => value > 0.0 && value < 1.0,
     };
     if value.is_some_and(|value| !fits(value)) {
