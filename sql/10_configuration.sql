@@ -197,7 +197,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- Generated columns are not there yet in NEW, and say nothing new.
-    derived CONSTANT text[] := '{epoch, message, offer, channel, slot, attribution_seconds, half_life_seconds, offer_consistency_seconds}';
+    derived CONSTANT text[] := CASE TG_TABLE_NAME
+        WHEN 'actions' THEN '{epoch, message, offer, channel, slot}'::text[]
+        ELSE '{epoch, attribution_seconds, half_life_seconds, offer_consistency_seconds, cool_down_seconds, rolling_seconds, within_seconds, send_horizon_seconds}'::text[] END;
     old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - derived END;
     new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - derived END;
     changed text := coalesce(new_row, old_row) ->> 'campaign';
@@ -218,6 +220,8 @@ BEGIN
     RETURNING epoch INTO opened;
     IF TG_TABLE_NAME <> 'campaigns' AND changed IS NOT NULL THEN
         UPDATE decisioning.campaigns c SET epoch = opened WHERE c.campaign = changed;
+    ELSIF coalesce(new_row, old_row) ? 'campaign' AND changed IS NULL THEN
+        UPDATE decisioning.campaigns c SET epoch = opened WHERE true;       -- a rule for all campaigns
     ELSIF TG_TABLE_NAME = 'goals' THEN
         UPDATE decisioning.campaigns c SET epoch = opened
         WHERE c.campaign IN (SELECT g.campaign FROM decisioning.campaign_goals g
