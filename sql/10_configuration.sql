@@ -34,6 +34,10 @@ CREATE TABLE decisioning.campaigns (
     offset_scale        text        NOT NULL DEFAULT 'probability' CHECK (offset_scale IN ('probability', 'log_odds')),
     time_zone           text        NOT NULL,
     time_zone_column    text,
+    fallback_time_zone  text,
+    jurisdiction_column text,
+    send_horizon        interval    NOT NULL DEFAULT '3 days' CHECK (send_horizon > '0' AND send_horizon <= '31 days'),
+    send_horizon_seconds float8     GENERATED ALWAYS AS (pg_catalog.date_part('epoch', send_horizon)) STORED,
     holdout_share       float8      NOT NULL DEFAULT 0.10 CHECK (holdout_share >= 0),
     control_share       float8      NOT NULL DEFAULT 0.00 CHECK (control_share >= 0),
     explore_share       float8      NOT NULL DEFAULT 0.05 CHECK (explore_share >= 0),
@@ -77,6 +81,10 @@ COMMENT ON COLUMN decisioning.campaigns.offset_column IS 'Column with a score fr
 COMMENT ON COLUMN decisioning.campaigns.offset_scale IS 'What the score is: probability (0 to 1) or log_odds.';
 COMMENT ON COLUMN decisioning.campaigns.time_zone IS 'IANA zone of the campaign: decision periods are its calendar days.';
 COMMENT ON COLUMN decisioning.campaigns.time_zone_column IS 'Column of the customers relation with the IANA zone of each customer, used for send times.';
+COMMENT ON COLUMN decisioning.campaigns.fallback_time_zone IS 'IANA zone that quiet hours and caps take for customers whose own is not known; without one they are sent nothing that keeps quiet hours.';
+COMMENT ON COLUMN decisioning.campaigns.jurisdiction_column IS 'Column of the customers relation with the jurisdiction of each customer, such as US-FL, for quiet hours that differ.';
+COMMENT ON COLUMN decisioning.campaigns.send_horizon IS 'How far ahead a send may be put off to a legal moment; an action that has none is no candidate.';
+COMMENT ON COLUMN decisioning.campaigns.send_horizon_seconds IS 'The same in seconds (a day is 24 hours, a month 30 days).';
 COMMENT ON COLUMN decisioning.campaigns.holdout_share IS 'Share of new customers who are never contacted.';
 COMMENT ON COLUMN decisioning.campaigns.control_share IS 'Share of new customers who always get control_action.';
 COMMENT ON COLUMN decisioning.campaigns.explore_share IS 'Share of new customers who get a random action.';
@@ -113,6 +121,8 @@ CREATE TABLE decisioning.actions (
     slot        text        GENERATED ALWAYS AS (dimensions ->> 'slot') STORED,
     content     jsonb,
     customer_reason text,
+    category    text        CHECK (category <> ''),
+    transactional boolean   NOT NULL DEFAULT false,
     cost_send       float8      NOT NULL DEFAULT 0 CHECK (cost_send >= 0 AND cost_send < 'Infinity'),
     cost_on_goal    float8      NOT NULL DEFAULT 0 CHECK (cost_on_goal >= 0 AND cost_on_goal < 'Infinity'),
     cost_on_goal_share float8   NOT NULL DEFAULT 0 CHECK (cost_on_goal_share BETWEEN 0 AND 1),
@@ -130,6 +140,8 @@ COMMENT ON COLUMN decisioning.actions.action_id IS 'Number of the action in the 
 COMMENT ON COLUMN decisioning.actions.dimensions IS 'Level of each dimension (message, offer, channel, slot or any other name). Immutable: a different combination is a different action.';
 COMMENT ON COLUMN decisioning.actions.content IS 'What is sent; the decision returns it as it is. Changing it withdraws the approval.';
 COMMENT ON COLUMN decisioning.actions.customer_reason IS 'A sentence one may show the customer: why am I getting this?';
+COMMENT ON COLUMN decisioning.actions.category IS 'What kind of message it is, for guardrails that are about kinds: for example promotion or service.';
+COMMENT ON COLUMN decisioning.actions.transactional IS 'A message that the customer waits for, such as a receipt: no cap keeps it back. Consent, suppression and quiet hours do.';
 COMMENT ON COLUMN decisioning.actions.cost_send IS 'Cost of one send, in units of the goals'' value; an action is chosen by what it is worth net of costs.';
 COMMENT ON COLUMN decisioning.actions.cost_on_goal IS 'Cost of one response, such as the amount of a voucher that is redeemed.';
 COMMENT ON COLUMN decisioning.actions.cost_on_goal_share IS 'Share of the worth of a response that the action costs, such as a discount.';
@@ -152,12 +164,19 @@ CREATE TABLE decisioning.campaign_goals (
     value               float8      CHECK (value <> 'NaN' AND value NOT IN ('Infinity', '-Infinity')),
     attribution_window  interval    NOT NULL DEFAULT '7 days' CHECK (attribution_window > '0' AND attribution_window <= '366 days'),
     attribution_seconds float8      GENERATED ALWAYS AS (pg_catalog.date_part('epoch', attribution_window)) STORED,
+    exit_policy         text        NOT NULL DEFAULT 'stay' CHECK (exit_policy IN ('stay', 'leave', 'cool_down')),
+    cool_down           interval    CHECK (cool_down > '0' AND cool_down <= '100 years'),
+    cool_down_seconds   float8      GENERATED ALWAYS AS (pg_catalog.date_part('epoch', cool_down)) STORED,
     epoch               bigint      NOT NULL,
-    PRIMARY KEY (campaign, goal)
+    PRIMARY KEY (campaign, goal),
+    CONSTRAINT campaign_goals_exit_check CHECK ((exit_policy = 'cool_down') = (cool_down IS NOT NULL))
 );
 COMMENT ON TABLE  decisioning.campaign_goals IS 'Goals that a campaign works for.';
 COMMENT ON COLUMN decisioning.campaign_goals.value IS 'Worth of one event, as a margin. NULL takes the value of the event itself for goals of kind value, counts 1 for a conversion, and leaves harm out of the choice; harm is worth less than nothing.';
 COMMENT ON COLUMN decisioning.campaign_goals.attribution_seconds IS 'The window in seconds (a day is 24 hours, a month 30 days), so that it does not depend on the session''s time zone.';
+COMMENT ON COLUMN decisioning.campaign_goals.exit_policy IS 'What becomes of a customer who has reached the goal since he was exposed: he stays, leaves (is sent nothing any more) or cools down (is sent nothing for a while).';
+COMMENT ON COLUMN decisioning.campaign_goals.cool_down IS 'For how long after the event.';
+COMMENT ON COLUMN decisioning.campaign_goals.cool_down_seconds IS 'The same in seconds (a day is 24 hours, a month 30 days).';
 COMMENT ON COLUMN decisioning.campaign_goals.attribution_window IS 'Events in [decided_at, decided_at + window) count for a decision.';
 
 CREATE TABLE decisioning.outcome_sources (

@@ -19,6 +19,9 @@ CREATE TABLE decisioning._assignment (
     ramped_at           timestamptz,
     offer               text,
     offered_at          timestamptz,
+    contact_decisions   uuid[],
+    contact_times       timestamptz[],
+    contact_actions     integer[],
     merged_into         text,
     united              integer,
     merged_at           timestamptz,
@@ -26,11 +29,12 @@ CREATE TABLE decisioning._assignment (
     PRIMARY KEY (customer_id, campaign)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE decisioning._assignment IS 'Internal: treatment group, exposure and open decision of each customer in each campaign.';
-COMMENT ON COLUMN decisioning._assignment.treatable IS 'At exposure, before the draw, at least one send passed audience and approval: the primary population of lift.';
+COMMENT ON COLUMN decisioning._assignment.treatable IS 'At exposure, before the draw, at least one send passed audience, approval, consent and eligibility: the primary population of lift.';
 COMMENT ON COLUMN decisioning._assignment.ordinal IS 'Number of decisions so far; seeds the next choice.';
 COMMENT ON COLUMN decisioning._assignment.recent_decisions IS 'Times of the decisions whose attribution window may still be open; gives the overlap weight.';
 COMMENT ON COLUMN decisioning._assignment.ramped_at IS 'When a control customer moved to optimise; treatment_group stays as assigned.';
 COMMENT ON COLUMN decisioning._assignment.offer IS 'Last offer sent; offered_at is when it was sent first, from where offer_consistency counts.';
+COMMENT ON COLUMN decisioning._assignment.contact_decisions IS 'Sends that are reserved or made, and not released, as far back as guardrails look, at least 35 days; contact_times and contact_actions say when and what. NULL for none.';
 COMMENT ON COLUMN decisioning._assignment.exposed_at IS 'First time due for a decision. Infinity: never under this id; the row continues the assignment of another id, or keeps this one from deciding apart.';
 COMMENT ON COLUMN decisioning._assignment.merged_into IS 'Customer that this one is part of by now, who decides; NULL for whoever decides himself.';
 COMMENT ON COLUMN decisioning._assignment.united IS 'Counts how often it changed whose assignments are merged into this customer: see _merged_assignment. NULL if none ever was.';
@@ -116,7 +120,7 @@ COMMENT ON COLUMN decisioning.decisions.origin IS 'live for decisions made here,
 COMMENT ON COLUMN decisioning.decisions.ordinal IS 'Number of this decision among those of the customer in the campaign.';
 COMMENT ON COLUMN decisioning.decisions.overlap IS 'Number of decisions whose attribution windows were open with this one; the row is learned with weight 1/overlap.';
 COMMENT ON COLUMN decisioning.decisions.candidates IS 'Candidate actions by action_id, 0 is no_send.';
-COMMENT ON COLUMN decisioning.decisions.removed IS 'Approved actions that were no candidates, by action_id under what removed them: a budget that could not pay, or offer_consistency. NULL if none.';
+COMMENT ON COLUMN decisioning.decisions.removed IS 'Approved actions that were no candidates, by action_id under the guardrail that removed them. NULL if none.';
 COMMENT ON COLUMN decisioning.decisions.propensities IS 'Propensity of each candidate, in the same order. An imported decision knows only that of the action taken.';
 COMMENT ON COLUMN decisioning.decisions.encoded IS 'Context as the model saw it, under encoder_version.';
 COMMENT ON COLUMN decisioning.decisions.context IS 'Context as read: feature name to value; dates and times as age in days.';

@@ -68,11 +68,13 @@ CREATE FUNCTION decisioning.add_action(
     customer_reason text    DEFAULT NULL,
     cost_send       float8  DEFAULT 0,
     cost_on_goal    float8  DEFAULT 0,
-    cost_on_goal_share float8 DEFAULT 0
+    cost_on_goal_share float8 DEFAULT 0,
+    category        text    DEFAULT NULL,
+    transactional   boolean DEFAULT false
 ) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'add_action_wrapper';
-COMMENT ON FUNCTION decisioning.add_action(text, text, text, text, text, text, jsonb, jsonb, text, float8, float8, float8) IS
+COMMENT ON FUNCTION decisioning.add_action(text, text, text, text, text, text, jsonb, jsonb, text, float8, float8, float8, text, boolean) IS
 'Adds one action as a draft. message, offer, channel and slot are dimensions like those in the dimensions document; costs are in units of the goals'' value. Returns its name.';
 
 CREATE FUNCTION decisioning.add_action_grid(

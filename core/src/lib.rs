@@ -8,6 +8,7 @@
 pub mod decide;
 pub mod evaluate;
 pub mod features;
+pub mod guardrail;
 pub mod identity;
 pub mod learn;
 pub mod measure;

@@ -31,6 +31,8 @@ fn add_action(
     cost_send: Option<f64>,
     cost_on_goal: Option<f64>,
     cost_on_goal_share: Option<f64>,
+    category: Option<&str>,
+    transactional: Option<bool>,
 ) -> std::result::Result<String, ErrorReport> {
     let campaign = required(campaign, "campaign")?;
     let action = required(action, "action")?;
@@ -56,8 +58,8 @@ fn add_action(
         check_editable(campaign)?;
         let added = query::execute(
             "INSERT INTO decisioning.actions (campaign, action, dimensions, content, customer_reason, cost_send,
-                 cost_on_goal, cost_on_goal_share)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (campaign, action) DO NOTHING",
+                 cost_on_goal, cost_on_goal_share, category, transactional)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, false)) ON CONFLICT (campaign, action) DO NOTHING",
             &[
                 campaign.into(),
                 action.into(),
@@ -67,6 +69,8 @@ fn add_action(
                 cost_send.into(),
                 cost_on_goal.into(),
                 cost_on_goal_share.into(),
+                category.into(),
+                transactional.into(),
             ],
         )?;
         match added {

@@ -14,6 +14,7 @@ use pgrx::Uuid;
 use serde::Deserialize;
 
 use super::budget::{self, Budget, Prices};
+use super::guardrail::{Exit, Guardrails, Rows};
 
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
@@ -58,6 +59,11 @@ pub struct Campaign {
     offset_scale: OffsetScale,
     pub time_zone: String,
     pub time_zone_column: Option<String>,
+    /// Zone of customers whose own is not known, where one must be.
+    pub fallback_time_zone: Option<String>,
+    pub jurisdiction_column: Option<String>,
+    /// How far ahead a send may be put off.
+    pub send_horizon_seconds: f64,
     pub household_column: Option<String>,
     unit: Unit,
     #[serde(flatten)]
@@ -81,6 +87,9 @@ pub struct Campaign {
     pub goals: Vec<CampaignGoal>,
     /// By name.
     pub budgets: Vec<Budget>,
+    guardrail_rows: Rows,
+    #[serde(skip)]
+    pub guardrails: Guardrails,
 }
 
 /// What cached things belong to. The salt tells a campaign from one of the same name and epoch in an extension that was
@@ -117,6 +126,8 @@ pub struct Action {
     pub dimensions: Dimensions,
     pub content: Option<serde_json::Value>,
     pub customer_reason: Option<String>,
+    pub category: Option<String>,
+    pub transactional: bool,
     pub status: String,
     #[serde(flatten)]
     pub cost: Cost,
@@ -129,6 +140,8 @@ pub struct CampaignGoal {
     /// Worth of one event.
     pub value: Option<f64>,
     pub attribution_seconds: f64,
+    exit_policy: String,
+    cool_down_seconds: Option<f64>,
 }
 
 /// What a part of a model predicts.
@@ -301,14 +314,22 @@ thread_local! {
     static CAMPAIGNS: RefCell<HashMap<String, Rc<Campaign>>> = RefCell::new(HashMap::new());
 }
 
+/// Which edition of a campaign is in force.
+///
+/// # Errors
+/// No such campaign.
+pub fn edition(name: &str) -> Result<Edition> {
+    Lookup::open(c"campaigns", [c"epoch", c"salt"])?
+        .find(&[name], |row| Ok(Edition { epoch: row.value(0)?, salt: row.value::<Uuid>(1)?.to_string() }))?
+        .ok_or_else(|| unknown(name))
+}
+
 /// The campaign and its current model.
 ///
 /// # Errors
 /// No such campaign.
 pub fn load(name: &str) -> Result<(Rc<Campaign>, Option<CurrentModel>)> {
-    let edition = Lookup::open(c"campaigns", [c"epoch", c"salt"])?
-        .find(&[name], |row| Ok(Edition { epoch: row.value(0)?, salt: row.value::<Uuid>(1)?.to_string() }))?
-        .ok_or_else(|| unknown(name))?;
+    let edition = edition(name)?;
     let current = Lookup::open(c"_learner", [c"model_version"])?
         .find(&[name], |row| Ok(CurrentModel { version: row.value(0)?, writer: row.writer() }))?;
     let cached = CAMPAIGNS.with_borrow(|campaigns| campaigns.get(name).cloned());
@@ -327,25 +348,55 @@ fn read(name: &str) -> Result<Campaign> {
              'actions', coalesce((
                  SELECT jsonb_agg(jsonb_build_object('action', a.action, 'action_id', a.action_id, 'status', a.status,
                      'dimensions', a.dimensions, 'content', a.content, 'customer_reason', a.customer_reason,
+                     'category', a.category, 'transactional', a.transactional,
                      'cost_send', a.cost_send, 'cost_on_goal', a.cost_on_goal,
                      'cost_on_goal_share', a.cost_on_goal_share)
                      ORDER BY a.action_id)
                  FROM decisioning.actions a WHERE a.campaign = c.campaign), '[]'),
              'goals', coalesce((
                  SELECT jsonb_agg(jsonb_build_object('goal', g.goal, 'kind', k.kind, 'value', g.value,
-                     'attribution_seconds', g.attribution_seconds) ORDER BY g.goal)
+                     'attribution_seconds', g.attribution_seconds, 'exit_policy', g.exit_policy,
+                     'cool_down_seconds', g.cool_down_seconds) ORDER BY g.goal)
                  FROM decisioning.campaign_goals g JOIN decisioning.goals k ON k.goal = g.goal
                  WHERE g.campaign = c.campaign), '[]'),
              'budgets', coalesce((
                  SELECT jsonb_agg(to_jsonb(b) || jsonb_build_object('ends_micros',
                      (extract(epoch FROM b.ends_at) * 1000000)::bigint) ORDER BY b.budget)
-                 FROM decisioning.budgets b WHERE b.campaign = c.campaign), '[]')))::text
+                 FROM decisioning.budgets b WHERE b.campaign = c.campaign), '[]'),
+             'guardrail_rows', jsonb_build_object(
+                 'eligibility', coalesce((
+                     SELECT jsonb_agg(to_jsonb(e) ORDER BY e.rule) FROM decisioning.eligibility_rules e
+                     WHERE e.campaign = c.campaign), '[]'),
+                 'consent_columns', coalesce((
+                     SELECT jsonb_agg(to_jsonb(n) ORDER BY n.consent_column, n.channel) FROM decisioning.consent_columns n
+                     WHERE n.campaign = c.campaign), '[]'),
+                 'consent_sources', coalesce((
+                     SELECT jsonb_agg(to_jsonb(n) ORDER BY n.consent_source) FROM decisioning.consent_sources n
+                     WHERE coalesce(n.campaign, c.campaign) = c.campaign), '[]'),
+                 'caps', coalesce((
+                     SELECT jsonb_agg(to_jsonb(f) || jsonb_build_object(
+                         'ramp_starts', (extract(epoch FROM f.ramp_starts_at) * 1000000)::bigint,
+                         'ramp_ends', (extract(epoch FROM f.ramp_ends_at) * 1000000)::bigint) ORDER BY f.cap)
+                     FROM decisioning.frequency_caps f WHERE coalesce(f.campaign, c.campaign) = c.campaign), '[]'),
+                 'quiet_hours', coalesce((
+                     SELECT jsonb_agg(to_jsonb(q) ORDER BY q.rule) FROM decisioning.quiet_hours q
+                     WHERE coalesce(q.campaign, c.campaign) = c.campaign), '[]'),
+                 'order', coalesce((
+                     SELECT jsonb_agg(to_jsonb(r) ORDER BY r.rule) FROM decisioning.order_rules r
+                     WHERE r.campaign = c.campaign), '[]'))))::text
          FROM decisioning.campaigns c WHERE c.campaign = $1",
         &[name.into()],
         |row| row.value::<String>(1),
     )?
     .ok_or_else(|| unknown(name))?;
-    Ok(serde_json::from_str(&document)?)
+    let mut campaign: Campaign = serde_json::from_str(&document)?;
+    let exit = |goal: &CampaignGoal| {
+        let cool_down = goal.cool_down_seconds.map(|seconds| seconds * 1e6);
+        (goal.exit_policy != "stay").then(|| Exit { goal: goal.goal.clone(), cool_down })
+    };
+    let exits = campaign.goals.iter().filter_map(exit).collect();
+    campaign.guardrails = Guardrails::compile(std::mem::take(&mut campaign.guardrail_rows), exits, &campaign.actions)?;
+    Ok(campaign)
 }
 
 /// The campaign with the rules, costs, goals and budgets of an earlier epoch. Runs as the owner.

@@ -75,7 +75,7 @@ fn create_campaign(
         }
     }
     if let Some(audience) = audience {
-        check_predicate(&relation, audience, "audience")?;
+        check_predicate(&relation, audience, "audience", false)?;
     }
     let offset_scale = required(offset_scale, "offset_scale")?;
     if let Some(column) = offset_column {

@@ -1,4 +1,4 @@
-//! What keeps candidates from a customer beyond approval: an offer that binds, and budgets that cannot pay.
+//! What keeps candidates from a customer beyond approval: guardrails, an offer that binds, and budgets that cannot pay.
 //!
 //! Customers of a call are considered one after the other. What each may need is held before he chooses, so that the
 //! candidates he chooses among are all there, and his propensities exact; what was not needed goes back in the end.
@@ -11,6 +11,7 @@ use pgrx::Uuid;
 
 use super::budget::{self, Account, Reservation};
 use super::campaign::Campaign;
+use super::guardrail::{Moments, Place, Standing, Timetable};
 use super::model::Compiled;
 use super::offer::{self, Consistency, Held};
 use super::pipeline::Candidates;
@@ -26,11 +27,25 @@ pub struct Prospect<'a> {
     /// Offer that the person was sent last.
     pub held: Option<&'a Held>,
     pub household: Option<Uuid>,
+    pub standing: &'a Standing,
+    pub place: Place<'a>,
+}
+
+/// What guardrails and constraints leave a customer.
+pub struct Remaining {
+    /// The candidates; `None` if all remain.
+    pub left: Option<Candidates>,
+    pub removed: Removed,
+    /// When each arm may be sent, where that matters to guardrails.
+    pub moments: Option<Moments>,
+    /// One of the sends that are left must be made, but not to the holdout.
+    pub required: bool,
 }
 
 /// Constraints of one campaign on the customers of one call.
 pub struct Constraints<'a> {
     frame: Frame<'a>,
+    timetable: Timetable,
     consistency: Option<Consistency>,
     accounts: Vec<Account<'a>>,
     ledger: Ledger<'a>,
@@ -73,6 +88,7 @@ impl<'a> Constraints<'a> {
     fn new(frame: Frame<'a>, held: Vec<i64>, costs: Vec<Vec<i64>>, accounts: Vec<Account<'a>>) -> Self {
         Constraints {
             ledger: Ledger::new(frame.scopes, held.clone()),
+            timetable: Timetable::new(frame.now),
             consistency: Consistency::of(frame.campaign, frame.now),
             frame,
             accounts,
@@ -126,18 +142,36 @@ impl<'a> Constraints<'a> {
         Ok(Constraints { stored: households.clone(), households, ..Self::new(frame, held, costs, accounts) })
     }
 
-    /// The candidates that remain for the prospect at position `at`, and what was removed; `None` if all remain.
-    pub fn remaining(&self, at: usize, prospect: &Prospect<'_>) -> Option<(Candidates, Removed)> {
+    /// What remains for the prospect at position `at`.
+    pub fn remaining(&self, at: usize, prospect: &Prospect<'_>) -> Result<Remaining> {
+        let Frame { campaign, candidates, .. } = self.frame;
+        let rails = &campaign.guardrails;
+        let moments = match rails.mind_the_time() {
+            true => Some(self.timetable.moments(campaign, &prospect.place)?),
+            false => None,
+        };
+        let required = rails.required(prospect.standing);
+        let zone = rails.calendar_zone(campaign, &prospect.place);
         let held = [self.of_household(prospect), prospect.held];
-        if held == [None, None] && self.costs.is_empty() {
-            return None;
-        }
         let mut removed = Removed::new();
-        for (position, arm) in self.frame.candidates.arms.iter().enumerate() {
-            let Some(arm) = *arm else { continue };
-            let action = &self.frame.campaign.actions[arm];
+        for (id, arm, position) in candidates
+            .ids
+            .iter()
+            .zip(&candidates.arms)
+            .zip(0..)
+            .filter_map(|((id, arm), position)| Some((*id, (*arm)?, position)))
+        {
+            let action = &campaign.actions[arm];
+            let moment = moments.as_ref().map(|moments| &moments[arm]);
+            let sent_at = moment.map_or(self.frame.now, |moment| *moment.as_ref().unwrap_or(&self.frame.now));
             let offers = |consistency: Consistency| held.iter().any(|held| consistency.removes(*held, action));
-            let by = if self.consistency.is_some_and(offers) {
+            let by = if let Some((label, _)) = required.as_ref().filter(|(_, arms)| !arms[arm]) {
+                (*label).to_owned()
+            } else if let Some(label) = rails.removes(prospect.standing, arm, sent_at, zone)? {
+                label.to_owned()
+            } else if let Some(Err(label)) = moment {
+                label.clone()
+            } else if self.consistency.is_some_and(offers) {
                 offer::REMOVAL.to_owned()
             } else if let Some(lacking) = self.costs.get(at).and_then(|costs| self.ledger.lacking(arm, costs[position]))
             {
@@ -145,13 +179,11 @@ impl<'a> Constraints<'a> {
             } else {
                 continue;
             };
-            removed.entry(by).or_default().push(self.frame.candidates.ids[position]);
-        }
-        if removed.is_empty() {
-            return None;
+            removed.entry(by).or_default().push(id);
         }
         let gone: HashSet<i32> = removed.values().flatten().copied().collect();
-        Some((self.frame.candidates.without_ids(&gone), removed))
+        let left = (!gone.is_empty()).then(|| candidates.without_ids(&gone));
+        Ok(Remaining { left, removed, moments, required: required.is_some() })
     }
 
     fn of_household(&self, prospect: &Prospect<'_>) -> Option<&Held> {

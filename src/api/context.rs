@@ -27,6 +27,9 @@ pub struct Customer {
     pub in_audience: bool,
     pub time_zone: Option<String>,
     pub household: Option<String>,
+    pub jurisdiction: Option<String>,
+    /// What guardrails ask of the relation, in their order.
+    pub flags: Vec<bool>,
     pub observation: Observation,
 }
 
@@ -140,7 +143,9 @@ pub fn read_customers(
             in_audience: row.value(2)?,
             time_zone: row.get(3)?,
             household: row.get(4)?,
-            observation: statement.reading.observation(row, 5)?,
+            jurisdiction: row.get(5)?,
+            flags: row.get::<Vec<bool>>(6)?.unwrap_or_default(),
+            observation: statement.reading.observation(row, 7)?,
         })
     };
     // For one customer planning would cost more than reading; for many it pays.
@@ -192,10 +197,18 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
         })
     };
     let (zone, household) = (text(&campaign.time_zone_column)?, text(&campaign.household_column)?);
+    let jurisdiction = text(&campaign.jurisdiction_column)?;
+    let flags = match campaign.guardrails.flags.as_slice() {
+        [] => "NULL::pg_catalog.bool[]".to_owned(),
+        flags => {
+            let each = flags.iter().map(|flag| format!("(\n{flag}\n) IS TRUE"));
+            format!("ARRAY[{}]", each.collect::<Vec<_>>().join(", "))
+        }
+    };
     let quoted_key = format!("relation.{}", quote_identifier(&key.name));
     let sql = |condition: String| {
         format!(
-            "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}{} FROM {} AS relation
+            "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}, {jurisdiction}, {flags}{} FROM {} AS relation
              WHERE {quoted_key} = {condition}",
             campaign.audience.as_deref().unwrap_or("true"),
             reading.columns,

@@ -10,9 +10,10 @@ use pgrx::{JsonB, Uuid};
 
 use super::budget;
 use super::campaign::{self, Action, Campaign, Rules, NO_SEND};
-use super::constraint::{self, Constraints, Prospect, Removed};
+use super::constraint::{self, Constraints, Prospect, Remaining, Removed};
 use super::context;
 use super::decide::context_object;
+use super::guardrail::{self, Place, Subject, MUST_SEND};
 use super::model::{self, Compiled};
 use super::offer;
 use super::pipeline::{action_name, parse_group, rule, Assignment, Candidates, Moment};
@@ -82,26 +83,33 @@ fn preview(
     let group = assignment.treated_as(&campaign);
     let approved = Candidates::of(&campaign);
     let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
-    let prospect = Prospect { encoded: &encoded, held: assignment.held(), household };
+    let (exposed_at, contacts) = (assignment.exposed_at(), assignment.contacts());
+    let subject = Subject { customer_id: &id, flags: std::mem::take(&mut customer.flags), exposed_at, contacts };
+    let standing = guardrail::read(&campaign, vec![subject], now, false)?.remove(0);
+    let place = Place { zone: customer.time_zone.as_deref(), jurisdiction: customer.jurisdiction.as_deref() };
+    let prospect = Prospect { encoded: &encoded, held: assignment.held(), household, standing: &standing, place };
     let scopes = budget::scopes(&campaign);
     let remaining = as_owner(|| {
         let (campaign, compiled) = (&*campaign, &*compiled);
         let frame = constraint::Frame { campaign, compiled, candidates: &approved, scopes: &scopes, now };
-        Ok(Constraints::look(frame, &prospect)?.remaining(0, &prospect))
+        Constraints::look(frame, &prospect)?.remaining(0, &prospect)
     })?;
-    let (candidates, removed) = remaining.unwrap_or((approved, Removed::new()));
+    let Remaining { left, removed, required, .. } = remaining;
+    let candidates = left.unwrap_or(approved).for_group(group, required);
+
     let rule = rule(group, &campaign.rules, &compiled, &candidates, |name| find(&campaign, name), &encoded);
     let weights = propensities(&rule, &candidates.arms);
 
     let (no_send, quiet) = (compiled.probability(&encoded, None), compiled.net_worth(&encoded, None));
+    let quiet_at = candidates.arms.iter().position(Option::is_none);
     let mut rows: Vec<PreviewRow> = vec![(
         NO_SEND.to_owned(),
-        true,
-        None,
+        quiet_at.is_some(),
+        quiet_at.is_none().then(|| MUST_SEND.to_owned()),
         Some(no_send),
         Some(0.0),
         Some(0.0),
-        Some(weights[0]),
+        quiet_at.map(|at| weights[at]),
         Some(group.as_str().to_owned()),
     )];
     for (arm, action) in campaign.actions.iter().enumerate() {

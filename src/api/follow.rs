@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::guardrail;
 use super::log::{canonical_id, reward_of, ABSORBED, HALF_LIVES};
 use super::now;
 use crate::pg::error::Result;
@@ -133,7 +134,7 @@ fn is_idle() -> Result<bool> {
         let started = query::write(
             "SELECT EXISTS (SELECT FROM decisioning.campaigns c WHERE c.status <> 'draft')
                  OR EXISTS (SELECT FROM decisioning._assignment) OR EXISTS (SELECT FROM decisioning.decisions)
-                 OR EXISTS (SELECT FROM decisioning._log_alias)",
+                 OR EXISTS (SELECT FROM decisioning._log_alias) OR EXISTS (SELECT FROM decisioning.suppressions)",
             &[],
             |row| row.value::<bool>(1),
         )?;
@@ -142,8 +143,9 @@ fn is_idle() -> Result<bool> {
     if !looks_idle()? {
         return Ok(false);
     }
-    // Whoever is just starting or importing one, or recording an outcome under an alias, is waited for.
+    // Whoever is just starting or importing one, recording an outcome under an alias or suppressing somebody is waited for.
     query::execute("LOCK TABLE decisioning.campaigns IN SHARE MODE", &[])?;
+    query::execute("LOCK TABLE decisioning.suppressions IN SHARE ROW EXCLUSIVE MODE", &[])?;
     query::execute("LOCK TABLE decisioning._log_alias IN SHARE ROW EXCLUSIVE MODE", &[])?;
     latest(looks_idle)
 }
@@ -181,12 +183,15 @@ pub fn follow(changes: &Changes) -> Result<()> {
            AND s.exposed_at = 'infinity' AND s.ordinal = 0 AND s.united IS NULL",
         &[now()?.into(), GUARD_DAYS.into()],
     )?;
-    // Who is about to record an outcome under an id that was not in the log so far waits, or has done so.
+    // Who is about to record an outcome under an id that was not in the log so far waits, or has done so; so does who is about to
+    // suppress somebody.
+    query::execute("LOCK TABLE decisioning.suppressions IN SHARE ROW EXCLUSIVE MODE", &[])?;
     query::execute("LOCK TABLE decisioning._log_alias IN SHARE ROW EXCLUSIVE MODE", &[])?;
     for ids in changes.ids().chunks(CHUNK) {
         interrupt::check();
         scratch(|| {
             follow_in_log(ids)?;
+            guardrail::follow(ids)?;
             follow_some(ids)
         })?;
     }

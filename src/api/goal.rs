@@ -133,7 +133,7 @@ fn add_outcome_source(
         }
     }
     if let Some(filter) = filter {
-        check_predicate(&relation, filter, "filter")?;
+        check_predicate(&relation, filter, "filter", true)?;
     }
     let name =
         outcome_source.map_or_else(|| format!("{goal} from {}.{}", relation.schema, relation.name), str::to_owned);

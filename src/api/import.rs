@@ -87,7 +87,7 @@ fn import_decisions(
         .into());
     }
     if let Some(filter) = filter {
-        check_predicate(&relation, filter, "filter")?;
+        check_predicate(&relation, filter, "filter", true)?;
     }
     let offset = compiled.model.encoder.offset().map(|feature| feature.name.as_str());
     if let Some(offset) = offset.filter(|name| !columns.iter().any(|column| column.name == *name)) {

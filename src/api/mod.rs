@@ -14,6 +14,7 @@ mod evaluate_log;
 mod explain;
 mod follow;
 mod goal;
+mod guardrail;
 mod identity;
 mod import;
 mod learn;

@@ -13,15 +13,16 @@ mod question;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use decisioning_core::decide::{next_slot, period, Choice, Group, Period, Salt, Scope};
+use decisioning_core::decide::{period, Choice, Group, Period, Salt, Scope};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{PgSqlErrorCode, Uuid};
 use serde_json::{Map, Value};
 
 use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
-use super::constraint::{Constraints, Frame, Prospect, Removed};
+use super::constraint::{Constraints, Frame, Prospect, Remaining, Removed};
 use super::context::{self, Context, Customer};
+use super::guardrail::{self, Moments, Place, Standing, Subject};
 use super::mode::{self, Shadow};
 use super::model::{self, Compiled};
 use super::offer::{self, Held};
@@ -115,7 +116,11 @@ impl Round {
 struct Entrant {
     customer_id: String,
     time_zone: Option<String>,
+    jurisdiction: Option<String>,
     household: Option<Uuid>,
+    standing: Standing,
+    /// Consent and eligibility let him be sent something.
+    treatable: bool,
     assignment: Assignment,
     /// Group that the customer is treated as.
     group: Group,
@@ -128,8 +133,13 @@ struct Entrant {
 }
 
 impl Entrant {
+    fn place(&self) -> Place<'_> {
+        Place { zone: self.time_zone.as_deref(), jurisdiction: self.jurisdiction.as_deref() }
+    }
+
     fn prospect(&self) -> Prospect<'_> {
-        Prospect { encoded: &self.encoded, held: self.held.as_ref(), household: self.household }
+        let Entrant { encoded, household, standing, .. } = self;
+        Prospect { encoded, held: self.held.as_ref(), household: *household, standing, place: self.place() }
     }
 }
 
@@ -143,7 +153,8 @@ struct Proposal<'a> {
     choice: Choice,
     shadow: Option<Shadow>,
     reason: &'static str,
-    send_at: i64,
+    /// In microseconds; `None` for no-send.
+    send_at: Option<i64>,
 }
 
 /// Decides for `customer_ids`: the campaign decided under, and one answer each, in their order.
@@ -159,12 +170,16 @@ pub fn decide_many(
         )
         .hint("Use CALL decisioning.decide_all(campaign), or several batches."));
     }
-    let round = prepare(campaign)?;
+    let mut round = prepare(campaign)?;
     let mut known = round.assignments(customer_ids)?;
     let mut canonical: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
     let mut answers: HashMap<String, Answer> = HashMap::with_capacity(canonical.len());
 
-    for _ in 0..ROUNDS {
+    for turn in 0..ROUNDS {
+        // What kept somebody from deciding may have been a change of the configuration.
+        if turn > 0 {
+            round = prepare(campaign)?;
+        }
         // Sorted, so that batches lock in the same order and cannot deadlock.
         known.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         known.dedup_by(|a, b| a.0 == b.0);
@@ -186,16 +201,17 @@ pub fn decide_many(
         let now = settings::timestamp(round.now)?;
         let ids: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
         let mut customers = context::read_customers(&round.campaign, &model.encoder, &ids, now)?;
-        let mut entrants = Vec::with_capacity(customers.len());
+        let mut arrivals = Vec::with_capacity(customers.len());
         for (n, (id, assignment)) in known.iter_mut().enumerate() {
             if n % 1024 == 0 {
                 interrupt::check();
             }
             match customers.remove(id).filter(|customer| customer.in_audience) {
                 None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
-                Some(customer) => entrants.push(enter(&round, customer, assignment.take(), context)?),
+                Some(customer) => arrivals.push((customer, assignment.take().unwrap_or_else(Assignment::first))),
             }
         }
+        let entrants = enter_all(&round, arrivals, context)?;
         for decision in constrain_and_log(&round, entrants)? {
             answers.insert(decision.customer_id.clone(), round.answer(decision));
         }
@@ -277,11 +293,36 @@ fn logged(round: &Round, decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
     )
 }
 
+/// What guardrails know of customers, and their groups and contexts.
+fn enter_all(
+    round: &Round,
+    mut arrivals: Vec<(Customer, Assignment)>,
+    context: Option<&Map<String, Value>>,
+) -> Result<Vec<Entrant>> {
+    let subject = |(customer, assignment): &mut (Customer, Assignment)| {
+        (std::mem::take(&mut customer.flags), assignment.exposed_at(), assignment.contacts())
+    };
+    let known: Vec<_> = arrivals.iter_mut().map(subject).collect();
+    let subjects = arrivals.iter().zip(known).map(|((customer, _), (flags, exposed_at, contacts))| Subject {
+        customer_id: &customer.customer_id,
+        flags,
+        exposed_at,
+        contacts,
+    });
+    let standings = guardrail::read(&round.campaign, subjects.collect(), round.now, round.writes())?;
+    let mut entrants = Vec::with_capacity(arrivals.len());
+    for ((customer, assignment), standing) in arrivals.into_iter().zip(standings) {
+        entrants.push(enter(round, customer, assignment, standing, context)?);
+    }
+    Ok(entrants)
+}
+
 /// Group and context of one customer.
 fn enter(
     round: &Round,
     mut customer: Customer,
-    assignment: Option<Assignment>,
+    mut assignment: Assignment,
+    standing: Standing,
     context: Option<&Map<String, Value>>,
 ) -> Result<Entrant> {
     let Round { campaign, compiled, salt, now, .. } = round;
@@ -291,7 +332,6 @@ fn enter(
     }
     let mut encoded = vec![0.0; encoder.width()];
     encoder.encode(&customer.observation, &mut encoded);
-    let mut assignment = assignment.unwrap_or_else(Assignment::first);
     assignment.draw(campaign, campaign.bucket(salt, &customer.customer_id, customer.household.as_deref()));
     let ordinal = assignment.ordinal + 1;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
@@ -306,6 +346,9 @@ fn enter(
         encoded,
         household: customer.household.map(|name| offer::household(salt, &name)),
         time_zone: customer.time_zone,
+        jurisdiction: customer.jurisdiction,
+        treatable: campaign.guardrails.treatable(&standing, round.candidates.arms.iter().copied().flatten()),
+        standing,
         customer_id: customer.customer_id,
     })
 }
@@ -348,8 +391,11 @@ fn constrain_and_log(round: &Round, mut entrants: Vec<Entrant>) -> Result<Vec<De
 
 /// Where no choice depends on those before, they are made ahead, while what was chosen is written.
 fn decide_ahead(round: &Round, constraints: &mut Constraints<'_>, entrants: &[Entrant]) -> Result<Vec<Decision>> {
-    let alternatives: Vec<_> =
-        entrants.iter().enumerate().map(|(at, entrant)| Alternatives::of(round, constraints, at, entrant)).collect();
+    let alternatives: Vec<_> = entrants
+        .iter()
+        .enumerate()
+        .map(|(at, entrant)| Alternatives::of(round, constraints, at, entrant))
+        .collect::<Result<_>>()?;
     let questions = entrants.iter().zip(&alternatives);
     let questions: Vec<_> = questions.map(|(entrant, left)| Question::new(round, entrant, &left.candidates)).collect();
     let mut decisions = Vec::with_capacity(entrants.len());
@@ -371,14 +417,17 @@ fn decide_ahead(round: &Round, constraints: &mut Constraints<'_>, entrants: &[En
 struct Alternatives {
     candidates: Rc<Candidates>,
     removed: Removed,
+    moments: Option<Moments>,
 }
 
 impl Alternatives {
-    fn of(round: &Round, constraints: &Constraints<'_>, at: usize, entrant: &Entrant) -> Self {
-        match constraints.remaining(at, &entrant.prospect()) {
-            Some((remaining, removed)) => Alternatives { candidates: Rc::new(remaining), removed },
-            None => Alternatives { candidates: round.candidates.clone(), removed: Removed::new() },
-        }
+    fn of(round: &Round, constraints: &Constraints<'_>, at: usize, entrant: &Entrant) -> Result<Self> {
+        let Remaining { left, removed, moments, required } = constraints.remaining(at, &entrant.prospect())?;
+        let candidates = match left {
+            None if !required => round.candidates.clone(),
+            left => Rc::new(left.unwrap_or_else(|| (*round.candidates).clone()).for_group(entrant.group, required)),
+        };
+        Ok(Alternatives { candidates, removed, moments })
     }
 }
 
@@ -388,7 +437,7 @@ fn propose_alone<'a>(
     at: usize,
     entrant: &'a Entrant,
 ) -> Result<Proposal<'a>> {
-    let left = Alternatives::of(round, constraints, at, entrant);
+    let left = Alternatives::of(round, constraints, at, entrant)?;
     let answer = Question::new(round, entrant, &left.candidates).answer();
     propose(round, constraints, at, entrant, left, answer)
 }
@@ -398,7 +447,7 @@ fn propose<'a>(
     constraints: &mut Constraints<'_>,
     at: usize,
     entrant: &'a Entrant,
-    Alternatives { candidates, removed }: Alternatives,
+    Alternatives { candidates, removed, moments }: Alternatives,
     question::Answer { choice, shadow }: question::Answer,
 ) -> Result<Proposal<'a>> {
     let Round { campaign, now, .. } = round;
@@ -406,12 +455,11 @@ fn propose<'a>(
     let arm = candidates.arms[choice.chosen];
     let held = constraints.take(at, &entrant.prospect(), Uuid::from_bytes(entrant.decision_id), arm);
 
-    let slot = arm.and_then(|arm| campaign.actions[arm].dimensions.get("slot"));
-    // An unknown zone of a customer falls back to the campaign's.
-    let zone = entrant.time_zone.as_deref().unwrap_or(&campaign.time_zone);
-    let send_at = next_slot(*now, zone, slot.map(String::as_str))
-        .or_else(|_| next_slot(*now, &campaign.time_zone, slot.map(String::as_str)))
-        .map_err(|error| Error::invalid(error.to_string()))?;
+    let send_at = match (arm, moments) {
+        (None, _) => None,
+        (Some(arm), Some(moments)) => moments[arm].clone().ok(),
+        (Some(arm), None) => campaign.guardrails.moment(campaign, &entrant.place(), arm, *now)?.ok(),
+    };
     let reason = reason(entrant.group, &candidates, &removed, shadow.is_some());
     Ok(Proposal { entrant, held, candidates, removed, choice, shadow, reason, send_at })
 }
@@ -440,7 +488,7 @@ fn decision(round: &Round, proposal: &Proposal<'_>) -> Result<Decision> {
         group: proposal.entrant.group,
         action_id: action.map(|action| action.action_id),
         content: action.and_then(|action| action.content.as_ref()).map(Value::to_string),
-        send_at: action.map(|_| settings::timestamp(proposal.send_at)).transpose()?,
+        send_at: proposal.send_at.map(settings::timestamp).transpose()?,
         propensity: proposal.choice.propensities[chosen],
         reason: proposal.reason.to_owned(),
         expires_at: Some(settings::timestamp(round.period.end)?),

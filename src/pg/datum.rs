@@ -31,6 +31,11 @@ impl Element for TimestampWithTimeZone {
     const TYPE: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 }
 
+/// The bytes of a uuid.
+impl Element for [u8; 16] {
+    const TYPE: pg_sys::Oid = pg_sys::UUIDOID;
+}
+
 /// Of a one-dimensional array: size, number of dimensions, offset of the data (0: no nulls), element type, length, lower bound.
 const ARRAY_HEADER: usize = size_of::<pg_sys::ArrayType>() + 2 * size_of::<i32>();
 

@@ -93,8 +93,29 @@ impl<const COLUMNS: usize> Lookup<COLUMNS> {
         if key.len() != self.key.len() {
             return Err(outdated());
         }
-        // SAFETY: the scan has as many conditions as were made room for, each of the column's own collation, over datums that
-        // live until the next call; the slot is of the table, and its tuple is pinned until it is cleared.
+        self.seek(key)?;
+        self.next(read)
+    }
+
+    /// Reads every row whose primary key begins with `prefix`, in the order of the key.
+    ///
+    /// # Errors
+    /// The primary key has fewer columns, or what `read` returned.
+    pub fn each<T>(&mut self, prefix: &[&str], mut read: impl FnMut(&Found<'_>) -> Result<T>) -> Result<Vec<T>> {
+        self.seek(prefix)?;
+        let mut rows = Vec::new();
+        while let Some(row) = self.next(&mut read)? {
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    fn seek(&mut self, key: &[&str]) -> Result<()> {
+        if key.len() > self.key.len() {
+            return Err(outdated());
+        }
+        // SAFETY: the scan has room for as many conditions, each of the column's own collation, over datums that live until the
+        // next call.
         unsafe {
             for (at, text) in key.iter().enumerate() {
                 let collation = *(*self.index).rd_indcollation.add(at);
@@ -109,8 +130,34 @@ impl<const COLUMNS: usize> Lookup<COLUMNS> {
                     self.key[at].set(text)?,
                 );
             }
-            let conditions = self.conditions.as_mut_ptr();
-            pg_sys::index_rescan(self.scan, conditions, key.len() as i32, std::ptr::null_mut(), 0);
+            // Those after the prefix hold for every text.
+            for at in key.len()..self.key.len() {
+                let collation = *(*self.index).rd_indcollation.add(at);
+                pg_sys::ScanKeyEntryInitialize(
+                    &mut self.conditions[at],
+                    0,
+                    at as pg_sys::AttrNumber + 1,
+                    pg_sys::BTGreaterEqualStrategyNumber as pg_sys::StrategyNumber,
+                    pg_sys::InvalidOid,
+                    collation,
+                    pg_sys::Oid::from(pg_sys::F_TEXT_GE),
+                    self.key[at].set("")?,
+                );
+            }
+            pg_sys::index_rescan(
+                self.scan,
+                self.conditions.as_mut_ptr(),
+                self.key.len() as i32,
+                std::ptr::null_mut(),
+                0,
+            );
+        }
+        Ok(())
+    }
+
+    fn next<T>(&mut self, read: impl FnOnce(&Found<'_>) -> Result<T>) -> Result<Option<T>> {
+        // SAFETY: the slot is of the table, and its tuple is pinned until it is cleared.
+        unsafe {
             if !pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot) {
                 return Ok(None);
             }

@@ -256,6 +256,27 @@ pub fn execute(sql: &str, arguments: &[Argument<'_>]) -> Result<usize> {
     })
 }
 
+/// Whether the conditions of a statement call a volatile function; what is behind views and functions is not looked into.
+pub fn is_volatile(sql: &str) -> Result<bool> {
+    Spi::connect(|_| {
+        let plan = Plan::new(sql, &[], Planning::Session)?;
+        // SAFETY: the plan lives until the end of the block, and with it its sources and their analysed queries.
+        unsafe {
+            let sources = pg_sys::SPI_plan_get_plan_sources(plan.0);
+            let mut volatile = false;
+            for at in 0..usize::try_from((*sources).length).unwrap_or(0) {
+                let source = (*(*sources).elements.add(at)).ptr_value as *mut pg_sys::CachedPlanSource;
+                let queries = (*source).query_list;
+                for at in 0..usize::try_from((*queries).length).unwrap_or(0) {
+                    let query = (*(*queries).elements.add(at)).ptr_value as *mut pg_sys::Query;
+                    volatile |= pg_sys::contain_volatile_functions((*query).jointree.cast());
+                }
+            }
+            Ok(volatile)
+        }
+    })
+}
+
 /// A reading statement whose rows are fetched by and by, under the snapshot it was opened with, until the transaction ends.
 pub struct Cursor {
     name: CString,

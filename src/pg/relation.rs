@@ -171,10 +171,16 @@ pub fn quote_identifier(name: &str) -> String {
 /// Checks that `predicate` is one boolean expression over the relation, by planning it as the caller.
 ///
 /// # Errors
-/// More than one statement, an unknown column, a type other than boolean: Postgres' own message.
-pub fn check_predicate(relation: &RelationName, predicate: &str, what: &str) -> Result<()> {
+/// More than one statement, an unknown column, a type other than boolean: Postgres' own message. A volatile function, unless
+/// allowed: it would answer otherwise from one reading to the next.
+pub fn check_predicate(relation: &RelationName, predicate: &str, what: &str, allow_volatile: bool) -> Result<()> {
     let sql = format!("SELECT FROM {} AS relation WHERE (\n{predicate}\n) LIMIT 0", relation.quoted());
     check_single(&sql, predicate, what)?;
+    if query::is_volatile(&sql)? && !allow_volatile {
+        return Err(Error::invalid(format!("{what} calls a volatile function"))
+            .detail("It may answer otherwise whenever it is asked, so nobody could say later why it did.")
+            .hint("Use now() instead of clock_timestamp(), or put the value into a column."));
+    }
     query::read(&sql, &[], |_| Ok(()))?;
     Ok(())
 }

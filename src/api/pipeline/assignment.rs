@@ -12,7 +12,8 @@ use pgrx::{IntoDatum, Uuid};
 
 use super::canonical::Directory;
 use super::{parse_group, Proposal, Round};
-use crate::api::campaign::Campaign;
+use crate::api::campaign::{self, Campaign};
+use crate::api::guardrail::{Reserved, Sends};
 use crate::api::offer::Held;
 use crate::pg::claim::Claims;
 use crate::pg::error::Result;
@@ -38,6 +39,8 @@ pub struct Assignment {
     /// The decision of the current period, even one later than now: now is the start of the transaction, and another may
     /// have been quicker.
     open: Option<(i64, Uuid)>,
+    /// Sends that are reserved or made.
+    contacts: Vec<Reserved>,
     /// Others are or were merged into him.
     united: bool,
     /// `None` if there is no row yet.
@@ -47,7 +50,7 @@ pub struct Assignment {
 }
 
 /// Columns that [`Assignment::read`] reads.
-const READ: usize = 12;
+const READ: usize = 15;
 
 /// Columns that stay as they were when the customer was exposed.
 const KEPT: usize = 7;
@@ -67,6 +70,7 @@ impl Assignment {
             recent: Vec::new(),
             held: None,
             open: None,
+            contacts: Vec::new(),
             united: false,
             row: None,
             merged: Vec::new(),
@@ -90,6 +94,9 @@ impl Assignment {
                 c"offer",
                 c"offered_at",
                 c"united",
+                c"contact_decisions",
+                c"contact_times",
+                c"contact_actions",
             ],
         )
     }
@@ -110,9 +117,19 @@ impl Assignment {
             ramped_at: row.get(8)?,
             held: row.get::<String>(9)?.zip(offered_at).map(|(offer, since)| Held { offer, since }),
             united: row.get::<i32>(11)?.is_some(),
+            contacts: Self::read_contacts(row)?,
             row: Some(row.id()),
             merged: Vec::new(),
         })
+    }
+
+    fn read_contacts(row: &Found<'_>) -> Result<Vec<Reserved>> {
+        let Some(decisions) = row.get::<Vec<Uuid>>(12)? else { return Ok(Vec::new()) };
+        let (times, actions) = (row.value::<Vec<TimestampWithTimeZone>>(13)?, row.value::<Vec<i32>>(14)?);
+        let reserved = decisions.into_iter().zip(times).zip(actions);
+        Ok(reserved
+            .filter_map(|((decision_id, at), action_id)| Some(Reserved { decision_id, at: micros(at)?, action_id }))
+            .collect())
     }
 
     /// He, and those who were merged into him.
@@ -158,6 +175,28 @@ impl Assignment {
     /// Number of decisions whose windows are open, one of now included.
     pub fn overlap(&self) -> i32 {
         self.all().map(|one| one.recent.len() as i32).sum::<i32>() + 1
+    }
+
+    /// What the campaign has sent him.
+    pub fn contacts(&self) -> Vec<Reserved> {
+        self.all().flat_map(|one| &one.contacts).cloned().collect()
+    }
+
+    /// His own sends that guardrails may still ask about, and the one that is proposed.
+    fn with_contact(&self, round: &Round, proposal: &Proposal<'_>) -> Vec<Reserved> {
+        let since = round.campaign.guardrails.reach().map_or(i64::MIN, |reach| round.now.saturating_sub(reach));
+        let kept = self.contacts.iter().filter(|contact| contact.at >= since).cloned();
+        let action = proposal.candidates.ids[proposal.choice.chosen];
+        let new = proposal.send_at.map(|at| {
+            let decision_id = Uuid::from_bytes(proposal.entrant.decision_id);
+            Reserved { decision_id, at, action_id: action }
+        });
+        kept.chain(new).collect()
+    }
+
+    /// When he was exposed first, in microseconds.
+    pub fn exposed_at(&self) -> Option<i64> {
+        self.exposed()?.exposed_at
     }
 
     /// The offer sent last.
@@ -277,9 +316,20 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
             c"ramped_at",
             c"offer",
             c"offered_at",
+            c"contact_decisions",
+            c"contact_times",
+            c"contact_actions",
         ],
     )?;
     let (now, ends_at) = (timestamp(round.now)?, timestamp(round.period.end)?);
+    // With the table locked against whoever sets a cap: is the configuration still what the choices were made by?
+    if snapshot::latest(|| campaign::edition(&round.campaign.campaign))? != round.campaign.edition {
+        return Ok(Vec::new());
+    }
+    let mut sends = match round.campaign.guardrails.are_shared() {
+        true => Some(Sends::open()?),
+        false => None,
+    };
     let mut reserved = Vec::with_capacity(proposals.len());
     for (n, proposal) in proposals.into_iter().enumerate() {
         if n % 1024 == 0 {
@@ -287,12 +337,21 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
         }
         let entrant = proposal.entrant;
         let assignment = &entrant.assignment;
+        if let Some(sends) = sends.as_mut().filter(|_| proposal.send_at.is_some()) {
+            if !sends.claim(&entrant.customer_id, entrant.standing.shared)? {
+                continue;
+            }
+        }
         let values = || {
             // Who goes on with the group of somebody merged is not exposed by it.
             let exposes = assignment.exposed().is_none();
             let exposed_at = if exposes { now } else { TimestampWithTimeZone::positive_infinity() };
             let recent: Vec<_> = assignment.recent.iter().copied().chain([now]).collect();
             let held = assignment.to_hold(proposal.held.as_ref());
+            let contacts = assignment.with_contact(round, &proposal);
+            let ids: Vec<[u8; 16]> = contacts.iter().map(|contact| *contact.decision_id.as_bytes()).collect();
+            let times = contacts.iter().map(|contact| timestamp(contact.at)).collect::<Result<Vec<_>>>()?;
+            let actions: Vec<i32> = contacts.iter().map(|contact| contact.action_id).collect();
             Ok([
                 entrant.customer_id.as_str().into_datum(),
                 round.campaign.campaign.as_str().into_datum(),
@@ -300,7 +359,7 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
                 (assignment.bucket as i16).into_datum(),
                 round.campaign.edition.epoch.into_datum(),
                 exposed_at.into_datum(),
-                round.candidates.any_send().into_datum(),
+                entrant.treatable.into_datum(),
                 entrant.ordinal.into_datum(),
                 Uuid::from_bytes(entrant.decision_id).into_datum(),
                 now.into_datum(),
@@ -309,6 +368,9 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
                 assignment.ramped_at(&round.campaign, now).into_datum(),
                 held.map(|held| held.offer.as_str()).into_datum(),
                 held.map(|held| timestamp(held.since)).transpose()?.into_datum(),
+                (!contacts.is_empty()).then(|| datum::array(&ids)),
+                (!contacts.is_empty()).then(|| datum::array(&times)),
+                (!contacts.is_empty()).then(|| datum::array(&actions)),
             ])
         };
         let won = match assignment.row {

@@ -6,9 +6,11 @@ use decisioning_core::decide::{Group, Rule};
 
 use crate::api::campaign::{Campaign, Rules};
 use crate::api::constraint::Removed;
+use crate::api::guardrail::MUST_SEND;
 use crate::api::model::Compiled;
 
-/// No-send first, then the approved actions by `action_id`.
+#[derive(Clone)]
+/// No-send first, unless something must be sent, then the approved actions by `action_id`.
 pub struct Candidates {
     pub ids: Vec<i32>,
     /// Arm of each candidate, `None` for no-send.
@@ -38,8 +40,16 @@ impl Candidates {
         Candidates { ids, arms }
     }
 
+    /// Without no-send for whoever must be sent something, if he is not in the holdout and something is left.
+    pub fn for_group(self, group: Group, must_send: bool) -> Self {
+        match must_send && group != Group::Holdout && self.any_send() {
+            true => self.without_ids(&HashSet::from([0])),
+            false => self,
+        }
+    }
+
     pub fn any_send(&self) -> bool {
-        self.ids.len() > 1
+        self.arms.iter().any(Option::is_some)
     }
 }
 
@@ -69,6 +79,7 @@ pub fn rule<'a>(
 /// Why a decision came out as it did, in a word.
 pub fn reason(group: Group, candidates: &Candidates, removed: &Removed, shadow: bool) -> &'static str {
     match group {
+        _ if !candidates.arms.contains(&None) => MUST_SEND,
         _ if !removed.is_empty() && !candidates.any_send() => "no_candidate_left",
         _ if !candidates.any_send() => "no_approved_action",
         _ if shadow => "shadow",

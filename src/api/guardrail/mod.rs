@@ -1,0 +1,23 @@
+//! Guardrails: what nobody may be sent, whatever the learner would choose.
+//!
+//! `rules` are the rows of a campaign, compiled; a `standing` is what they ask about a customer; both together say which actions
+//! he may be sent, and when. `configure` and `suppression` are what people call.
+
+mod configure;
+mod rules;
+mod shared;
+mod standing;
+mod suppression;
+mod timetable;
+
+pub use rules::{Exit, Guardrails, Place, Rows};
+pub use shared::Sends;
+pub use standing::{read, Reserved, Standing, Subject};
+pub use suppression::follow;
+pub use timetable::{Moments, Timetable};
+
+/// Label of removals by a suppression.
+const SUPPRESSION: &str = "suppression";
+
+/// Reason of decisions for whoever must be sent something.
+pub const MUST_SEND: &str = "must_send";

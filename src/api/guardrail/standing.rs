@@ -1,0 +1,258 @@
+//! What guardrails ask about a customer, read when he is decided for, and again when he is sent something.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use decisioning_core::guardrail::{Contact, Facts};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::Uuid;
+
+use super::rules::{ConsentSource, Exit};
+use super::shared::{self, Shared};
+use super::suppression::{self, Suppression};
+use crate::api::campaign::Campaign;
+use crate::api::log::customer_ids;
+use crate::pg::error::{Error, Result};
+use crate::pg::guard::as_owner_by_key;
+use crate::pg::relation::{quote_identifier, ColumnKind};
+use crate::pg::settings::micros;
+use crate::pg::{query, snapshot};
+
+/// A contact by another campaign, in microseconds.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    pub at: i64,
+    pub facts: Rc<ForeignAction>,
+}
+
+/// An action of another campaign.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct ForeignAction {
+    action: String,
+    dimensions: BTreeMap<String, String>,
+    category: Option<String>,
+    pub transactional: bool,
+}
+
+impl Facts for ForeignAction {
+    fn action(&self) -> &str {
+        &self.action
+    }
+    fn level(&self, dimension: &str) -> Option<&str> {
+        self.dimensions.get(dimension).map(String::as_str)
+    }
+    fn category(&self) -> Option<&str> {
+        self.category.as_deref()
+    }
+}
+
+/// A contact of the campaign that is reserved or made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reserved {
+    pub decision_id: Uuid,
+    /// In microseconds.
+    pub at: i64,
+    pub action_id: i32,
+}
+
+#[derive(Clone, Default)]
+pub struct Standing {
+    flags: Vec<bool>,
+    suppressed: Vec<Suppression>,
+    /// For each source, whether it grants each channel; under None, whether it grants all.
+    granted: Vec<HashMap<Option<String>, bool>>,
+    exit: Option<String>,
+    /// By arm.
+    pub contacts: Vec<Contact<usize>>,
+    pub foreign: Vec<Foreign>,
+    /// The row of `_customer` as read, if caps count over all campaigns.
+    pub shared: Option<Shared>,
+}
+
+impl Standing {
+    pub fn flag(&self, at: usize) -> bool {
+        self.flags.get(at).copied().unwrap_or(false)
+    }
+
+    pub fn consents(&self, source: usize, channel: Option<&str>) -> bool {
+        let Some(granted) = self.granted.get(source) else { return false };
+        let by_channel = granted.get(&channel.map(str::to_owned));
+        match (granted.get(&None), by_channel) {
+            (None, None) => false,
+            (all, one) => all.copied().unwrap_or(true) && one.copied().unwrap_or(true),
+        }
+    }
+
+    pub fn is_suppressed(&self, channel: Option<&str>) -> bool {
+        self.suppressed.iter().any(|suppression| suppression.binds(channel))
+    }
+
+    pub fn exit(&self) -> Option<&str> {
+        self.exit.as_deref()
+    }
+}
+
+/// A customer whose standing is to be read.
+pub struct Subject<'a> {
+    pub customer_id: &'a str,
+    /// What the customers relation says of him, in the order of `Guardrails::flags`.
+    pub flags: Vec<bool>,
+    /// When he was exposed, in microseconds.
+    pub exposed_at: Option<i64>,
+    /// What the campaign has sent him.
+    pub contacts: Vec<Reserved>,
+}
+
+/// Reads what is known of `subjects` beyond the customers relation, at `now` (microseconds). `latest` sees what others committed a
+/// moment ago. Consents are read as the caller.
+pub fn read(campaign: &Campaign, subjects: Vec<Subject<'_>>, now: i64, latest: bool) -> Result<Vec<Standing>> {
+    let rails = &campaign.guardrails;
+    let ids: Vec<&str> = subjects.iter().map(|subject| subject.customer_id).collect();
+    let mut suppressed = seen(latest, || suppression::of(&ids, &campaign.campaign, now))?;
+    let mut shared = match rails.are_shared() {
+        // Before the contacts: who was sent something in between is seen to have been.
+        true => seen(latest, || shared::read(&ids))?,
+        false => Vec::new(),
+    };
+    let mut foreign =
+        if rails.are_shared() { as_owner_by_key(|| foreign(campaign, &ids, latest))? } else { HashMap::new() };
+    let reached = match rails.exits.is_empty() {
+        true => HashMap::new(),
+        false => as_owner_by_key(|| goals_reached(&rails.exits, &ids, latest))?,
+    };
+    let consents: Vec<_> = rails.sources.iter().map(|source| consents(source, &ids)).collect::<Result<_>>()?;
+    let arm = |id: i32| campaign.actions.iter().position(|action| action.action_id == id);
+    let standing = |(at, subject): (usize, Subject<'_>)| {
+        let id = subject.customer_id;
+        let has_left = |exit: &&Exit| {
+            let latest = reached.get(&(id.to_owned(), exit.goal.clone()));
+            latest.zip(subject.exposed_at).is_some_and(|(latest, exposed)| {
+                *latest >= exposed && exit.cool_down.is_none_or(|time| ((now - latest) as f64) < time)
+            })
+        };
+        Standing {
+            suppressed: suppressed.get_mut(at).map(std::mem::take).unwrap_or_default(),
+            granted: consents.iter().map(|by_customer| by_customer.get(id).cloned().unwrap_or_default()).collect(),
+            exit: rails.exits.iter().find(has_left).map(|exit| format!("goal: {}", exit.goal)),
+            // Of actions that are gone nothing is known to count.
+            contacts: subject
+                .contacts
+                .iter()
+                .filter_map(|one| Some(Contact { at: one.at, action: arm(one.action_id)? }))
+                .collect(),
+            foreign: foreign.remove(id).unwrap_or_default(),
+            shared: shared.get_mut(at).and_then(Option::take),
+            flags: subject.flags,
+        }
+    };
+    Ok(subjects.into_iter().enumerate().map(standing).collect())
+}
+
+fn seen<T>(latest: bool, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    if latest {
+        snapshot::latest(read)
+    } else {
+        read()
+    }
+}
+
+/// What other campaigns have sent. Runs as the owner.
+fn foreign(campaign: &Campaign, ids: &[&str], latest: bool) -> Result<HashMap<String, Vec<Foreign>>> {
+    let mut known: HashMap<(String, i32), Rc<ForeignAction>> = HashMap::new();
+    let mut by_customer: HashMap<String, Vec<Foreign>> = HashMap::new();
+    query::read_latest(
+        latest,
+        "SELECT i.id, c.at, a.campaign, a.action_id, a.action, a.dimensions::text, a.category, a.transactional
+         FROM unnest($1::text[]) AS i(id)
+         CROSS JOIN LATERAL (SELECT i.id AS known_as UNION
+                             SELECT b.alias FROM decisioning._log_alias b WHERE b.customer_id = i.id) AS k
+         JOIN decisioning._assignment s ON s.customer_id = k.known_as AND s.campaign <> $2
+         CROSS JOIN LATERAL unnest(s.contact_times, s.contact_actions) AS c(at, action_id)
+         JOIN decisioning.actions a ON a.campaign = s.campaign AND a.action_id = c.action_id",
+        &[ids.to_vec().into(), campaign.campaign.as_str().into()],
+        |row| {
+            let key = (row.value::<String>(3)?, row.value::<i32>(4)?);
+            let facts = match known.get(&key) {
+                Some(facts) => facts.clone(),
+                None => {
+                    let facts = Rc::new(ForeignAction {
+                        action: row.value(5)?,
+                        dimensions: serde_json::from_str(&row.value::<String>(6)?)?,
+                        category: row.get(7)?,
+                        transactional: row.value(8)?,
+                    });
+                    known.insert(key, facts.clone());
+                    facts
+                }
+            };
+            let at = micros(row.value(2)?).unwrap_or(i64::MAX);
+            by_customer.entry(row.value(1)?).or_default().push(Foreign { at, facts });
+            Ok(())
+        },
+    )?;
+    Ok(by_customer)
+}
+
+/// When each customer last reached each goal, in microseconds. Runs as the owner.
+fn goals_reached(exits: &[Exit], ids: &[&str], latest: bool) -> Result<HashMap<(String, String), i64>> {
+    let goals: Vec<&str> = exits.iter().map(|exit| exit.goal.as_str()).collect();
+    let sql = format!(
+        "SELECT i.id, g.goal, max(e.at)
+         FROM unnest($1::text[]) AS i(id)
+         CROSS JOIN unnest($2::text[]) AS g(goal)
+         CROSS JOIN LATERAL (
+             SELECT max(o.occurred_at) AS at FROM decisioning.outcomes o
+             WHERE o.customer_id = ANY ({}) AND o.goal = g.goal
+             GROUP BY o.event_id HAVING sum(o.events) > 0) AS e
+         GROUP BY 1, 2",
+        customer_ids("i.id"),
+    );
+    let rows = query::read_latest(latest, &sql, &[ids.to_vec().into(), goals.into()], |row| {
+        let at = row.get::<TimestampWithTimeZone>(3)?.and_then(micros);
+        Ok(((row.value::<String>(1)?, row.value::<String>(2)?), at))
+    })?;
+    Ok(rows.into_iter().filter_map(|(key, at)| Some((key, at?))).collect())
+}
+
+/// What a source grants, by customer and channel. A refusal under a former id of his counts, too.
+type Granted = HashMap<String, HashMap<Option<String>, bool>>;
+
+fn consents(source: &ConsentSource, ids: &[&str]) -> Result<Granted> {
+    let columns = source.relation.columns()?;
+    let key = source.relation.column(&columns, &source.customer_key)?;
+    let quoted = |name: &str| {
+        Ok::<_, Error>(format!("relation.{}", quote_identifier(&source.relation.column(&columns, name)?.name)))
+    };
+    let channel = source.channel_column.as_deref().map_or(Ok("NULL".to_owned()), quoted)?;
+    let sql = format!(
+        "SELECT {key}::pg_catalog.text, {channel}::pg_catalog.text, pg_catalog.bool_and({granted} IS TRUE)
+         FROM {relation} AS relation WHERE {key} = ANY ($1::pg_catalog.text[]::{kind}[]) GROUP BY 1, 2",
+        key = quoted(&key.name)?,
+        granted = quoted(&source.granted)?,
+        relation = source.relation.quoted(),
+        kind = key.type_name,
+    );
+    let mut asked: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+    let mut canonical = HashMap::new();
+    if key.kind == ColumnKind::Text && key.type_name != "uuid" {
+        let former = as_owner_by_key(|| {
+            query::read(
+                "SELECT b.alias, b.customer_id FROM decisioning._log_alias b WHERE b.customer_id = ANY ($1)",
+                &[ids.to_vec().into()],
+                |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?)),
+            )
+        })?;
+        asked.extend(former.iter().map(|(alias, _)| alias.clone()));
+        canonical.extend(former);
+    }
+    let mut granted = Granted::new();
+    let rows = query::read(&sql, &[asked.into()], |row| {
+        Ok((row.value::<String>(1)?, row.get::<String>(2)?, row.value::<bool>(3)?))
+    })?;
+    for (id, channel, grants) in rows {
+        let id = canonical.get(&id).cloned().unwrap_or(id);
+        let known = granted.entry(id).or_default().entry(channel).or_insert(true);
+        *known &= grants;
+    }
+    Ok(granted)
+}
