@@ -34,7 +34,7 @@ COMMENT ON COLUMN decisioning._assignment.ordinal IS 'Number of decisions so far
 COMMENT ON COLUMN decisioning._assignment.recent_decisions IS 'Times of the decisions whose attribution window may still be open; gives the overlap weight.';
 COMMENT ON COLUMN decisioning._assignment.ramped_at IS 'When a control customer moved to optimise; treatment_group stays as assigned.';
 COMMENT ON COLUMN decisioning._assignment.offer IS 'Last offer sent; offered_at is when it was sent first, from where offer_consistency counts.';
-COMMENT ON COLUMN decisioning._assignment.contact_decisions IS 'Sends that are reserved or made, and not released, as far back as guardrails look, at least 35 days; contact_times and contact_actions say when and what. NULL for none.';
+COMMENT ON COLUMN decisioning._assignment.contact_decisions IS 'Sends that are reserved or made, as far back as guardrails look, at least 35 days; contact_times and contact_actions say when and what. NULL for none.';
 COMMENT ON COLUMN decisioning._assignment.exposed_at IS 'First time due for a decision. Infinity: never under this id; the row continues the assignment of another id, or keeps this one from deciding apart.';
 COMMENT ON COLUMN decisioning._assignment.merged_into IS 'Customer that this one is part of by now, who decides; NULL for whoever decides himself.';
 COMMENT ON COLUMN decisioning._assignment.united IS 'Counts how often it changed whose assignments are merged into this customer: see _merged_assignment. NULL if none ever was.';

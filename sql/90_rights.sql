@@ -18,7 +18,7 @@ AS $$
            'match_rules_in_effect', 'match_settings', 'match_settings_in_effect', 'match_weights', 'match_weights_in_effect', 'match_factors',
            'blocking_rules', 'blocking_rules_in_effect', 'nicknames', 'identity_links', 'uncertain_pairs', 'normalised_records', 'identity_quality',
            'eligibility_rules', 'consent_columns', 'consent_sources', 'frequency_caps', 'quiet_hours', 'quiet_hours_presets', 'order_rules',
-           'suppressions', 'guardrail_funnel', 'sends',
+           'suppressions', 'guardrail_funnel',
            'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts', 'survivorship_rules', 'golden_records', 'households', 'match_corrections']),
     ('operator',
      ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_chunks', 'record_outcome', 'record_outcomes',

@@ -29,7 +29,7 @@ use super::offer::{self, Held};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner_by_key;
 use crate::pg::settings::Mode;
-use crate::pg::{interrupt, query, settings, threads};
+use crate::pg::{interrupt, query, settings, snapshot, threads};
 
 pub use assignment::{Assignment, Moment};
 pub use candidates::{rule, Candidates};
@@ -178,7 +178,7 @@ pub fn decide_many(
     for turn in 0..ROUNDS {
         // What kept somebody from deciding may have been a change of the configuration.
         if turn > 0 {
-            round = prepare(campaign)?;
+            round = snapshot::latest(|| prepare(campaign))?;
         }
         // Sorted, so that batches lock in the same order and cannot deadlock.
         known.sort_unstable_by(|a, b| a.0.cmp(&b.0));

@@ -11,6 +11,9 @@ STATE = {
     "actions": "SELECT * FROM decisioning.actions ORDER BY campaign, action_id",
     "epochs": "SELECT * FROM decisioning.epochs ORDER BY epoch",
     "goals": "SELECT * FROM decisioning.goals, decisioning.campaign_goals ORDER BY 1",
+    "caps": "SELECT * FROM decisioning.frequency_caps ORDER BY 1",
+    "suppressions": "SELECT * FROM decisioning.suppressions ORDER BY 1, 2",
+    "contacts under caps": "SELECT customer_id, sends FROM decisioning._customer ORDER BY 1",
     "budgets": "SELECT * FROM decisioning.budgets ORDER BY 1, 2",
     "budget periods": "SELECT * FROM decisioning._budget_period ORDER BY 1, 2, 3",
     "budget slots": "SELECT * FROM decisioning._budget_slot ORDER BY 1, 2, 3, 4",
@@ -43,6 +46,8 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
         "SELECT decisioning.add_outcome_source('buy', 'public.orders', customer_key => 'customer', occurred_at => 'at', value => 'margin', event_id => 'id')"
     )
     connection.execute("UPDATE decisioning.campaigns SET household_column = 'kind'")
+    connection.execute("SELECT decisioning.add_frequency_cap(3, '7 days', cap => 'mails')")
+    connection.execute("SELECT decisioning.suppress('c-9', channel => 'sms')")
     connection.execute("SELECT decisioning.set_budget('c', 300, unit => 'sends', dimension => 'channel', level => 'sms')")
     connection.execute("CALL decisioning.decide_all('c')")
     connection.execute("INSERT INTO public.orders SELECT 'o-' || n, 'c-' || n, '2026-06-01 11:00+00', n FROM generate_series(1, 1500, 5) n")

@@ -77,7 +77,6 @@ fn recall_contacts(campaign: Option<&str>) -> Result<()> {
                       array_agg(d.send_at ORDER BY d.decision_id) AS times, array_agg(d.action_id ORDER BY d.decision_id) AS actions
                FROM decisioning.decisions d
                WHERE d.action_id > 0 AND d.send_at IS NOT NULL AND d.origin = 'live' AND ($1 IS NULL OR d.campaign = $1)
-                 AND NOT EXISTS (SELECT FROM decisioning.sends n WHERE n.decision_id = d.decision_id AND n.released)
                GROUP BY 1, 2) AS f
          WHERE s.customer_id = f.customer_id AND s.campaign = f.campaign
            AND cardinality(f.decisions) > coalesce(cardinality(s.contact_decisions), 0)",

@@ -18,6 +18,9 @@ pub fn canonical_ids(customer_ids: &[String]) -> Result<Vec<String>> {
     Ok(customer_ids.iter().map(|id| aliases.get(id).unwrap_or(id).clone()).collect())
 }
 
+/// Separators are no longer than they must be to keep ids apart.
+const MOST_COLONS: usize = 8;
+
 /// Tables open for looking ids up: what the view _alias shows, past the executor.
 pub struct Directory {
     aliases: Lookup<1>,
@@ -42,9 +45,9 @@ impl Directory {
             Some(records) => records,
             records => records.insert(Lookup::open(c"_record", [c"customer_id", c"separator"])?),
         };
-        let mut keys = vec![rest, rest.trim_start_matches(':')];
-        keys.dedup();
-        for key in keys {
+        // Where the separator ends and the key begins the record tells; a key may begin with colons of its own.
+        let colons = rest.len() - rest.trim_start_matches(':').len();
+        for key in (0..=colons.min(MOST_COLONS)).map(|colons| &rest[colons..]) {
             let found = records.find(&[key, source], |row| Ok((row.value::<String>(0)?, row.value::<String>(1)?)))?;
             if let Some((customer_id, separator)) = found {
                 if id.len() == source.len() + separator.len() + key.len() {
