@@ -29,8 +29,10 @@ impl Weekdays {
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, WeekdayError> {
         names.into_iter().try_fold(Weekdays(0), |days, name| {
             let lower = name.to_lowercase();
-            let is = |known: &&str| **known == lower || known[..3] == lower;
-            let day = NAMES.iter().position(|known| is(&known)).ok_or_else(|| WeekdayError(name.to_owned()))?;
+            let day = NAMES
+                .iter()
+                .position(|known| *known == lower || known[..3] == lower)
+                .ok_or_else(|| WeekdayError(name.to_owned()))?;
             Ok(Weekdays(days.0 | 1 << day))
         })
     }
@@ -159,7 +161,7 @@ impl<'a> Clock<'a> {
             for time in &times {
                 let reading = self.zone.to_ambiguous_timestamp(date.to_datetime(*time));
                 // Both times that the clock reads it; where it is left out, it is changed.
-                for moment in [reading.clone().earlier(), reading.later()].into_iter().flatten() {
+                for moment in [reading.earlier(), reading.later()].into_iter().flatten() {
                     changes.push(moment.as_microsecond());
                 }
             }
