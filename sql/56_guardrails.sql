@@ -163,12 +163,12 @@ COMMENT ON COLUMN decisioning.suppressions.channel IS '* is every channel.';
 COMMENT ON COLUMN decisioning.suppressions.suppressed_until IS 'NULL is for good.';
 COMMENT ON COLUMN decisioning.suppressions.lifted_at IS 'When it was lifted; it does not bind any more.';
 
--- What sessions compete for when a cap counts over all campaigns: each send writes it.
+-- What sessions compete for when a cap counts over all campaigns: whoever decides writes it first.
 CREATE TABLE decisioning._customer (
     customer_id text        PRIMARY KEY,
-    sends       bigint      NOT NULL
+    decisions   bigint      NOT NULL
 ) WITH (fillfactor = 80);
-COMMENT ON TABLE decisioning._customer IS 'Internal: one row per customer who was sent something under a cap over all campaigns. Every such send modifies it, so that two of them meet here.';
+COMMENT ON TABLE decisioning._customer IS 'Internal: one row per customer who was decided for under a cap over all campaigns. Every such decision modifies it first, so that two of them meet here.';
 
 -- Functions ----------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 //! The way to a decision: one path for one customer and for a million.
 //!
-//! canonical id → open decision? → context → group → candidates → choice → reserve → log. Nothing but budgets and households
-//! is locked while the user's relation is read and the choice is made: the assignment row is written only if it is still as
-//! it was read, and customers whom another session decided for in between are read again.
+//! canonical id → open decision? → context → group → candidates → choice → reserve → log. While the choice is made, nothing is
+//! locked but customers under a cap over all campaigns, budgets and households, in this order, and nothing at all while the
+//! user's relation is read: the assignment row is written only if it is still as it was read, and customers whom another
+//! session decided for in between are read again.
 
 mod append;
 mod assignment;
@@ -303,6 +304,10 @@ fn enter_all(
         (std::mem::take(&mut customer.flags), assignment.exposed_at(), assignment.contacts())
     };
     let known: Vec<_> = arrivals.iter_mut().map(subject).collect();
+    if round.campaign.guardrails.are_shared() && round.writes() {
+        let ids: Vec<&str> = arrivals.iter().map(|(customer, _)| customer.customer_id.as_str()).collect();
+        as_owner_by_key(|| guardrail::lock(&ids))?;
+    }
     let subjects = arrivals.iter().zip(known).map(|((customer, _), (flags, exposed_at, contacts))| Subject {
         customer_id: &customer.customer_id,
         flags,

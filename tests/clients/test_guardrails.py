@@ -208,3 +208,23 @@ def test_consents_are_read_as_the_caller(db):
     rows = operator.execute("SELECT customer_id, action <> 'no_send' FROM decisioning.decide_batch('{c-2, c-3, c-4}', 'k0') ORDER BY 1").fetchall()
     assert rows == [("c-2", False), ("c-3", False), ("c-4", True)]
     assert db.sql("SELECT rolname FROM pg_roles WHERE rolname = %s", [clerk]) == [("clerk",)]
+
+
+def test_batches_of_different_campaigns_wait_for_each_other_in_order(db):
+    """Whoever loses a customer to another session must not go back for him with later customers locked."""
+    connection = create(db, customers=60)
+    connection.execute("SELECT decisioning.add_frequency_cap(%s, 'day')", [CAP])
+    everybody = [f"c-{n}" for n in range(1, 61)]
+
+    def work(number, rng):
+        session = shop.session(db)
+        campaigns = [f"k{n}" for n in range(CAMPAIGNS)]
+        rng.shuffle(campaigns)
+        for campaign in campaigns:
+            ids = rng.sample(everybody, 40)
+            session.execute("SELECT count(*) FROM decisioning.decide_batch(%s, %s)", [ids, campaign])
+
+    run(SESSIONS, work)
+    counts = sends(db)
+    assert set(counts.values()) == {CAP} and len(counts) == 60
+    assert contacts_are_those_of_the_log(db)

@@ -13,7 +13,7 @@ STATE = {
     "goals": "SELECT * FROM decisioning.goals, decisioning.campaign_goals ORDER BY 1",
     "caps": "SELECT * FROM decisioning.frequency_caps ORDER BY 1",
     "suppressions": "SELECT * FROM decisioning.suppressions ORDER BY 1, 2",
-    "contacts under caps": "SELECT customer_id, sends FROM decisioning._customer ORDER BY 1",
+    "contacts under caps": "SELECT customer_id, decisions FROM decisioning._customer ORDER BY 1",
     "budgets": "SELECT * FROM decisioning.budgets ORDER BY 1, 2",
     "budget periods": "SELECT * FROM decisioning._budget_period ORDER BY 1, 2, 3",
     "budget slots": "SELECT * FROM decisioning._budget_slot ORDER BY 1, 2, 3, 4",

@@ -11,7 +11,7 @@ mod suppression;
 mod timetable;
 
 pub use rules::{Exit, Guardrails, Place, Rows};
-pub use shared::Sends;
+pub use shared::lock;
 pub use standing::{read, Reserved, Standing, Subject};
 pub use suppression::follow;
 pub use timetable::{Moments, Timetable};

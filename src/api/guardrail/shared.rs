@@ -1,38 +1,18 @@
-//! Sends that compete under a cap over all campaigns: who makes one changes the row of the customer, if it is as it was read.
+//! Customers for whom sessions compete under a cap over all campaigns.
 
-use pgrx::IntoDatum;
-
-use crate::pg::claim::Claims;
 use crate::pg::error::Result;
-use crate::pg::lookup::{Lookup, RowId};
+use crate::pg::query;
 
-/// The row of a customer as read: which version it is, and how many sends it counts.
-#[derive(Clone, Copy)]
-pub struct Shared {
-    row: RowId,
-    sends: i64,
-}
-
-/// The row of each of `ids`, if there is one.
-pub fn read(ids: &[&str]) -> Result<Vec<Option<Shared>>> {
-    let mut rows = Lookup::open(c"_customer", [c"sends"])?;
-    ids.iter().map(|id| rows.find(&[id], |row| Ok(Shared { row: row.id(), sends: row.value(0)? }))).collect()
-}
-
-pub struct Sends(Claims<2>);
-
-impl Sends {
-    pub fn open() -> Result<Self> {
-        Ok(Sends(Claims::open(c"_customer", [c"customer_id", c"sends"])?))
-    }
-
-    /// Whether nobody else has sent the customer anything since his row was read.
-    pub fn claim(&mut self, customer_id: &str, read: Option<Shared>) -> Result<bool> {
-        let sends = read.map_or(1, |read| read.sends + 1);
-        let values = || Ok([customer_id.into_datum(), sends.into_datum()]);
-        match read {
-            None => self.0.insert(values),
-            Some(read) => self.0.update(read.row, 1, values),
-        }
-    }
+/// Locks customers, given in their order, until the end of the transaction; whoever decides for one of them under such a cap waits
+/// here, and then sees what he was sent. Rows are changed, so that under REPEATABLE READ a customer whom another session decided
+/// for meanwhile is a serialization error. Taken after the locks of budgets and households have been, a call could wait for
+/// another that waits for it; hence before. Runs as the owner.
+pub fn lock(customer_ids: &[&str]) -> Result<()> {
+    query::execute(
+        "INSERT INTO decisioning._customer AS c (customer_id, decisions)
+         SELECT n.customer_id, 1 FROM unnest($1::text[]) WITH ORDINALITY AS n(customer_id, turn) ORDER BY n.turn
+         ON CONFLICT (customer_id) DO UPDATE SET decisions = c.decisions + 1",
+        &[customer_ids.to_vec().into()],
+    )?;
+    Ok(())
 }

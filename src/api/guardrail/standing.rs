@@ -8,7 +8,6 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::Uuid;
 
 use super::rules::{ConsentSource, Exit};
-use super::shared::{self, Shared};
 use super::suppression::{self, Suppression};
 use crate::api::campaign::Campaign;
 use crate::api::log::customer_ids;
@@ -65,8 +64,6 @@ pub struct Standing {
     /// By arm.
     pub contacts: Vec<Contact<usize>>,
     pub foreign: Vec<Foreign>,
-    /// The row of `_customer` as read, if caps count over all campaigns.
-    pub shared: Option<Shared>,
 }
 
 impl Standing {
@@ -109,11 +106,6 @@ pub fn read(campaign: &Campaign, subjects: Vec<Subject<'_>>, now: i64, latest: b
     let rails = &campaign.guardrails;
     let ids: Vec<&str> = subjects.iter().map(|subject| subject.customer_id).collect();
     let mut suppressed = seen(latest, || suppression::of(&ids, &campaign.campaign, now))?;
-    let mut shared = match rails.are_shared() {
-        // Before the contacts: who was sent something in between is seen to have been.
-        true => seen(latest, || shared::read(&ids))?,
-        false => Vec::new(),
-    };
     let mut foreign =
         if rails.are_shared() { as_owner_by_key(|| foreign(campaign, &ids, latest))? } else { HashMap::new() };
     let reached = match rails.exits.is_empty() {
@@ -141,7 +133,6 @@ pub fn read(campaign: &Campaign, subjects: Vec<Subject<'_>>, now: i64, latest: b
                 .filter_map(|one| Some(Contact { at: one.at, action: arm(one.action_id)? }))
                 .collect(),
             foreign: foreign.remove(id).unwrap_or_default(),
-            shared: shared.get_mut(at).and_then(Option::take),
             flags: subject.flags,
         }
     };

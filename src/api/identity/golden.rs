@@ -79,31 +79,34 @@ fn refresh_all() -> Result<()> {
     let maker = latest(|| as_owner(Maker::load))?;
     let mut last: Option<String> = None;
     let mut changed = 0;
+    // Every look is a new one: a run that this one has waited for may have changed any of it.
+    let customers = |sql: &str, after: Option<String>| -> Result<Vec<String>> {
+        latest(|| as_owner(|| query::read(sql, &[after.into(), (CHUNK as i64).into()], |row| row.value(1))))
+    };
     loop {
-        let ids: Vec<String> = as_owner(|| {
-            query::read(
-                "SELECT DISTINCT r.customer_id FROM decisioning._record r
-                 WHERE $1::text IS NULL OR r.customer_id > $1 ORDER BY r.customer_id LIMIT $2",
-                &[last.clone().into(), (CHUNK as i64).into()],
-                |row| row.value::<String>(1),
-            )
-        })?;
+        let ids = customers(
+            "SELECT DISTINCT r.customer_id FROM decisioning._record r
+             WHERE $1::text IS NULL OR r.customer_id > $1 ORDER BY r.customer_id LIMIT $2",
+            last.clone(),
+        )?;
         changed += latest(|| maker.refresh(&ids))?;
         if ids.len() < CHUNK {
             break;
         }
         last = ids.last().cloned();
     }
-    let gone: Vec<String> = as_owner(|| {
-        query::read(
+    loop {
+        let gone = customers(
             "SELECT g.customer_id FROM decisioning.golden_records g
-             WHERE NOT EXISTS (SELECT FROM decisioning._record r WHERE r.customer_id = g.customer_id)",
-            &[],
-            |row| row.value::<String>(1),
-        )
-    })?;
-    for ids in gone.chunks(CHUNK) {
-        changed += maker.refresh(ids)?;
+             WHERE ($1::text IS NULL OR g.customer_id > $1)
+               AND NOT EXISTS (SELECT FROM decisioning._record r WHERE r.customer_id = g.customer_id)
+             ORDER BY g.customer_id LIMIT $2",
+            None,
+        )?;
+        changed += latest(|| maker.refresh(&gone))?;
+        if gone.len() < CHUNK {
+            break;
+        }
     }
     notice!("{changed} golden records changed");
     Ok(())

@@ -13,7 +13,7 @@ use pgrx::{IntoDatum, Uuid};
 use super::canonical::Directory;
 use super::{parse_group, Proposal, Round};
 use crate::api::campaign::{self, Campaign};
-use crate::api::guardrail::{Reserved, Sends};
+use crate::api::guardrail::Reserved;
 use crate::api::offer::Held;
 use crate::pg::claim::Claims;
 use crate::pg::error::Result;
@@ -326,10 +326,6 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
     if snapshot::latest(|| campaign::edition(&round.campaign.campaign))? != round.campaign.edition {
         return Ok(Vec::new());
     }
-    let mut sends = match round.campaign.guardrails.are_shared() {
-        true => Some(Sends::open()?),
-        false => None,
-    };
     let mut reserved = Vec::with_capacity(proposals.len());
     for (n, proposal) in proposals.into_iter().enumerate() {
         if n % 1024 == 0 {
@@ -337,11 +333,6 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
         }
         let entrant = proposal.entrant;
         let assignment = &entrant.assignment;
-        if let Some(sends) = sends.as_mut().filter(|_| proposal.send_at.is_some()) {
-            if !sends.claim(&entrant.customer_id, entrant.standing.shared)? {
-                continue;
-            }
-        }
         let values = || {
             // Who goes on with the group of somebody merged is not exposed by it.
             let exposes = assignment.exposed().is_none();
