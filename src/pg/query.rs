@@ -74,7 +74,11 @@ enum Planning {
 }
 
 /// A prepared statement that outlives its connection.
-struct Plan(pg_sys::SPIPlanPtr);
+struct Plan {
+    plan: pg_sys::SPIPlanPtr,
+    /// Types of its arguments.
+    types: Vec<pg_sys::Oid>,
+}
 
 impl Plan {
     /// Inside a connection.
@@ -92,21 +96,25 @@ impl Plan {
                 return Err(failed(pg_sys::SPI_result));
             }
             checked(pg_sys::SPI_keepplan(plan))?;
-            Ok(Plan(plan))
+            Ok(Plan { plan, types })
         }
+    }
+
+    fn takes(&self, arguments: &[Argument<'_>]) -> bool {
+        self.types.iter().copied().eq(arguments.iter().map(Argument::oid))
     }
 
     fn run(&self, arguments: &[Argument<'_>], read_only: bool) -> Result<()> {
         let (mut values, nulls) = datums(arguments);
         // SAFETY: inside a connection; the plan was made for arguments of these types.
-        checked(unsafe { pg_sys::SPI_execute_plan(self.0, values.as_mut_ptr(), nulls.as_ptr(), read_only, 0) })
+        checked(unsafe { pg_sys::SPI_execute_plan(self.plan, values.as_mut_ptr(), nulls.as_ptr(), read_only, 0) })
     }
 }
 
 impl Drop for Plan {
     fn drop(&mut self) {
         // SAFETY: made and kept by `new`.
-        unsafe { pg_sys::SPI_freeplan(self.0) };
+        unsafe { pg_sys::SPI_freeplan(self.plan) };
     }
 }
 
@@ -130,7 +138,7 @@ fn checked(status: i32) -> Result<()> {
 }
 
 fn plan(sql: &str, arguments: &[Argument<'_>], planning: Planning) -> Result<Rc<Plan>> {
-    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(sql).cloned()) {
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(sql).filter(|plan| plan.takes(arguments)).cloned()) {
         return Ok(plan);
     }
     let plan = Rc::new(Plan::new(sql, arguments, planning)?);
@@ -262,7 +270,7 @@ pub fn is_volatile(sql: &str) -> Result<bool> {
         let plan = Plan::new(sql, &[], Planning::Session)?;
         // SAFETY: the plan lives until the end of the block, and with it its sources and their analysed queries.
         unsafe {
-            let sources = pg_sys::SPI_plan_get_plan_sources(plan.0);
+            let sources = pg_sys::SPI_plan_get_plan_sources(plan.plan);
             let mut volatile = false;
             for at in 0..usize::try_from((*sources).length).unwrap_or(0) {
                 let source = (*(*sources).elements.add(at)).ptr_value as *mut pg_sys::CachedPlanSource;
@@ -340,6 +348,16 @@ pub fn stream<T>(
 #[pgrx::pg_schema]
 mod tests {
     use pgrx::prelude::*;
+
+    /// One text with arguments of another type is another statement.
+    #[pg_test]
+    fn plans_are_kept_by_type() {
+        let text = "SELECT ($1)::text";
+        let read = |argument: super::Argument<'_>| super::read(text, &[argument], |row| row.value::<String>(1)).ok();
+        assert_eq!(read(7_i32.into()), Some(vec!["7".to_owned()]));
+        assert_eq!(read("seven".into()), Some(vec!["seven".to_owned()]));
+        assert_eq!(read(7.5_f64.into()), Some(vec!["7.5".to_owned()]));
+    }
 
     /// Batches are handed over in order and whole, the last one short, and statements may run in between.
     #[pg_test]
