@@ -2,11 +2,12 @@
 
 use std::ffi::CStr;
 
-use pgrx::{pg_sys, PgMemoryContexts, PgSqlErrorCode};
+use pgrx::{pg_sys, PgMemoryContexts};
 
 use super::error::{Error, Result};
 use super::interrupt;
 use super::lookup::RowId;
+use super::snapshot;
 use super::table::{self, Indexes, Target, Values};
 
 /// A table open for claims on its rows. Who loses a race is told so, after the other has committed; under REPEATABLE READ, where
@@ -156,15 +157,9 @@ impl<const COLUMNS: usize> Claims<COLUMNS> {
 
 /// What losing a race means at the isolation level of the transaction.
 fn lost() -> Result<bool> {
-    // SAFETY: a plain read of a setting of the transaction on the backend's only thread.
-    let sees_nothing_new = unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 };
-    match sees_nothing_new {
+    match snapshot::is_kept() {
         false => Ok(false),
-        true => Err(Error::new(
-            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            "could not serialize access due to concurrent update",
-        )
-        .hint("Retry the transaction.")),
+        true => Err(snapshot::outdated()),
     }
 }
 

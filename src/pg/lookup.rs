@@ -117,31 +117,21 @@ impl<const COLUMNS: usize> Lookup<COLUMNS> {
         // SAFETY: the scan has room for as many conditions, each of the column's own collation, over datums that live until the
         // next call.
         unsafe {
-            for (at, text) in key.iter().enumerate() {
-                let collation = *(*self.index).rd_indcollation.add(at);
+            for at in 0..self.key.len() {
+                // What comes after a prefix holds for every text.
+                let (strategy, function, text) = match key.get(at) {
+                    Some(text) => (pg_sys::BTEqualStrategyNumber, pg_sys::F_TEXTEQ, *text),
+                    None => (pg_sys::BTGreaterEqualStrategyNumber, pg_sys::F_TEXT_GE, ""),
+                };
                 pg_sys::ScanKeyEntryInitialize(
                     &mut self.conditions[at],
                     0,
                     at as pg_sys::AttrNumber + 1,
-                    pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                    strategy as pg_sys::StrategyNumber,
                     pg_sys::InvalidOid,
-                    collation,
-                    pg_sys::Oid::from(pg_sys::F_TEXTEQ),
+                    *(*self.index).rd_indcollation.add(at),
+                    pg_sys::Oid::from(function),
                     self.key[at].set(text)?,
-                );
-            }
-            // Those after the prefix hold for every text.
-            for at in key.len()..self.key.len() {
-                let collation = *(*self.index).rd_indcollation.add(at);
-                pg_sys::ScanKeyEntryInitialize(
-                    &mut self.conditions[at],
-                    0,
-                    at as pg_sys::AttrNumber + 1,
-                    pg_sys::BTGreaterEqualStrategyNumber as pg_sys::StrategyNumber,
-                    pg_sys::InvalidOid,
-                    collation,
-                    pg_sys::Oid::from(pg_sys::F_TEXT_GE),
-                    self.key[at].set("")?,
                 );
             }
             pg_sys::index_rescan(

@@ -17,5 +17,5 @@ pub mod relation;
 pub mod scan;
 pub mod settings;
 pub mod snapshot;
-mod table;
+pub mod table;
 pub mod threads;

@@ -14,7 +14,7 @@ use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode, PgTupleDesc, Spi};
 use super::datum;
 use super::error::{Error, Result};
 use super::guard::for_large_sets;
-use super::interrupt;
+use super::{interrupt, snapshot};
 
 /// Statement texts are few; those over user relations change with their columns, so the map is bounded.
 const KEPT_PLANS: usize = 512;
@@ -203,6 +203,20 @@ pub fn read_by_kept_plan<T>(
     Spi::connect(|_| {
         plan(sql, arguments, Planning::Once)?.run(arguments, may_only_read())?;
         rows(decode)
+    })
+}
+
+/// Rows as they are now, whatever the isolation level: see [`snapshot::newest`].
+pub fn read_newest<T>(
+    sql: &str,
+    arguments: &[Argument<'_>],
+    decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    snapshot::newest(|| {
+        Spi::connect(|_| {
+            plan(sql, arguments, Planning::Session)?.run(arguments, true)?;
+            rows(decode)
+        })
     })
 }
 

@@ -37,6 +37,24 @@ pub(super) fn open(name: &CStr, lock: pg_sys::LOCKMODE) -> Result<pg_sys::Relati
     Ok(unsafe { pg_sys::table_open(oid, lock) })
 }
 
+/// Whether the transaction writes a table of ours, and so may keep others waiting for its rows.
+pub fn is_written(name: &CStr) -> Result<bool> {
+    let relation = open(name, READ)?;
+    // SAFETY: the relation is open until it is closed here.
+    unsafe {
+        let written = pg_sys::CheckRelationLockedByMe(relation, WRITE, true);
+        pg_sys::table_close(relation, KEPT);
+        Ok(written)
+    }
+}
+
+/// Locks a table of ours for writing, to the end of the transaction, unless that would have to wait. False if so.
+pub fn lock_if_free(name: &CStr) -> Result<bool> {
+    let oid = oid(name).ok_or_else(outdated)?;
+    // SAFETY: inside a transaction; raises for a relation that is gone.
+    Ok(unsafe { pg_sys::ConditionalLockRelationOid(oid, WRITE) })
+}
+
 /// Where columns stand in a table, and their types. Quick for columns in the order of the table.
 ///
 /// # Safety

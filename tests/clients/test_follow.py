@@ -505,3 +505,20 @@ def test_guards_go_when_their_duty_is_done(db):
     with shop.session(db, now=DAY.format(10)) as session:
         assert decide(session, "c-4")[1] == "c-4"
     assert groups(db).keys() == {"c-4"}
+
+
+def test_who_has_decided_does_not_wait_for_a_full_run_that_will_wait_for_him(db):
+    connection = create(db)
+    session = shop.session(db, now=DAY.format(8), autocommit=False)
+    decide(session, "c-1")
+    run = shop.session(db, now=DAY.format(8), autocommit=False)
+    mail(run, "c-3", "c-2")
+    resolve(run)
+    with pytest.raises(psycopg.errors.LockNotAvailable, match="identities are being resolved"):
+        session.execute("SELECT decisioning.resolve_identity('{\"email\": \"new@example.com\"}')")
+    session.rollback()
+    run.commit()
+    decide(session, "c-1")
+    session.execute("SELECT decisioning.resolve_identity('{\"email\": \"new@example.com\"}')")
+    session.commit()
+    assert connection.execute("SELECT count(*) FROM decisioning.identity_map WHERE source = 'online'").fetchone() == (1,)

@@ -95,6 +95,24 @@ def test_repeatable_read_retries_rather_than_doubles(db):
         second.execute(RESOLVE, ['{"email": "new@example.com"}'])
 
 
+def test_repeatable_read_stores_nothing_under_an_id_that_is_gone(people):
+    connection = people.connect()
+    connection.execute("CALL decisioning.resolve_all()")
+    session = people.connect(autocommit=False)
+    session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    document = '{"email": "p7@example.com", "device_id": "new"}'
+    session.execute("SELECT 1")
+    connection.execute("SELECT decisioning.merge_customers('{3, 7}')")
+    assert session.execute(RESOLVE, ['{"email": "p7@example.com"}']).fetchone() == ("7",), "a read is of the transaction's own time"
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        session.execute(RESOLVE, [document])
+    session.rollback()
+    session.execute("SELECT 1")
+    connection.execute(RESOLVE, ['{"email": "other@example.com"}'])
+    assert session.execute(RESOLVE, [document]).fetchone() == ("3",), "others who are new do not matter"
+    session.commit()
+
+
 def test_many_sessions_and_a_full_run(people):
     stop = threading.Event()
     seen = [{} for _ in range(4)]

@@ -18,7 +18,7 @@ use crate::api::now;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, as_owner_by_key};
 use crate::pg::snapshot::latest;
-use crate::pg::{bulk, query};
+use crate::pg::{bulk, query, snapshot, table};
 
 /// Most identifiers that one person may show at once.
 const MOST_SHOWN: usize = 1000;
@@ -77,11 +77,11 @@ fn of_document(record: Value) -> Result<Option<String>> {
         }
         _ => {}
     }
-    // Holds off resolve_all (see there), not other sessions.
-    query::execute("LOCK TABLE decisioning._online IN ROW EXCLUSIVE MODE", &[])?;
+    hold_off_runs()?;
     if let Some(description) = &description {
         description.lock()?;
     }
+    refuse_outdated()?;
     for _ in 0..ATTEMPTS {
         let (shown, recognition) = latest(|| person.recognised())?;
         let settled = match recognition {
@@ -100,6 +100,40 @@ fn of_document(record: Value) -> Result<Option<String>> {
         "could not resolve an identity that others keep changing",
     )
     .hint("Retry the transaction."))
+}
+
+/// Holds off `resolve_all` (see there), not other sessions. Who has decided in this transaction does not wait for a run that is
+/// under way, since it will wait for him.
+fn hold_off_runs() -> Result<()> {
+    if !table::is_written(c"_assignment")? {
+        query::execute("LOCK TABLE decisioning._online IN ROW EXCLUSIVE MODE", &[])?;
+    } else if !table::lock_if_free(c"_online")? {
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "identities are being resolved")
+            .detail("This transaction has decided for customers; a run that merges them waits for it.")
+            .hint("Retry the transaction, or resolve identities before deciding."));
+    }
+    Ok(())
+}
+
+/// Under REPEATABLE READ: whoever does not see that identities have changed would store records under ids that are gone. To be
+/// called with identities locked: the events of a change come after all that others see.
+fn refuse_outdated() -> Result<()> {
+    if !snapshot::is_kept() {
+        return Ok(());
+    }
+    let seen: Option<i64> =
+        query::read_one("SELECT max(e.identity_event) FROM decisioning.identity_events e", &[], |row| row.get(1))?
+            .flatten();
+    let changed = query::read_newest(
+        "SELECT EXISTS (SELECT FROM decisioning.identity_events e
+                        WHERE e.identity_event > coalesce($1, 0) AND e.event <> 'conflict')",
+        &[seen.into()],
+        |row| row.value::<bool>(1),
+    )?;
+    match changed.contains(&true) {
+        true => Err(snapshot::outdated().detail("Identities have changed since the transaction began.")),
+        false => Ok(()),
+    }
 }
 
 /// Whether there is more than identifiers.
