@@ -37,6 +37,7 @@ CREATE TABLE decisioning.campaigns (
     fallback_time_zone  text,
     jurisdiction_column text,
     send_horizon        interval    NOT NULL DEFAULT '3 days' CHECK (send_horizon > '0' AND send_horizon <= '31 days'),
+    send_within         interval    NOT NULL DEFAULT '6 hours' CHECK (send_within > '0' AND send_within <= '31 days'),
     send_horizon_seconds float8     GENERATED ALWAYS AS (pg_catalog.date_part('epoch', send_horizon)) STORED,
     holdout_share       float8      NOT NULL DEFAULT 0.10 CHECK (holdout_share >= 0),
     control_share       float8      NOT NULL DEFAULT 0.00 CHECK (control_share >= 0),
@@ -84,6 +85,7 @@ COMMENT ON COLUMN decisioning.campaigns.time_zone_column IS 'Column of the custo
 COMMENT ON COLUMN decisioning.campaigns.fallback_time_zone IS 'IANA zone that quiet hours and caps take for customers whose own is not known; without one they are sent nothing that keeps quiet hours.';
 COMMENT ON COLUMN decisioning.campaigns.jurisdiction_column IS 'Column of the customers relation with the jurisdiction of each customer, such as US-FL, for quiet hours that differ.';
 COMMENT ON COLUMN decisioning.campaigns.send_horizon IS 'How far ahead a send may be put off to a legal moment; an action that has none is no candidate.';
+COMMENT ON COLUMN decisioning.campaigns.send_within IS 'How long after its moment a send may still be made; at least until its decision expires.';
 COMMENT ON COLUMN decisioning.campaigns.send_horizon_seconds IS 'The same in seconds (a day is 24 hours, a month 30 days).';
 COMMENT ON COLUMN decisioning.campaigns.holdout_share IS 'Share of new customers who are never contacted.';
 COMMENT ON COLUMN decisioning.campaigns.control_share IS 'Share of new customers who always get control_action.';

@@ -111,6 +111,7 @@ CREATE TABLE decisioning._reservation (
     reserved    bigint      NOT NULL,
     charged     bigint      NOT NULL,
     closed      boolean     NOT NULL DEFAULT false,
+    cancelled   boolean     NOT NULL DEFAULT false,
     PRIMARY KEY (decision_id, budget)
 ) WITH (fillfactor = 80);
 CREATE INDEX _reservation_due_index ON decisioning._reservation (campaign, closes_at) WHERE NOT closed;
@@ -118,6 +119,7 @@ COMMENT ON TABLE decisioning._reservation IS 'Internal: what each decision holds
 COMMENT ON COLUMN decisioning._reservation.on_send IS 'Units that the send takes, at the costs of the time of the decision; on_goal and on_goal_share likewise.';
 COMMENT ON COLUMN decisioning._reservation.reserved IS 'Expected when it was decided.';
 COMMENT ON COLUMN decisioning._reservation.charged IS 'What it counts now: as reserved, or more if outcomes so far cost more; once closed, what it did cost.';
+COMMENT ON COLUMN decisioning._reservation.cancelled IS 'Its send will not be made: it costs nothing.';
 
 CREATE TABLE decisioning._pace (
     campaign    text        NOT NULL,

@@ -282,12 +282,13 @@ CREATE FUNCTION decisioning.set_send_options(
     campaign    text,
     fallback_time_zone text     DEFAULT NULL,
     jurisdiction_column text    DEFAULT NULL,
-    send_horizon interval       DEFAULT NULL
+    send_horizon interval       DEFAULT NULL,
+    send_within interval        DEFAULT NULL
 ) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'set_send_options_wrapper';
-COMMENT ON FUNCTION decisioning.set_send_options(text, text, text, interval) IS
-'Sets what a campaign knows of legal moments: the zone of customers whose own is not known, the column with their jurisdiction, how far ahead a send may be put off. What is not given stays as it is.';
+COMMENT ON FUNCTION decisioning.set_send_options(text, text, text, interval, interval) IS
+'Sets what a campaign knows of legal moments: the zone of customers whose own is not known, the column with their jurisdiction, how far ahead a send may be put off, how long after its moment it may still be made. What is not given stays as it is.';
 
 CREATE FUNCTION decisioning.remove_guardrail(relation text, rule text, campaign text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

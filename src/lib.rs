@@ -27,7 +27,8 @@ extension_sql_file!("../sql/40_configure.sql", name = "configure", requires = ["
 extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["configure"]);
 extension_sql_file!("../sql/55_budgets.sql", name = "budgets", requires = ["decide"]);
 extension_sql_file!("../sql/56_guardrails.sql", name = "guardrails", requires = ["budgets"]);
-extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["guardrails"]);
+extension_sql_file!("../sql/57_delivery.sql", name = "delivery", requires = ["guardrails"]);
+extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["delivery"]);
 extension_sql_file!("../sql/70_learn.sql", name = "learn", requires = ["record"]);
 extension_sql_file!("../sql/75_statistics.sql", name = "statistics", requires = ["learn"]);
 extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["statistics"]);

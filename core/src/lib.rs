@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod decide;
+pub mod delivery;
 pub mod evaluate;
 pub mod features;
 pub mod guardrail;

@@ -23,6 +23,7 @@ use pgrx::Uuid;
 
 use super::budget;
 use super::campaign::{self, Campaign, Target};
+use super::delivery;
 use super::log::Logged;
 use super::model::{self, Current, Learned, LearnedPart};
 use super::{now, ramp, source};
@@ -180,6 +181,13 @@ fn learn_campaign(name: &str) -> Result<(Rc<Campaign>, Step)> {
     Ok((campaign, step))
 }
 
+/// What became of sends. Nobody can change any from here to the end of the transaction: hence after all that takes long, and before
+/// budgets, in the order in which dispatching locks.
+fn follow_deliveries() -> Result<()> {
+    delivery::ingest(false)?;
+    as_owner(delivery::keep_house)
+}
+
 /// Settles the budgets of a campaign that has learned. Runs as the owner.
 fn settle(campaign: &Campaign, reached: Reached) -> Result<()> {
     budget::settle(campaign, reached, settings::now_micros()?)
@@ -319,6 +327,7 @@ fn learn(
     ErrorReport,
 > {
     let (campaign, step) = learn_campaign(required(campaign, "campaign")?)?;
+    follow_deliveries()?;
     as_owner(|| settle(&campaign, step.reached))?;
     Ok(TableIterator::once((
         step.model_version,
@@ -392,6 +401,7 @@ fn maintain() -> std::result::Result<(), ErrorReport> {
     for campaign in campaigns {
         learned.push(learn_campaign(&campaign)?);
     }
+    follow_deliveries()?;
     // Nobody can send under a budget while it is settled: last, for all.
     as_owner(|| {
         learned.into_iter().try_for_each(|(campaign, step)| settle(&campaign, step.reached))?;

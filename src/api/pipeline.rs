@@ -313,6 +313,7 @@ fn enter_all(
         flags,
         exposed_at,
         contacts,
+        decision: None,
     });
     let standings = guardrail::read(&round.campaign, subjects.collect(), round.now, round.writes())?;
     let mut entrants = Vec::with_capacity(arrivals.len());

@@ -10,7 +10,7 @@ use super::now;
 use super::outcome::{self, Event, Recorded};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::relation::{quote_identifier, ColumnKind, RelationName};
+use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
 use crate::pg::{query, settings};
 
 /// Events per chunk.
@@ -156,21 +156,7 @@ fn statement(source: &Source) -> Result<String> {
     let column = |name: &str| -> Result<String> {
         Ok(format!("relation.{}", quote_identifier(&source.relation.column(&columns, name)?.name)))
     };
-    let at = column(&source.occurred_at)?;
-    let at = match source.relation.column(&columns, &source.occurred_at)?.kind {
-        ColumnKind::Time => at,
-        ColumnKind::LocalTime => format!("({at}::pg_catalog.timestamp AT TIME ZONE 'UTC')"),
-        _ => {
-            return Err(Error::new(
-                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-                format!(
-                    "column \"{}\" of {} is no longer a date or time",
-                    source.occurred_at,
-                    source.relation.quoted()
-                ),
-            ))
-        }
-    };
+    let at = moment_of(&source.relation, &columns, &source.occurred_at)?;
     let value = match &source.value {
         None => "1::float8".to_owned(),
         Some(value) => format!("{}::pg_catalog.numeric::float8", column(value)?),
@@ -183,6 +169,23 @@ fn statement(source: &Source) -> Result<String> {
         source.relation.quoted(),
         source.filter.as_deref().unwrap_or("true"),
     ))
+}
+
+/// A column of moments as SQL over `relation`; times without a zone are taken for UTC.
+///
+/// # Errors
+/// It is gone, or holds no moments any more.
+pub fn moment_of(relation: &RelationName, columns: &[Column], name: &str) -> Result<String> {
+    let column = relation.column(columns, name)?;
+    let quoted = format!("relation.{}", quote_identifier(&column.name));
+    match column.kind {
+        ColumnKind::Time => Ok(quoted),
+        ColumnKind::LocalTime => Ok(format!("({quoted}::pg_catalog.timestamp AT TIME ZONE 'UTC')")),
+        _ => Err(Error::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("column \"{name}\" of {} is no longer a date or time", relation.quoted()),
+        )),
+    }
 }
 
 type IngestRow = (String, i64, i64, i64, i64);

@@ -28,7 +28,17 @@ static MODE: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::Live);
 
 static SIMULATED_NOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
+static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(false);
+
 pub fn register() {
+    GucRegistry::define_bool_guc(
+        c"decisioning.notify",
+        c"Whether dispatch notifies the channel decisioning_sends of new sends.",
+        c"Workers that LISTEN need not poll.",
+        &NOTIFY,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     GucRegistry::define_string_guc(
         c"decisioning.simulated_now",
         c"Time that the extension takes for now, for simulations and tests.",
@@ -57,6 +67,11 @@ pub fn register() {
 /// The mode of the session.
 pub fn mode() -> Mode {
     MODE.get()
+}
+
+/// Whether listeners are told of new sends.
+pub fn notifies() -> bool {
+    NOTIFY.get()
 }
 
 /// Now, in microseconds since the Unix epoch: the start of the transaction, or `decisioning.simulated_now`.

@@ -14,7 +14,7 @@ use super::campaign::{Action, Campaign};
 use crate::pg::error::{Error, Result};
 
 pub use pace::{look, Prices};
-pub use settle::{forget_old_reservations, settle};
+pub use settle::{forget_old_reservations, give_back, settle, take_again};
 pub use slots::{available, hold, record, Reservation};
 
 /// One budget as configured.

@@ -1,6 +1,7 @@
 //! Truing up: what decisions hold of their budgets becomes what they did cost.
 
 use pgrx::datum::TimestampWithTimeZone;
+use pgrx::Uuid;
 
 use super::slots::charge;
 use crate::api::campaign::Campaign;
@@ -34,7 +35,7 @@ pub fn settle(campaign: &Campaign, new: Reached, now: i64) -> Result<()> {
              SELECT r.decision_id, r.budget, r.starts_at, r.closed AS was_closed, r.charged AS before, c.closed,
                     CASE WHEN c.closed THEN c.cost ELSE greatest(r.reserved, c.cost) END AS after
              FROM touched t
-             JOIN decisioning._reservation r ON r.decision_id = t.decision_id
+             JOIN decisioning._reservation r ON r.decision_id = t.decision_id AND NOT r.cancelled
              LEFT JOIN rewards w ON w.decision_id = t.decision_id
              CROSS JOIN LATERAL (
                  SELECT r.closes_at <= $2 AS closed,
@@ -89,4 +90,44 @@ fn any_due(campaign: &Campaign, now: TimestampWithTimeZone) -> Result<bool> {
         |row| row.value::<bool>(1),
     )?;
     Ok(due.contains(&true))
+}
+
+/// Gives back what decisions hold whose sends will not be made; they are not charged any more. Runs as the owner.
+pub fn give_back(decision_ids: &[Uuid]) -> Result<()> {
+    if decision_ids.is_empty() {
+        return Ok(());
+    }
+    let given = query::write(
+        "WITH held AS MATERIALIZED (
+             SELECT r.decision_id, r.campaign, r.budget, r.starts_at, r.charged, r.closed FROM decisioning._reservation r
+             WHERE r.decision_id = ANY ($1) AND NOT r.cancelled FOR UPDATE),
+         given AS (
+             UPDATE decisioning._reservation r SET charged = 0, closed = true, cancelled = true
+             FROM held h WHERE r.decision_id = h.decision_id AND r.budget = h.budget)
+         SELECT h.campaign, h.budget, h.starts_at, sum(h.charged)::bigint, sum(CASE WHEN h.closed THEN h.charged ELSE 0 END)::bigint
+         FROM held h GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+        &[decision_ids.to_vec().into()],
+        |row| {
+            Ok((
+                row.value::<String>(1)?,
+                row.value::<String>(2)?,
+                row.value::<TimestampWithTimeZone>(3)?,
+                row.value::<i64>(4)?,
+                row.value::<i64>(5)?,
+            ))
+        },
+    )?;
+    given.into_iter().try_for_each(|(campaign, budget, starts_at, held, settled)| {
+        charge(&campaign, &budget, starts_at, -held, -settled)
+    })
+}
+
+/// Decisions whose sends were made after all are charged again, when they are settled. Runs as the owner.
+pub fn take_again(decision_ids: &[Uuid]) -> Result<()> {
+    query::execute(
+        "UPDATE decisioning._reservation r SET closed = false, cancelled = false
+         WHERE r.decision_id = ANY ($1) AND r.cancelled",
+        &[decision_ids.to_vec().into()],
+    )?;
+    Ok(())
 }

@@ -60,6 +60,21 @@ impl Account<'_> {
         })
     }
 
+    /// What each of some decisions holds of the account. Runs as the owner.
+    pub fn held_by(&self, decision_ids: &[Uuid]) -> Result<Vec<(Uuid, i64)>> {
+        query::write(
+            "SELECT r.decision_id, r.charged FROM decisioning._reservation r
+             WHERE r.decision_id = ANY ($1) AND r.campaign = $2 AND r.budget = $3 AND r.starts_at = $4 AND NOT r.cancelled",
+            &[
+                decision_ids.to_vec().into(),
+                self.campaign.into(),
+                self.budget.name.as_str().into(),
+                self.starts_at()?.into(),
+            ],
+            |row| Ok((row.value(1)?, row.value(2)?)),
+        )
+    }
+
     /// Opens the period, or brings it to the amount that is configured now.
     fn open(&self) -> Result<()> {
         let (campaign, budget, starts_at) = (self.campaign, self.budget.name.as_str(), self.starts_at()?);

@@ -8,6 +8,7 @@ use pgrx::JsonB;
 
 use crate::api::campaign::{self, Campaign};
 use crate::api::configure::check_editable;
+use crate::api::delivery::IS_RELEASED;
 use crate::api::goal::check_goal;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -71,15 +72,21 @@ fn wait_for_decisions() -> Result<()> {
 /// log. Runs as the owner, with the table locked.
 fn recall_contacts(campaign: Option<&str>) -> Result<()> {
     query::write_large(
-        "UPDATE decisioning._assignment s
+        &format!(
+            "UPDATE decisioning._assignment s
          SET contact_decisions = f.decisions, contact_times = f.times, contact_actions = f.actions
          FROM (SELECT d.customer_id, d.campaign, array_agg(d.decision_id ORDER BY d.decision_id) AS decisions,
-                      array_agg(d.send_at ORDER BY d.decision_id) AS times, array_agg(d.action_id ORDER BY d.decision_id) AS actions
+                      array_agg(coalesce(m.send_at, o.send_at, d.send_at) ORDER BY d.decision_id) AS times,
+                      array_agg(d.action_id ORDER BY d.decision_id) AS actions
                FROM decisioning.decisions d
+               LEFT JOIN decisioning.sends m ON m.decision_id = d.decision_id
+               LEFT JOIN decisioning._outbox o ON o.decision_id = d.decision_id
                WHERE d.action_id > 0 AND d.send_at IS NOT NULL AND d.origin = 'live' AND ($1 IS NULL OR d.campaign = $1)
+                 AND ({IS_RELEASED}) IS NOT TRUE
                GROUP BY 1, 2) AS f
          WHERE s.customer_id = f.customer_id AND s.campaign = f.campaign
-           AND cardinality(f.decisions) > coalesce(cardinality(s.contact_decisions), 0)",
+           AND cardinality(f.decisions) > coalesce(cardinality(s.contact_decisions), 0)"
+        ),
         &[campaign.into()],
         |_| Ok(()),
     )?;
@@ -481,6 +488,7 @@ fn set_send_options(
     fallback_time_zone: Option<&str>,
     jurisdiction_column: Option<&str>,
     send_horizon: Option<Interval>,
+    send_within: Option<Interval>,
 ) -> std::result::Result<(), ErrorReport> {
     let name = required(campaign, "campaign")?;
     if let Some(zone) = fallback_time_zone {
@@ -499,9 +507,16 @@ fn set_send_options(
         query::execute(
             "UPDATE decisioning.campaigns c
              SET fallback_time_zone = coalesce($2, c.fallback_time_zone),
-                 jurisdiction_column = coalesce($3, c.jurisdiction_column), send_horizon = coalesce($4, c.send_horizon)
+                 jurisdiction_column = coalesce($3, c.jurisdiction_column), send_horizon = coalesce($4, c.send_horizon),
+                 send_within = coalesce($5, c.send_within)
              WHERE c.campaign = $1",
-            &[name.into(), fallback_time_zone.into(), jurisdiction_column.into(), send_horizon.into()],
+            &[
+                name.into(),
+                fallback_time_zone.into(),
+                jurisdiction_column.into(),
+                send_horizon.into(),
+                send_within.into(),
+            ],
         )
     })?;
     Ok(())

@@ -10,6 +10,7 @@ use pgrx::Uuid;
 use super::rules::{ConsentSource, Exit};
 use super::suppression::{self, Suppression};
 use crate::api::campaign::Campaign;
+use crate::api::delivery::IS_MADE;
 use crate::api::log::customer_ids;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner_by_key;
@@ -98,6 +99,9 @@ pub struct Subject<'a> {
     pub exposed_at: Option<i64>,
     /// What the campaign has sent him.
     pub contacts: Vec<Reserved>,
+    /// The decision that is to be carried out, if it is made already: of other campaigns those contacts count that were decided
+    /// before, or are made.
+    pub decision: Option<Uuid>,
 }
 
 /// Reads what is known of `subjects` beyond the customers relation, at `now` (microseconds). `latest` sees what others committed a
@@ -106,8 +110,13 @@ pub fn read(campaign: &Campaign, subjects: Vec<Subject<'_>>, now: i64, latest: b
     let rails = &campaign.guardrails;
     let ids: Vec<&str> = subjects.iter().map(|subject| subject.customer_id).collect();
     let mut suppressed = seen(latest, || suppression::of(&ids, &campaign.campaign, now))?;
-    let mut foreign =
-        if rails.are_shared() { as_owner_by_key(|| foreign(campaign, &ids, latest))? } else { HashMap::new() };
+    let mut foreign = match rails.are_shared() {
+        true => {
+            let decisions = subjects.iter().map(|subject| subject.decision).collect();
+            as_owner_by_key(|| foreign(campaign, &ids, decisions, latest))?
+        }
+        false => vec![Vec::new(); ids.len()],
+    };
     let reached = match rails.exits.is_empty() {
         true => HashMap::new(),
         false => as_owner_by_key(|| goals_reached(&rails.exits, &ids, latest))?,
@@ -132,7 +141,7 @@ pub fn read(campaign: &Campaign, subjects: Vec<Subject<'_>>, now: i64, latest: b
                 .iter()
                 .filter_map(|one| Some(Contact { at: one.at, action: arm(one.action_id)? }))
                 .collect(),
-            foreign: foreign.remove(id).unwrap_or_default(),
+            foreign: std::mem::take(&mut foreign[at]),
             flags: subject.flags,
         }
     };
@@ -147,20 +156,24 @@ fn seen<T>(latest: bool, read: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 }
 
-/// What other campaigns have sent. Runs as the owner.
-fn foreign(campaign: &Campaign, ids: &[&str], latest: bool) -> Result<HashMap<String, Vec<Foreign>>> {
+/// What other campaigns have sent, by customer; only what counts before each of `decisions`. Runs as the owner.
+fn foreign(campaign: &Campaign, ids: &[&str], decisions: Vec<Option<Uuid>>, latest: bool) -> Result<Vec<Vec<Foreign>>> {
     let mut known: HashMap<(String, i32), Rc<ForeignAction>> = HashMap::new();
-    let mut by_customer: HashMap<String, Vec<Foreign>> = HashMap::new();
+    let mut by_customer = vec![Vec::new(); ids.len()];
     query::read_latest(
         latest,
-        "SELECT i.id, c.at, a.campaign, a.action_id, a.action, a.dimensions::text, a.category, a.transactional
-         FROM unnest($1::text[]) AS i(id)
-         CROSS JOIN LATERAL (SELECT i.id AS known_as UNION
-                             SELECT b.alias FROM decisioning._log_alias b WHERE b.customer_id = i.id) AS k
-         JOIN decisioning._assignment s ON s.customer_id = k.known_as AND s.campaign <> $2
-         CROSS JOIN LATERAL unnest(s.contact_times, s.contact_actions) AS c(at, action_id)
-         JOIN decisioning.actions a ON a.campaign = s.campaign AND a.action_id = c.action_id",
-        &[ids.to_vec().into(), campaign.campaign.as_str().into()],
+        &format!(
+            "SELECT i.position - 1, c.at, a.campaign, a.action_id, a.action, a.dimensions::text, a.category, a.transactional
+             FROM unnest($1::text[], $3::uuid[]) WITH ORDINALITY AS i(id, decision_id, position)
+             CROSS JOIN LATERAL (SELECT i.id AS known_as UNION
+                                 SELECT b.alias FROM decisioning._log_alias b WHERE b.customer_id = i.id) AS k
+             JOIN decisioning._assignment s ON s.customer_id = k.known_as AND s.campaign <> $2
+             CROSS JOIN LATERAL unnest(s.contact_decisions, s.contact_times, s.contact_actions) AS c(decision_id, at, action_id)
+             JOIN decisioning.actions a ON a.campaign = s.campaign AND a.action_id = c.action_id
+             WHERE i.decision_id IS NULL OR c.decision_id < i.decision_id
+                OR EXISTS (SELECT FROM decisioning.sends m WHERE m.decision_id = c.decision_id AND {IS_MADE})"
+        ),
+        &[ids.to_vec().into(), campaign.campaign.as_str().into(), decisions.into()],
         |row| {
             let key = (row.value::<String>(3)?, row.value::<i32>(4)?);
             let facts = match known.get(&key) {
@@ -177,7 +190,7 @@ fn foreign(campaign: &Campaign, ids: &[&str], latest: bool) -> Result<HashMap<St
                 }
             };
             let at = micros(row.value(2)?).unwrap_or(i64::MAX);
-            by_customer.entry(row.value(1)?).or_default().push(Foreign { at, facts });
+            by_customer[row.value::<i64>(1)? as usize].push(Foreign { at, facts });
             Ok(())
         },
     )?;

@@ -5,12 +5,13 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::api::campaign;
+use crate::api::delivery::cancel_suppressed;
 use crate::api::pipeline::canonical_ids;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, caller_name};
 use crate::pg::lookup::Lookup;
-use crate::pg::query;
 use crate::pg::settings::micros;
+use crate::pg::{query, snapshot};
 
 /// Stands for every campaign, or every channel.
 const EVERY: &str = "*";
@@ -44,6 +45,19 @@ pub fn of(ids: &[&str], campaign: &str, now: i64) -> Result<Vec<Vec<Suppression>
     ids.iter().map(&mut of_one).collect()
 }
 
+/// Whether each of `ids` is suppressed for a campaign, on the channel that `channel` tells by position, by what others have
+/// committed a moment ago.
+pub fn suppressed<'a>(
+    campaign: &str,
+    ids: &[&str],
+    now: i64,
+    channel: impl Fn(usize) -> Option<&'a str>,
+) -> Result<Vec<bool>> {
+    let suppressions = snapshot::latest(|| of(ids, campaign, now))?;
+    let binds = |(at, all): (usize, Vec<Suppression>)| all.iter().any(|suppression| suppression.binds(channel(at)));
+    Ok(suppressions.into_iter().enumerate().map(binds).collect())
+}
+
 /// Whom suppressions are about, when identities have changed: `ids` are customers whose records went elsewhere, or came. Runs as
 /// the owner.
 pub fn follow(ids: &[&str]) -> Result<()> {
@@ -71,36 +85,46 @@ fn suppress(
     if customer_id.is_empty() {
         return Err(Error::invalid("customer_id must not be empty").into());
     }
-    as_owner(|| {
-        if let Some(campaign) = campaign {
-            campaign::load(campaign)?;
-        }
-        // Against a change of identities that is under way: it will have been followed, or will see what is written here.
-        query::execute("LOCK TABLE decisioning.suppressions IN ROW EXCLUSIVE MODE", &[])?;
-        let canonical = canonical_ids(&[customer_id.to_owned()])?.remove(0);
-        query::execute(
-            "INSERT INTO decisioning.suppressions AS s
-                 (canonical_id, customer_id, campaign, channel, suppressed_until, reason, suppressed_at, suppressed_by)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT (canonical_id, customer_id, campaign, channel) DO UPDATE
-             SET suppressed_until = CASE WHEN s.lifted_at IS NOT NULL THEN excluded.suppressed_until
-                                         ELSE nullif(greatest(coalesce(s.suppressed_until, 'infinity'),
-                                                              coalesce(excluded.suppressed_until, 'infinity')), 'infinity') END,
-                 reason = coalesce(excluded.reason, s.reason), suppressed_at = excluded.suppressed_at,
-                 suppressed_by = excluded.suppressed_by, lifted_at = NULL, lifted_by = NULL",
-            &[
-                canonical.into(),
-                customer_id.into(),
-                campaign.unwrap_or(EVERY).into(),
-                channel.unwrap_or(EVERY).into(),
-                until.into(),
-                reason.into(),
-                crate::api::now()?.into(),
-                caller_name().into(),
-            ],
-        )
-    })?;
+    as_owner(|| write(customer_id, channel, campaign, until, reason))?;
     Ok(())
+}
+
+/// Suppresses a customer, and cancels what is queued for him. Runs as the owner.
+pub fn write(
+    customer_id: &str,
+    channel: Option<&str>,
+    campaign: Option<&str>,
+    until: Option<TimestampWithTimeZone>,
+    reason: Option<&str>,
+) -> Result<()> {
+    if let Some(campaign) = campaign {
+        campaign::load(campaign)?;
+    }
+    // Against a change of identities that is under way: it will have been followed, or will see what is written here.
+    query::execute("LOCK TABLE decisioning.suppressions IN ROW EXCLUSIVE MODE", &[])?;
+    let canonical = canonical_ids(&[customer_id.to_owned()])?.remove(0);
+    query::execute(
+        "INSERT INTO decisioning.suppressions AS s
+             (canonical_id, customer_id, campaign, channel, suppressed_until, reason, suppressed_at, suppressed_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (canonical_id, customer_id, campaign, channel) DO UPDATE
+         SET suppressed_until = CASE WHEN s.lifted_at IS NOT NULL THEN excluded.suppressed_until
+                                     ELSE nullif(greatest(coalesce(s.suppressed_until, 'infinity'),
+                                                          coalesce(excluded.suppressed_until, 'infinity')), 'infinity') END,
+             reason = coalesce(excluded.reason, s.reason), suppressed_at = excluded.suppressed_at,
+             suppressed_by = excluded.suppressed_by, lifted_at = NULL, lifted_by = NULL",
+        &[
+            canonical.as_str().into(),
+            customer_id.into(),
+            campaign.unwrap_or(EVERY).into(),
+            channel.unwrap_or(EVERY).into(),
+            until.into(),
+            reason.into(),
+            crate::api::now()?.into(),
+            caller_name().into(),
+        ],
+    )?;
+    cancel_suppressed(&canonical, campaign, channel)
 }
 
 #[pg_extern(sql = false)]

@@ -1,4 +1,4 @@
-//! What was decided, appended to the log and to the learner's inbox.
+//! What was decided, appended to the log, to the learner's inbox and to the outbox.
 
 use std::collections::hash_map::Entry;
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ fn partition(at: i64) -> Result<CString> {
         .map_err(|_| Error::corrupted("a month contains a zero byte"))
 }
 
-/// Appends decisions to the log and to the learner's inbox.
+/// Appends decisions to the log and to the learner's inbox, and those that are to be sent to the outbox.
 pub fn log(round: &Round, proposals: &[Proposal<'_>], decisions: &[Decision]) -> Result<()> {
     let Round { campaign, compiled, .. } = round;
     let name = campaign.campaign.as_str();
@@ -100,6 +100,13 @@ pub fn log(round: &Round, proposals: &[Proposal<'_>], decisions: &[Decision]) ->
     let closes_at = settings::timestamp(round.now + round.window())?;
     bulk::append(c"_inbox", [c"campaign", c"closes_at", c"decision_id"], decisions.len(), |n| {
         Ok([name.into_datum(), closes_at.into_datum(), decisions[n].decision_id.into_datum()])
+    })?;
+    let sends: Vec<&Decision> = decisions.iter().filter(|decision| decision.send_at.is_some()).collect();
+    if sends.is_empty() {
+        return Ok(());
+    }
+    bulk::append(c"_outbox", [c"campaign", c"send_at", c"decision_id"], sends.len(), |n| {
+        Ok([name.into_datum(), sends[n].send_at.into_datum(), sends[n].decision_id.into_datum()])
     })
 }
 

@@ -1,0 +1,19 @@
+//! Delivery: from decisions to what was sent.
+//!
+//! A decision that chose a send waits in the outbox. `dispatch` takes what is due and puts it into the table `sends`, whose rows
+//! are synced by a tool or claimed by workers; `feedback` comes back from them, one by one or from a `source`. Whenever a send is
+//! handed on, everything that could keep it back is looked at again (`recheck`).
+//!
+//! Whoever changes `sends` ticks its clock first and holds it until he commits, so that the times of changes ascend in the order
+//! in which others come to see them. Sends that are about to be handed on are locked before, but never waited for; budgets and
+//! assignments come after the clock, in the order in which decisions lock them.
+
+mod claim;
+mod dispatch;
+mod feedback;
+mod recheck;
+mod source;
+mod state;
+
+pub use source::ingest;
+pub use state::{cancel_suppressed, keep_house, IS_MADE, IS_RELEASED};
