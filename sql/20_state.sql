@@ -22,6 +22,7 @@ CREATE TABLE decisioning._assignment (
     contact_decisions   uuid[],
     contact_times       timestamptz[],
     contact_actions     integer[],
+    entered_at          timestamptz,
     merged_into         text,
     united              integer,
     merged_at           timestamptz,
@@ -35,6 +36,7 @@ COMMENT ON COLUMN decisioning._assignment.recent_decisions IS 'Times of the deci
 COMMENT ON COLUMN decisioning._assignment.ramped_at IS 'When a control customer moved to optimise; treatment_group stays as assigned.';
 COMMENT ON COLUMN decisioning._assignment.offer IS 'Last offer sent; offered_at is when it was sent first, from where offer_consistency counts.';
 COMMENT ON COLUMN decisioning._assignment.contact_decisions IS 'Sends that are reserved or made, as far back as guardrails look, at least 35 days; contact_times and contact_actions say when and what. NULL for none.';
+COMMENT ON COLUMN decisioning._assignment.entered_at IS 'Latest entry event that was decided for.';
 COMMENT ON COLUMN decisioning._assignment.exposed_at IS 'First time due for a decision. Infinity: never under this id; the row continues the assignment of another id, or keeps this one from deciding apart.';
 COMMENT ON COLUMN decisioning._assignment.merged_into IS 'Customer that this one is part of by now, who decides; NULL for whoever decides himself.';
 COMMENT ON COLUMN decisioning._assignment.united IS 'Counts how often it changed whose assignments are merged into this customer: see _merged_assignment. NULL if none ever was.';

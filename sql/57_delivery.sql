@@ -32,6 +32,26 @@ COMMENT ON COLUMN decisioning.delivery_sources.statuses IS 'Words of the sender 
 COMMENT ON COLUMN decisioning.delivery_sources.filter IS 'SQL predicate over the relation; only these rows are read.';
 COMMENT ON COLUMN decisioning.delivery_sources.lookback IS 'How far behind the latest event that was read reading begins again, for events that come late.';
 
+CREATE TABLE decisioning.entry_sources (
+    campaign        text    NOT NULL,
+    entry_source    text    NOT NULL CHECK (entry_source <> '' AND pg_catalog.length(entry_source) <= 200),
+    source_schema   text    NOT NULL,
+    source_relation text    NOT NULL,
+    customer_key    text    NOT NULL,
+    occurred_at     text    NOT NULL,
+    valid_for       interval NOT NULL CHECK (valid_for > '0' AND valid_for <= '366 days'),
+    filter          text,
+    created_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    epoch           bigint  NOT NULL,
+    PRIMARY KEY (campaign, entry_source)
+);
+COMMENT ON TABLE  decisioning.entry_sources IS 'Events that make customers due, of campaigns that are triggered by events: such as a cart that was left. Read in place.';
+COMMENT ON COLUMN decisioning.entry_sources.occurred_at IS 'Column with the time of the event.';
+COMMENT ON COLUMN decisioning.entry_sources.valid_for IS 'How long after the event the customer is due, and a send for it may be made.';
+COMMENT ON COLUMN decisioning.entry_sources.filter IS 'SQL predicate over the relation; only these rows are events.';
+
+CREATE TRIGGER open_epoch BEFORE INSERT OR UPDATE OR DELETE ON decisioning.entry_sources
+    FOR EACH ROW EXECUTE FUNCTION decisioning._open_epoch();
 CREATE TRIGGER open_epoch BEFORE INSERT OR UPDATE OR DELETE ON decisioning.delivery_channels
     FOR EACH ROW EXECUTE FUNCTION decisioning._open_epoch();
 CREATE TRIGGER open_epoch BEFORE INSERT OR UPDATE OR DELETE ON decisioning.delivery_sources
@@ -103,6 +123,26 @@ GROUP BY 1, 2, 3, 4, 5;
 COMMENT ON VIEW decisioning.delivery_overview IS 'Sends by campaign, day of dispatch (in the campaign''s zone), channel, status and reason.';
 
 -- Functions ----------------------------------------------------------------------------------------
+
+CREATE FUNCTION decisioning.add_entry_source(
+    campaign    text,
+    relation    regclass,
+    customer_key text,
+    occurred_at text,
+    valid_for   interval,
+    filter      text        DEFAULT NULL,
+    entry_source text       DEFAULT NULL
+) RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'add_entry_source_wrapper';
+COMMENT ON FUNCTION decisioning.add_entry_source(text, regclass, text, text, interval, text, text) IS
+'Makes a campaign one that is triggered by events: a customer is due when an event of his is in the relation, until it is stale, and is decided for once for it. Several sources add up. Returns the name of the source.';
+
+CREATE FUNCTION decisioning.remove_entry_source(campaign text, entry_source text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'remove_entry_source_wrapper';
+COMMENT ON FUNCTION decisioning.remove_entry_source(text, text) IS
+'Does not read an entry source any more. A campaign without any is about its whole audience again.';
 
 CREATE FUNCTION decisioning.set_delivery(channel text, delivery text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -14,6 +14,7 @@ use pgrx::Uuid;
 use serde::Deserialize;
 
 use super::budget::{self, Budget, Prices};
+use super::entry::EntrySource;
 use super::guardrail::{Exit, Guardrails, Rows};
 
 use crate::pg::error::{Error, Result};
@@ -87,6 +88,8 @@ pub struct Campaign {
     pub goals: Vec<CampaignGoal>,
     /// By name.
     pub budgets: Vec<Budget>,
+    /// What makes customers due; empty if they always are.
+    pub entries: Vec<EntrySource>,
     guardrail_rows: Rows,
     #[serde(skip)]
     pub guardrails: Guardrails,
@@ -363,6 +366,10 @@ fn read(name: &str) -> Result<Campaign> {
                  SELECT jsonb_agg(to_jsonb(b) || jsonb_build_object('ends_micros',
                      (extract(epoch FROM b.ends_at) * 1000000)::bigint) ORDER BY b.budget)
                  FROM decisioning.budgets b WHERE b.campaign = c.campaign), '[]'),
+             'entries', coalesce((
+                 SELECT jsonb_agg(to_jsonb(n) || jsonb_build_object('valid_seconds', extract(epoch FROM n.valid_for))
+                     ORDER BY n.entry_source)
+                 FROM decisioning.entry_sources n WHERE n.campaign = c.campaign), '[]'),
              'guardrail_rows', jsonb_build_object(
                  'eligibility', coalesce((
                      SELECT jsonb_agg(to_jsonb(e) ORDER BY e.rule) FROM decisioning.eligibility_rules e

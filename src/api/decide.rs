@@ -8,23 +8,24 @@ use serde_json::{Map, Value};
 
 use super::campaign::{self, Campaign};
 use super::context;
+use super::entry::{self, NO_ENTRY};
 use super::mode;
 use super::pipeline::{action_name, decide_many, Answer, LARGEST_BATCH};
 use crate::pg::composite;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::settings::Mode;
+use crate::pg::settings::{self, Mode};
 
 type DecisionTuple = PgHeapTuple<'static, AllocatedByRust>;
 
 /// A row of type decisioning.decision.
 fn tuple(campaign: &Campaign, answer: &Answer) -> Result<DecisionTuple> {
     let attributes = match answer {
-        Answer::Outside { customer_id } => {
+        Answer::Outside { customer_id, reason } => {
             let mut attributes = vec![None; 16];
             attributes[1] = customer_id.as_str().into_datum();
             attributes[2] = campaign.campaign.as_str().into_datum();
-            attributes[13] = "not_in_audience".into_datum();
+            attributes[13] = (*reason).into_datum();
             attributes
         }
         Answer::Decided(decision) | Answer::Previewed(decision) => {
@@ -70,10 +71,11 @@ fn decide_one(
     let context = context_object(context)?;
     let (campaign, answers) = decide_many(name, &[customer_id], context.as_ref())?;
     let answer = answers.first().ok_or_else(|| Error::corrupted("no decision was made"))?;
-    if let (Answer::Outside { customer_id }, Some(true)) = (answer, strict) {
+    if let (Answer::Outside { customer_id, reason }, Some(true)) = (answer, strict) {
+        let what = if *reason == NO_ENTRY { "has not entered" } else { "is not in the audience of" };
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
-            format!("customer \"{customer_id}\" is not in the audience of campaign \"{name}\""),
+            format!("customer \"{customer_id}\" {what} campaign \"{name}\""),
         )
         .hint("Call without strict to get a row without an action instead."));
     }
@@ -167,6 +169,12 @@ fn _audience_chunks(
     let (campaign, _) = as_owner(|| campaign::load(name))?;
     if mode::in_force(&campaign) == Mode::Preview {
         pgrx::notice!("campaign \"{name}\" is in preview mode: nothing is written");
+    }
+    if !campaign.entries.is_empty() {
+        let due = entry::due(&campaign, settings::now_micros()?)?;
+        let customers = due.len() as i64;
+        let chunks: Vec<Vec<String>> = due.chunks(size as usize).map(<[String]>::to_vec).collect();
+        return Ok(TableIterator::new(chunks.into_iter().map(move |chunk| (chunk, customers))));
     }
     let (customers, mut ids) = context::audience(&campaign)?;
     let chunks = std::iter::from_fn(move || match ids.fetch(size as usize, |row| row.value::<String>(1)) {

@@ -13,10 +13,11 @@ use super::campaign::{self, Action, Campaign, Rules, NO_SEND};
 use super::constraint::{self, Constraints, Prospect, Remaining, Removed};
 use super::context;
 use super::decide::context_object;
+use super::entry::{self, NO_ENTRY};
 use super::guardrail::{self, Place, Subject, MUST_SEND};
 use super::model::{self, Compiled};
 use super::offer;
-use super::pipeline::{action_name, parse_group, rule, Assignment, Candidates, Moment};
+use super::pipeline::{action_name, parse_group, rule, Assignment, Candidates, Moment, NOT_IN_AUDIENCE};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
@@ -65,10 +66,14 @@ fn preview(
         context::read_customers(&campaign, &model.encoder, std::slice::from_ref(&id), settings::timestamp(now)?)?;
     let customer = customers.remove(&id).filter(|customer| customer.in_audience);
     let actions = campaign.actions.iter().map(|action| action.action.clone());
-    let Some(mut customer) = customer else {
+    let entries = entry::latest(&campaign, std::slice::from_ref(&id), now)?;
+    let entered_at = assigned.as_ref().and_then(Assignment::entered_at);
+    let is_due = campaign.entries.is_empty() || entries.values().any(|entry| Some(entry.at) > entered_at);
+    let reason = if customer.is_none() { NOT_IN_AUDIENCE } else { NO_ENTRY };
+    let Some(mut customer) = customer.filter(|_| is_due) else {
         let rows: Vec<PreviewRow> = std::iter::once(NO_SEND.to_owned())
             .chain(actions)
-            .map(|action| (action, false, Some("not_in_audience".to_owned()), None, None, None, None, None))
+            .map(|action| (action, false, Some(reason.to_owned()), None, None, None, None, None))
             .collect();
         return Ok(TableIterator::new(rows));
     };

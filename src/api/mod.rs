@@ -10,6 +10,7 @@ mod constraint;
 mod context;
 mod decide;
 mod delivery;
+mod entry;
 mod evaluate;
 mod evaluate_log;
 mod explain;

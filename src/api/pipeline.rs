@@ -23,6 +23,7 @@ use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
 use super::constraint::{Constraints, Frame, Prospect, Remaining, Removed};
 use super::context::{self, Context, Customer};
+use super::entry::{self, Entry};
 use super::guardrail::{self, Moments, Place, Standing, Subject};
 use super::mode::{self, Shadow};
 use super::model::{self, Compiled};
@@ -40,6 +41,9 @@ use append::log;
 use candidates::reason;
 use question::Question;
 
+/// Reason of whoever the customers relation does not have in the audience.
+pub const NOT_IN_AUDIENCE: &str = "not_in_audience";
+
 /// Sessions that keep losing the race for the same customers give up after so many rounds.
 const ROUNDS: usize = 20;
 
@@ -54,6 +58,8 @@ pub const LARGEST_BATCH: usize = 100_000;
 pub enum Answer {
     Outside {
         customer_id: String,
+        /// What keeps him from being due.
+        reason: &'static str,
     },
     Decided(Rc<Decision>),
     /// What would be decided, or is: nothing is written, and nobody should act on it.
@@ -123,6 +129,8 @@ struct Entrant {
     /// Consent and eligibility let him be sent something.
     treatable: bool,
     assignment: Assignment,
+    /// What makes him due, in a campaign that is triggered by events.
+    entry: Option<Entry>,
     /// Group that the customer is treated as.
     group: Group,
     ordinal: i64,
@@ -136,6 +144,11 @@ struct Entrant {
 impl Entrant {
     fn place(&self) -> Place<'_> {
         Place { zone: self.time_zone.as_deref(), jurisdiction: self.jurisdiction.as_deref() }
+    }
+
+    /// Until when a decision for him is open, in microseconds.
+    fn expires_at(&self, round: &Round) -> i64 {
+        self.entry.map_or(round.period.end, |entry| entry.stale_at.min(round.period.end))
     }
 
     fn prospect(&self) -> Prospect<'_> {
@@ -202,15 +215,23 @@ pub fn decide_many(
         let now = settings::timestamp(round.now)?;
         let ids: Vec<String> = known.iter().map(|(id, _)| id.clone()).collect();
         let mut customers = context::read_customers(&round.campaign, &model.encoder, &ids, now)?;
+        let entries = entry::latest(&round.campaign, &ids, round.now)?;
         let mut arrivals = Vec::with_capacity(customers.len());
         for (n, (id, assignment)) in known.iter_mut().enumerate() {
             if n % 1024 == 0 {
                 interrupt::check();
             }
-            match customers.remove(id).filter(|customer| customer.in_audience) {
-                None => drop(answers.insert(id.clone(), Answer::Outside { customer_id: id.clone() })),
-                Some(customer) => arrivals.push((customer, assignment.take().unwrap_or_else(Assignment::first))),
-            }
+            let assignment = assignment.take().unwrap_or_else(Assignment::first);
+            let entry = entries.get(id).filter(|entry| Some(entry.at) > assignment.entered_at()).copied();
+            let reason = match customers.remove(id).filter(|customer| customer.in_audience) {
+                Some(_) if entry.is_none() && !round.campaign.entries.is_empty() => entry::NO_ENTRY,
+                Some(customer) => {
+                    arrivals.push((customer, assignment, entry));
+                    continue;
+                }
+                None => NOT_IN_AUDIENCE,
+            };
+            answers.insert(id.clone(), Answer::Outside { customer_id: id.clone(), reason });
         }
         let entrants = enter_all(&round, arrivals, context)?;
         for decision in constrain_and_log(&round, entrants)? {
@@ -297,18 +318,18 @@ fn logged(round: &Round, decision_ids: Vec<Uuid>) -> Result<Vec<Decision>> {
 /// What guardrails know of customers, and their groups and contexts.
 fn enter_all(
     round: &Round,
-    mut arrivals: Vec<(Customer, Assignment)>,
+    mut arrivals: Vec<(Customer, Assignment, Option<Entry>)>,
     context: Option<&Map<String, Value>>,
 ) -> Result<Vec<Entrant>> {
-    let subject = |(customer, assignment): &mut (Customer, Assignment)| {
+    let subject = |(customer, assignment, _): &mut (Customer, Assignment, Option<Entry>)| {
         (std::mem::take(&mut customer.flags), assignment.exposed_at(), assignment.contacts())
     };
     let known: Vec<_> = arrivals.iter_mut().map(subject).collect();
     if round.campaign.guardrails.are_shared() && round.writes() {
-        let ids: Vec<&str> = arrivals.iter().map(|(customer, _)| customer.customer_id.as_str()).collect();
+        let ids: Vec<&str> = arrivals.iter().map(|(customer, ..)| customer.customer_id.as_str()).collect();
         as_owner_by_key(|| guardrail::lock(&ids))?;
     }
-    let subjects = arrivals.iter().zip(known).map(|((customer, _), (flags, exposed_at, contacts))| Subject {
+    let subjects = arrivals.iter().zip(known).map(|((customer, ..), (flags, exposed_at, contacts))| Subject {
         customer_id: &customer.customer_id,
         flags,
         exposed_at,
@@ -317,8 +338,8 @@ fn enter_all(
     });
     let standings = guardrail::read(&round.campaign, subjects.collect(), round.now, round.writes())?;
     let mut entrants = Vec::with_capacity(arrivals.len());
-    for ((customer, assignment), standing) in arrivals.into_iter().zip(standings) {
-        entrants.push(enter(round, customer, assignment, standing, context)?);
+    for ((customer, assignment, entry), standing) in arrivals.into_iter().zip(standings) {
+        entrants.push(enter(round, customer, assignment, entry, standing, context)?);
     }
     Ok(entrants)
 }
@@ -328,6 +349,7 @@ fn enter(
     round: &Round,
     mut customer: Customer,
     mut assignment: Assignment,
+    entry: Option<Entry>,
     standing: Standing,
     context: Option<&Map<String, Value>>,
 ) -> Result<Entrant> {
@@ -347,6 +369,7 @@ fn enter(
         overlap: assignment.overlap(),
         held: assignment.held().cloned(),
         assignment,
+        entry,
         decision_id: salt.decision_id(&customer.customer_id, ordinal, millis),
         context: Context::new(encoder, customer.observation, context)?,
         encoded,
@@ -497,7 +520,7 @@ fn decision(round: &Round, proposal: &Proposal<'_>) -> Result<Decision> {
         send_at: proposal.send_at.map(settings::timestamp).transpose()?,
         propensity: proposal.choice.propensities[chosen],
         reason: proposal.reason.to_owned(),
-        expires_at: Some(settings::timestamp(round.period.end)?),
+        expires_at: Some(settings::timestamp(proposal.entrant.expires_at(round))?),
         new: true,
     })
 }

@@ -23,7 +23,7 @@ LEARN = "SELECT * FROM decisioning.learn('c')"
 
 # Every relation that a call writes, in the order in which it does: the call stops before its first write there.
 WRITES = {
-    DECIDE: ["_assignment", "decisions", "_inbox"],
+    DECIDE: ["_assignment", "decisions", "_inbox", "_outbox"],
     RECORD: ["_outcome_key", "outcomes", "_inbox"],
     LEARN: ["_inbox", "_model", "_learner", "_learner_part", "_model_part"],
 }
@@ -117,6 +117,9 @@ def check(db):
                   (SELECT outcomes FROM decisioning._learner) + (SELECT count(outcome_id) FROM decisioning._inbox)"""
     )[0]
     assert len(set(outcomes)) == 1, outcomes
+    # What nobody dispatches leaves the outbox in the end, with learning.
+    posted = db.sql("SELECT (SELECT count(*) FROM decisioning._outbox), (SELECT count(*) FROM decisioning.decisions WHERE send_at IS NOT NULL)")[0]
+    assert len(set(posted)) == 1 or posted[0] == 0 and db.sql("SELECT learned_at > %s FROM decisioning._learner", [NOW]) == [(True,)], posted
     return state[0], outcomes[0]
 
 

@@ -12,6 +12,9 @@ STATE = {
     "epochs": "SELECT * FROM decisioning.epochs ORDER BY epoch",
     "goals": "SELECT * FROM decisioning.goals, decisioning.campaign_goals ORDER BY 1",
     "caps": "SELECT * FROM decisioning.frequency_caps ORDER BY 1",
+    "outbox": "SELECT * FROM decisioning._outbox ORDER BY decision_id",
+    "sends": "SELECT * FROM decisioning.sends ORDER BY decision_id",
+    "clock of sends": "SELECT * FROM decisioning._send_clock",
     "suppressions": "SELECT * FROM decisioning.suppressions ORDER BY 1, 2",
     "contacts under caps": "SELECT customer_id, decisions FROM decisioning._customer ORDER BY 1",
     "budgets": "SELECT * FROM decisioning.budgets ORDER BY 1, 2",
@@ -50,6 +53,9 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
     connection.execute("SELECT decisioning.suppress('c-9', channel => 'sms')")
     connection.execute("SELECT decisioning.set_budget('c', 300, unit => 'sends', dimension => 'channel', level => 'sms')")
     connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute("SELECT decisioning.set_delivery('*', 'claimed')")
+    connection.execute("SELECT decisioning.dispatch(batch_size => 1000)")
+    connection.execute("SELECT decisioning.claim_sends(batch_size => 100)")
     connection.execute("INSERT INTO public.orders SELECT 'o-' || n, 'c-' || n, '2026-06-01 11:00+00', n FROM generate_series(1, 1500, 5) n")
     # A decision outside of every monthly partition, as after a long pause of maintain.
     old = shop.session(db, now="2020-02-01 10:00+00")
@@ -78,6 +84,7 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
         chosen = session.execute(
             "SELECT customer_id, treatment_group, action, propensity, decision_id FROM decisioning.decide_batch((SELECT array_agg(id ORDER BY id) FROM public.customers), 'c')"
         ).fetchall()
+        session.execute("SELECT decisioning.dispatch()")
         session.execute("SELECT decisioning.pause_action('c', 'x/sms')")
         return learned, chosen, session.execute("SELECT max(epoch) FROM decisioning.epochs").fetchall()
 
@@ -86,3 +93,4 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
     assert here[0] == there[0]
     assert here[2] == there[2]
     assert len({row[2] for row in here[1]}) > 2
+    assert empty_db.sql(STATE["sends"]) == db.sql(STATE["sends"])

@@ -5,7 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::Uuid;
 
-use super::recheck::{is_outdated, recheck, Verdict, Waiting};
+use super::recheck::{is_outdated, recheck, Verdict, Waiting, DEADLINE};
 use super::state::{amend_contacts, release, settle, tick};
 use crate::api::campaign::{self, Campaign, Status};
 use crate::api::guardrail::suppressed;
@@ -118,11 +118,12 @@ fn dispatch_campaign(name: &str, size: usize, counts: &mut Counts) -> Result<usi
 /// not at all. Runs as the owner.
 fn forget_what_was_never_dispatched(campaign: &str) -> Result<()> {
     query::execute(
-        "DELETE FROM decisioning._outbox o
-         USING decisioning.decisions d, decisioning.campaigns c
-         WHERE o.campaign = $1 AND NOT EXISTS (SELECT FROM decisioning.sends s WHERE s.campaign = $1)
-           AND d.decision_id = o.decision_id AND c.campaign = o.campaign
-           AND greatest(d.expires_at, d.send_at + c.send_within) <= $2",
+        &format!(
+            "DELETE FROM decisioning._outbox o
+             USING decisioning.decisions d, decisioning.campaigns c
+             WHERE o.campaign = $1 AND NOT EXISTS (SELECT FROM decisioning.sends s WHERE s.campaign = $1)
+               AND d.decision_id = o.decision_id AND c.campaign = o.campaign AND {DEADLINE} <= $2"
+        ),
         &[campaign.into(), crate::api::now()?.into()],
     )?;
     Ok(())

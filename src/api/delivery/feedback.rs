@@ -8,6 +8,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::Uuid;
 
+use super::recheck::DEADLINE;
 use super::state::{amend_contacts, tick};
 use crate::api::{budget, guardrail, now};
 use crate::pg::error::{required, Error, Result};
@@ -137,11 +138,12 @@ fn lock(ids: &[Uuid]) -> Result<HashMap<Uuid, Known>> {
 /// Sends that were made by whoever read the decisions elsewhere, such as in open_decisions.
 fn take_from_log(decision_ids: Vec<Uuid>, ticked_at: TimestampWithTimeZone) -> Result<()> {
     query::execute(
+        &format!(
         "WITH taken AS (
              INSERT INTO decisioning.sends (decision_id, campaign, customer_id, action, channel, content, send_at, expires_at,
                  delivery, status, occurred_at, queued_at, updated_at)
              SELECT d.decision_id, d.campaign, d.customer_id, d.action, a.channel, d.content, d.send_at,
-                    greatest(d.expires_at, d.send_at + c.send_within), 'synced', 'queued', d.send_at, $2, $3
+                    {DEADLINE}, 'synced', 'queued', d.send_at, $2, $3
              FROM unnest($1::uuid[]) AS n(decision_id)
              JOIN decisioning.decisions d ON d.decision_id = n.decision_id
              JOIN decisioning.campaigns c ON c.campaign = d.campaign
@@ -149,7 +151,8 @@ fn take_from_log(decision_ids: Vec<Uuid>, ticked_at: TimestampWithTimeZone) -> R
              WHERE d.send_at IS NOT NULL AND d.origin = 'live'
              ON CONFLICT (decision_id) DO NOTHING
              RETURNING decision_id)
-         DELETE FROM decisioning._outbox o USING taken t WHERE o.decision_id = t.decision_id",
+         DELETE FROM decisioning._outbox o USING taken t WHERE o.decision_id = t.decision_id"
+        ),
         &[decision_ids.into(), now()?.into(), ticked_at.into()],
     )?;
     Ok(())

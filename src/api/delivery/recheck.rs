@@ -34,12 +34,16 @@ pub struct Waiting {
     pub is_approved: bool,
 }
 
+/// Until when a decision `d` of campaign `c` may be sent, as SQL: what an event has triggered goes stale with it.
+pub const DEADLINE: &str = "CASE WHEN EXISTS (SELECT FROM decisioning.entry_sources n WHERE n.campaign = c.campaign)
+         THEN d.expires_at ELSE greatest(d.expires_at, d.send_at + c.send_within) END";
+
 impl Waiting {
     /// Columns of a decision `d` of campaign `c` with action `a`, whose send is at `{send_at}`, as SQL.
     pub fn columns(send_at: &str) -> String {
         format!(
             "d.decision_id, d.customer_id, d.action_id, d.expires_at, {send_at},
-             greatest(d.expires_at, d.send_at + c.send_within),
+             {DEADLINE},
              a.status = 'approved' AND (a.approved_at <= d.decided_at OR a.content IS NOT DISTINCT FROM d.content)"
         )
     }

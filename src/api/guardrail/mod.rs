@@ -12,7 +12,7 @@ mod timetable;
 
 pub use rules::{Exit, Guardrails, Place, Rows};
 pub use shared::lock;
-pub use standing::{read, Reserved, Standing, Subject};
+pub use standing::{known_as, read, Reserved, Standing, Subject};
 pub use suppression::{follow, suppressed, write as suppress};
 pub use timetable::{Moments, Timetable};
 

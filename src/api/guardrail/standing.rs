@@ -14,7 +14,7 @@ use crate::api::delivery::IS_MADE;
 use crate::api::log::customer_ids;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner_by_key;
-use crate::pg::relation::{quote_identifier, ColumnKind};
+use crate::pg::relation::{quote_identifier, Column, ColumnKind};
 use crate::pg::settings::micros;
 use crate::pg::{query, snapshot};
 
@@ -218,6 +218,24 @@ fn goals_reached(exits: &[Exit], ids: &[&str], latest: bool) -> Result<HashMap<(
     Ok(rows.into_iter().filter_map(|(key, at)| Some((key, at?))).collect())
 }
 
+/// Ids to look customers up by in a relation of the user, former ones included, and whose those are. Ids that no column of its
+/// type could hold cannot be looked up: of keys that are no texts only the canonical ones are.
+pub fn known_as(ids: &[&str], key: &Column) -> Result<(Vec<String>, HashMap<String, String>)> {
+    let mut asked: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+    if key.kind != ColumnKind::Text || key.type_name == "uuid" {
+        return Ok((asked, HashMap::new()));
+    }
+    let former = as_owner_by_key(|| {
+        query::read(
+            "SELECT b.alias, b.customer_id FROM decisioning._log_alias b WHERE b.customer_id = ANY ($1)",
+            &[ids.to_vec().into()],
+            |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?)),
+        )
+    })?;
+    asked.extend(former.iter().map(|(alias, _)| alias.clone()));
+    Ok((asked, former.into_iter().collect()))
+}
+
 /// What a source grants, by customer and channel. A refusal under a former id of his counts, too.
 type Granted = HashMap<String, HashMap<Option<String>, bool>>;
 
@@ -236,19 +254,7 @@ fn consents(source: &ConsentSource, ids: &[&str]) -> Result<Granted> {
         relation = source.relation.quoted(),
         kind = key.type_name,
     );
-    let mut asked: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-    let mut canonical = HashMap::new();
-    if key.kind == ColumnKind::Text && key.type_name != "uuid" {
-        let former = as_owner_by_key(|| {
-            query::read(
-                "SELECT b.alias, b.customer_id FROM decisioning._log_alias b WHERE b.customer_id = ANY ($1)",
-                &[ids.to_vec().into()],
-                |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?)),
-            )
-        })?;
-        asked.extend(former.iter().map(|(alias, _)| alias.clone()));
-        canonical.extend(former);
-    }
+    let (asked, canonical) = known_as(ids, key)?;
     let mut granted = Granted::new();
     let rows = query::read(&sql, &[asked.into()], |row| {
         Ok((row.value::<String>(1)?, row.get::<String>(2)?, row.value::<bool>(3)?))

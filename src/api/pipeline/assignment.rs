@@ -41,6 +41,8 @@ pub struct Assignment {
     open: Option<(i64, Uuid)>,
     /// Sends that are reserved or made.
     contacts: Vec<Reserved>,
+    /// The latest entry event that was decided for, in microseconds.
+    entered_at: Option<i64>,
     /// Others are or were merged into him.
     united: bool,
     /// `None` if there is no row yet.
@@ -50,7 +52,7 @@ pub struct Assignment {
 }
 
 /// Columns that [`Assignment::read`] reads.
-const READ: usize = 15;
+const READ: usize = 16;
 
 /// Columns that stay as they were when the customer was exposed.
 const KEPT: usize = 7;
@@ -71,6 +73,7 @@ impl Assignment {
             held: None,
             open: None,
             contacts: Vec::new(),
+            entered_at: None,
             united: false,
             row: None,
             merged: Vec::new(),
@@ -97,6 +100,7 @@ impl Assignment {
                 c"contact_decisions",
                 c"contact_times",
                 c"contact_actions",
+                c"entered_at",
             ],
         )
     }
@@ -118,6 +122,7 @@ impl Assignment {
             held: row.get::<String>(9)?.zip(offered_at).map(|(offer, since)| Held { offer, since }),
             united: row.get::<i32>(11)?.is_some(),
             contacts: Self::read_contacts(row)?,
+            entered_at: row.get(15)?.and_then(micros),
             row: Some(row.id()),
             merged: Vec::new(),
         })
@@ -192,6 +197,11 @@ impl Assignment {
             Reserved { decision_id, at, action_id: action }
         });
         kept.chain(new).collect()
+    }
+
+    /// The latest entry event that was decided for, in microseconds.
+    pub fn entered_at(&self) -> Option<i64> {
+        self.all().filter_map(|one| one.entered_at).max()
     }
 
     /// When he was exposed first, in microseconds.
@@ -319,9 +329,10 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
             c"contact_decisions",
             c"contact_times",
             c"contact_actions",
+            c"entered_at",
         ],
     )?;
-    let (now, ends_at) = (timestamp(round.now)?, timestamp(round.period.end)?);
+    let now = timestamp(round.now)?;
     // With the table locked against whoever sets a cap: is the configuration still what the choices were made by?
     if snapshot::latest(|| campaign::edition(&round.campaign.campaign))? != round.campaign.edition {
         return Ok(Vec::new());
@@ -354,7 +365,7 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
                 entrant.ordinal.into_datum(),
                 Uuid::from_bytes(entrant.decision_id).into_datum(),
                 now.into_datum(),
-                ends_at.into_datum(),
+                timestamp(entrant.expires_at(round))?.into_datum(),
                 Some(datum::array(&recent)),
                 assignment.ramped_at(&round.campaign, now).into_datum(),
                 held.map(|held| held.offer.as_str()).into_datum(),
@@ -362,6 +373,7 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
                 (!contacts.is_empty()).then(|| datum::array(&ids)),
                 (!contacts.is_empty()).then(|| datum::array(&times)),
                 (!contacts.is_empty()).then(|| datum::array(&actions)),
+                entrant.entry.map(|entry| timestamp(entry.at)).transpose()?.into_datum(),
             ])
         };
         let won = match assignment.row {
