@@ -36,6 +36,8 @@ CREATE TABLE decisioning.campaigns (
     time_zone_column    text,
     fallback_time_zone  text,
     jurisdiction_column text,
+    locale_column       text,
+    four_eyes           boolean     NOT NULL DEFAULT false,
     send_horizon        interval    NOT NULL DEFAULT '3 days' CHECK (send_horizon > '0' AND send_horizon <= '31 days'),
     send_within         interval    NOT NULL DEFAULT '6 hours' CHECK (send_within > '0' AND send_within <= '31 days'),
     send_horizon_seconds float8     GENERATED ALWAYS AS (pg_catalog.date_part('epoch', send_horizon)) STORED,
@@ -85,6 +87,8 @@ COMMENT ON COLUMN decisioning.campaigns.time_zone_column IS 'Column of the custo
 COMMENT ON COLUMN decisioning.campaigns.fallback_time_zone IS 'IANA zone that quiet hours and caps take for customers whose own is not known; without one they are sent nothing that keeps quiet hours.';
 COMMENT ON COLUMN decisioning.campaigns.jurisdiction_column IS 'Column of the customers relation with the jurisdiction of each customer, such as US-FL, for quiet hours that differ.';
 COMMENT ON COLUMN decisioning.campaigns.send_horizon IS 'How far ahead a send may be put off to a legal moment; an action that has none is no candidate.';
+COMMENT ON COLUMN decisioning.campaigns.locale_column IS 'Column of the customers relation with their locale, such as de-AT.';
+COMMENT ON COLUMN decisioning.campaigns.four_eyes IS 'Whoever has changed the content of an action last may not approve it.';
 COMMENT ON COLUMN decisioning.campaigns.send_within IS 'How long after its moment a send may still be made; at least until its decision expires.';
 COMMENT ON COLUMN decisioning.campaigns.send_horizon_seconds IS 'The same in seconds (a day is 24 hours, a month 30 days).';
 COMMENT ON COLUMN decisioning.campaigns.holdout_share IS 'Share of new customers who are never contacted.';
@@ -128,10 +132,14 @@ CREATE TABLE decisioning.actions (
     cost_send       float8      NOT NULL DEFAULT 0 CHECK (cost_send >= 0 AND cost_send < 'Infinity'),
     cost_on_goal    float8      NOT NULL DEFAULT 0 CHECK (cost_on_goal >= 0 AND cost_on_goal < 'Infinity'),
     cost_on_goal_share float8   NOT NULL DEFAULT 0 CHECK (cost_on_goal_share BETWEEN 0 AND 1),
-    status      text        NOT NULL DEFAULT 'draft' CHECK (status IN ('draft', 'approved', 'paused')),
+    status      text        NOT NULL DEFAULT 'draft' CHECK (status IN ('draft', 'approved', 'paused', 'suspended')),
     approved_by text,
     approved_at timestamptz,
     approved_content_hash text,
+    approved_until timestamptz,
+    suspended_reason text,
+    content_changed_by text,
+    proposed_by text,
     created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
     epoch       bigint      NOT NULL,
     PRIMARY KEY (campaign, action),
@@ -147,8 +155,12 @@ COMMENT ON COLUMN decisioning.actions.transactional IS 'A message that the custo
 COMMENT ON COLUMN decisioning.actions.cost_send IS 'Cost of one send, in units of the goals'' value; an action is chosen by what it is worth net of costs.';
 COMMENT ON COLUMN decisioning.actions.cost_on_goal IS 'Cost of one response, such as the amount of a voucher that is redeemed.';
 COMMENT ON COLUMN decisioning.actions.cost_on_goal_share IS 'Share of the worth of a response that the action costs, such as a discount.';
-COMMENT ON COLUMN decisioning.actions.status IS 'draft, approved or paused; only approved actions are chosen.';
-COMMENT ON COLUMN decisioning.actions.approved_content_hash IS 'MD5 of dimensions, content and customer_reason at approval.';
+COMMENT ON COLUMN decisioning.actions.status IS 'draft, approved, paused, or suspended by a brand rule; only approved actions are chosen.';
+COMMENT ON COLUMN decisioning.actions.approved_content_hash IS 'SHA-256 of dimensions, content in all languages, and customer_reason at approval.';
+COMMENT ON COLUMN decisioning.actions.approved_until IS 'When a date of a brand rule or claim ends the approval; NULL if none does.';
+COMMENT ON COLUMN decisioning.actions.suspended_reason IS 'Rules that are broken.';
+COMMENT ON COLUMN decisioning.actions.content_changed_by IS 'Who changed the content last, in any language; with four eyes somebody else approves it.';
+COMMENT ON COLUMN decisioning.actions.proposed_by IS 'Who proposed the action with propose_action.';
 
 CREATE TABLE decisioning.goals (
     goal        text        PRIMARY KEY CHECK (goal <> '' AND pg_catalog.length(goal) <= 100),
@@ -302,9 +314,8 @@ BEGIN
             RAISE EXCEPTION 'the name and dimensions of action "%" cannot change', OLD.action
                 USING ERRCODE = 'object_in_use', HINT = 'Add a new action and pause this one.';
         END IF;
-        IF (NEW.content, NEW.customer_reason) IS DISTINCT FROM (OLD.content, OLD.customer_reason)
-           AND NEW.approved_at IS NOT DISTINCT FROM OLD.approved_at THEN
-            NEW.status := CASE NEW.status WHEN 'approved' THEN 'draft' ELSE NEW.status END;
+        IF (NEW.content, NEW.customer_reason) IS DISTINCT FROM (OLD.content, OLD.customer_reason) THEN
+            NEW.status := CASE WHEN NEW.status IN ('approved', 'suspended') THEN 'draft' ELSE NEW.status END;
             NEW.approved_by := NULL;
             NEW.approved_at := NULL;
             NEW.approved_content_hash := NULL;

@@ -11,7 +11,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES
     ('reader',
-     ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
+     ARRAY['preview', 'explain', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
            '_match_rules', '_blocking_rules', '_normalised', '_is_identifier', 'explain_match', 'export_matching', 'identity_accuracy', 'identity_history'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'decisions', 'outcomes',
            'open_decisions', 'shadow_decisions', 'assignments', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'policy_entropy', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',
@@ -19,7 +19,7 @@ AS $$
            'blocking_rules', 'blocking_rules_in_effect', 'nicknames', 'identity_links', 'uncertain_pairs', 'normalised_records', 'identity_quality',
            'eligibility_rules', 'consent_columns', 'consent_sources', 'frequency_caps', 'quiet_hours', 'quiet_hours_presets', 'order_rules',
            'suppressions', 'guardrail_funnel',
-           'entry_sources', 'sends', 'delivery_channels', 'delivery_sources', 'delivery_overview',
+           'brand_rules', 'claims', 'action_contents', 'approvals', 'entry_sources', 'sends', 'delivery_channels', 'delivery_sources', 'delivery_overview',
            'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts', 'survivorship_rules', 'golden_records', 'households', 'match_corrections']),
     ('operator',
      ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_chunks', 'record_outcome', 'record_outcomes',
@@ -27,11 +27,15 @@ AS $$
            'dispatch', 'dispatch_all', 'claim_sends', 'release_send', 'record_delivery', 'record_deliveries',
            'resolve_identity'],
      ARRAY[]::text[]),
+    ('author',
+     ARRAY['brand_context', 'check_content', 'check_action', 'propose_action'],
+     ARRAY[]::text[]),
     ('manager',
      ARRAY['create_campaign', 'start_campaign', 'ramp_control', 'ramp_when_better', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
            'approve_action', 'pause_action', 'set_budget', 'remove_budget', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
            'add_eligibility_rule', 'set_consent_column', 'add_consent_source', 'add_frequency_cap', 'set_quiet_hours', 'add_quiet_hours_preset',
            'add_order_rule', 'set_goal_exit', 'set_send_options', 'remove_guardrail', 'suppress', 'lift_suppression',
+           'add_brand_rule', 'remove_brand_rule', 'add_claim', 'remove_claim', 'set_content', 'set_brand_options', 'propose_action',
            'add_entry_source', 'remove_entry_source', 'set_delivery', 'add_delivery_source', 'remove_delivery_source', 'ingest_deliveries', 'requeue_send',
            'import_decisions', 'learn', 'rebuild_model', 'maintain', 'add_source', 'remove_source', 'add_match_rule',
            'resolve_all', 'set_match_setting', 'set_match_weight', 'set_match_factor', 'add_blocking_rule', 'add_nickname', 'preview_blocking',
@@ -56,7 +60,7 @@ BEGIN
     SELECT r.* INTO granted FROM decisioning._rights() r WHERE r.level = grant_rights.level;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'unknown level of rights "%"', level
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Levels are reader, operator and manager.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Levels are reader, operator, author and manager.';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA decisioning TO %I', role_name);
     FOR routine IN SELECT p.oid::regprocedure FROM pg_proc p
@@ -70,7 +74,7 @@ END $$;
 REVOKE ALL ON FUNCTION decisioning._rights() FROM PUBLIC;
 REVOKE ALL ON FUNCTION decisioning.grant_rights(name, text) FROM PUBLIC;
 COMMENT ON FUNCTION decisioning.grant_rights(name, text) IS
-'Grants a role one level of rights: reader (views, log, explain, replay, lift), operator (decide and record outcomes) or manager (configure and learn). Levels do not include each other; grant several.';
+'Grants a role one level of rights: reader (views, log, explain, replay, lift), operator (decide, send and record), author (propose actions and check content) or manager (configure and learn). Levels do not include each other; grant several.';
 
 -- pg_dump carries only the extension tables and sequences that are registered: all of ours, for all they hold was put there
 -- by the user or the engine. Monthly partitions are made at run time and are ordinary tables to it.

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod brand;
 pub mod decide;
 pub mod delivery;
 pub mod evaluate;

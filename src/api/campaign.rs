@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use decisioning_core::brand::Locales;
 use decisioning_core::decide::{Cost, Group, Salt, Shares, Terms};
 use decisioning_core::features::OffsetScale;
 use decisioning_core::learn::{Dimensions, Link};
@@ -63,6 +64,7 @@ pub struct Campaign {
     /// Zone of customers whose own is not known, where one must be.
     pub fallback_time_zone: Option<String>,
     pub jurisdiction_column: Option<String>,
+    pub locale_column: Option<String>,
     /// How far ahead a send may be put off.
     pub send_horizon_seconds: f64,
     pub household_column: Option<String>,
@@ -128,12 +130,24 @@ pub struct Action {
     pub action_id: i32,
     pub dimensions: Dimensions,
     pub content: Option<serde_json::Value>,
+    contents: Vec<Variant>,
+    #[serde(skip)]
+    locales: Locales,
     pub customer_reason: Option<String>,
     pub category: Option<String>,
     pub transactional: bool,
     pub status: String,
+    /// When a rule about content ends the approval, in microseconds.
+    approved_until: Option<i64>,
     #[serde(flatten)]
     pub cost: Cost,
+}
+
+/// Content of an action for a locale.
+#[derive(Clone, Debug, Deserialize)]
+struct Variant {
+    locale: String,
+    content: serde_json::Value,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -190,8 +204,15 @@ impl Target {
 }
 
 impl Action {
-    pub fn approved(&self) -> bool {
-        self.status == "approved"
+    /// Whether it may be chosen at `now`, in microseconds.
+    pub fn is_approved(&self, now: i64) -> bool {
+        self.status == "approved" && self.approved_until.is_none_or(|until| now < until)
+    }
+
+    /// The content for somebody of a locale.
+    pub fn content_for(&self, locale: Option<&str>) -> Option<&serde_json::Value> {
+        let variant = locale.filter(|_| !self.contents.is_empty()).and_then(|locale| self.locales.choose(locale));
+        variant.map(|at| &self.contents[at].content).or(self.content.as_ref())
     }
 }
 
@@ -353,7 +374,12 @@ fn read(name: &str) -> Result<Campaign> {
                      'dimensions', a.dimensions, 'content', a.content, 'customer_reason', a.customer_reason,
                      'category', a.category, 'transactional', a.transactional,
                      'cost_send', a.cost_send, 'cost_on_goal', a.cost_on_goal,
-                     'cost_on_goal_share', a.cost_on_goal_share)
+                     'cost_on_goal_share', a.cost_on_goal_share,
+                     'approved_until', (extract(epoch FROM a.approved_until) * 1000000)::bigint,
+                     'contents', coalesce((
+                         SELECT jsonb_agg(jsonb_build_object('locale', v.locale, 'content', v.content) ORDER BY v.locale)
+                         FROM decisioning.action_contents v
+                         WHERE v.campaign = a.campaign AND v.action = a.action), '[]'))
                      ORDER BY a.action_id)
                  FROM decisioning.actions a WHERE a.campaign = c.campaign), '[]'),
              'goals', coalesce((
@@ -397,6 +423,9 @@ fn read(name: &str) -> Result<Campaign> {
     )?
     .ok_or_else(|| unknown(name))?;
     let mut campaign: Campaign = serde_json::from_str(&document)?;
+    for action in &mut campaign.actions {
+        action.locales = Locales::new(action.contents.iter().map(|variant| variant.locale.as_str()));
+    }
     let exit = |goal: &CampaignGoal| {
         let cool_down = goal.cool_down_seconds.map(|seconds| seconds * 1e6);
         (goal.exit_policy != "stay").then(|| Exit { goal: goal.goal.clone(), cool_down })

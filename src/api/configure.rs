@@ -7,8 +7,8 @@ use super::campaign::{self, Status};
 use super::{learn, model};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::query;
 use crate::pg::relation::{check_predicate, Column, ColumnKind, RelationName};
+use crate::pg::{query, settings};
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)] // one per named SQL argument
@@ -254,7 +254,8 @@ fn start_campaign(campaign: Option<&str>, mode: Option<&str>) -> std::result::Re
         }
         Status::Draft | Status::Paused => {}
     }
-    if !loaded.actions.iter().any(|action| action.approved()) {
+    let now = settings::now_micros()?;
+    if !loaded.actions.iter().any(|action| action.is_approved(now)) {
         return Err(Error::state(format!("campaign \"{name}\" has no approved action"))
             .hint("Add actions with decisioning.add_action or add_action_grid and approve them with decisioning.approve_action.")
             .into());
@@ -266,7 +267,7 @@ fn start_campaign(campaign: Option<&str>, mode: Option<&str>) -> std::result::Re
     }
     if let Some(control) = &loaded.rules.control_action {
         let known = control == campaign::NO_SEND
-            || loaded.actions.iter().any(|action| action.action == *control && action.approved());
+            || loaded.actions.iter().any(|action| action.action == *control && action.is_approved(now));
         if !known {
             return Err(Error::state(format!("control action \"{control}\" is not an approved action")).into());
         }

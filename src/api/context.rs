@@ -28,6 +28,7 @@ pub struct Customer {
     pub time_zone: Option<String>,
     pub household: Option<String>,
     pub jurisdiction: Option<String>,
+    pub locale: Option<String>,
     /// What guardrails ask of the relation, in their order.
     pub flags: Vec<bool>,
     pub observation: Observation,
@@ -144,8 +145,9 @@ pub fn read_customers(
             time_zone: row.get(3)?,
             household: row.get(4)?,
             jurisdiction: row.get(5)?,
-            flags: row.get::<Vec<bool>>(6)?.unwrap_or_default(),
-            observation: statement.reading.observation(row, 7)?,
+            locale: row.get(6)?,
+            flags: row.get::<Vec<bool>>(7)?.unwrap_or_default(),
+            observation: statement.reading.observation(row, 8)?,
         })
     };
     // For one customer planning would cost more than reading; for many it pays.
@@ -197,7 +199,7 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
         })
     };
     let (zone, household) = (text(&campaign.time_zone_column)?, text(&campaign.household_column)?);
-    let jurisdiction = text(&campaign.jurisdiction_column)?;
+    let (jurisdiction, locale) = (text(&campaign.jurisdiction_column)?, text(&campaign.locale_column)?);
     let flags = match campaign.guardrails.flags.as_slice() {
         [] => "NULL::pg_catalog.bool[]".to_owned(),
         flags => {
@@ -208,7 +210,7 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
     let quoted_key = format!("relation.{}", quote_identifier(&key.name));
     let sql = |condition: String| {
         format!(
-            "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}, {jurisdiction}, {flags}{} FROM {} AS relation
+            "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}, {jurisdiction}, {locale}, {flags}{} FROM {} AS relation
              WHERE {quoted_key} = {condition}",
             campaign.audience.as_deref().unwrap_or("true"),
             reading.columns,

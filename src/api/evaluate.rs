@@ -299,7 +299,7 @@ fn evaluate_policy(
         let compiled = model::current(&campaign, model_version)?;
         let session = Session {
             reader: Reader::new(&campaign, &compiled.model.encoder, compiled.model.encoder_version),
-            candidates: Candidates::of(&campaign)
+            candidates: Candidates::of(&campaign, settings::now_micros()?)
                 .without(|arm| changes.paused_actions.contains(&campaign.actions[arm].action)),
             floor: changes.propensity_floor.unwrap_or(campaign.rules.propensity_floor),
             salt: campaign.salt()?,

@@ -86,7 +86,7 @@ fn preview(
     let mut assignment = assigned.unwrap_or_else(Assignment::first);
     assignment.draw(&campaign, campaign.bucket(&salt, &id, customer.household.as_deref()));
     let group = assignment.treated_as(&campaign);
-    let approved = Candidates::of(&campaign);
+    let approved = Candidates::of(&campaign, now);
     let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
     let (exposed_at, contacts) = (assignment.exposed_at(), assignment.contacts());
     let subject =
@@ -137,7 +137,9 @@ fn preview(
 
 fn removed_by(removed: &Removed, action: &Action) -> String {
     let by = removed.iter().find(|(_, actions)| actions.contains(&action.action_id));
-    by.map_or_else(|| format!("approval: {}", action.status), |(by, _)| by.clone())
+    // An approved action that is no candidate, and that nothing has removed, was approved until now.
+    let status = if action.status == "approved" { "ended" } else { &action.status };
+    by.map_or_else(|| format!("approval: {status}"), |(by, _)| by.clone())
 }
 
 fn find(campaign: &Campaign, name: &str) -> Option<i32> {

@@ -21,11 +21,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::Uuid;
 
-use super::budget;
 use super::campaign::{self, Campaign, Target};
 use super::delivery;
 use super::log::Logged;
 use super::model::{self, Current, Learned, LearnedPart};
+use super::{brand, budget};
 use super::{now, ramp, source};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -401,6 +401,8 @@ fn maintain() -> std::result::Result<(), ErrorReport> {
     for campaign in campaigns {
         learned.push(learn_campaign(&campaign)?);
     }
+    // Dates of rules and claims have passed: decisions that are under way end first, hence not before what takes long.
+    as_owner(brand::reassess)?;
     follow_deliveries()?;
     // Nobody can send under a budget while it is settled: last, for all.
     as_owner(|| {

@@ -124,6 +124,7 @@ struct Entrant {
     customer_id: String,
     time_zone: Option<String>,
     jurisdiction: Option<String>,
+    locale: Option<String>,
     household: Option<Uuid>,
     standing: Standing,
     /// Consent and eligibility let him be sent something.
@@ -280,7 +281,7 @@ fn prepare(name: &str) -> Result<Round> {
     let compiled = model::current(&campaign, model_version)?;
     let now = settings::now_micros()?;
     let period = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?;
-    let candidates = Rc::new(Candidates::of(&campaign));
+    let candidates = Rc::new(Candidates::of(&campaign, now));
     let scopes = budget::scopes(&campaign);
     let mode = mode::in_force(&campaign);
     Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, scopes, mode, campaign })
@@ -376,6 +377,7 @@ fn enter(
         household: customer.household.map(|name| offer::household(salt, &name)),
         time_zone: customer.time_zone,
         jurisdiction: customer.jurisdiction,
+        locale: customer.locale,
         treatable: campaign.guardrails.treatable(&standing, round.candidates.arms.iter().copied().flatten()),
         standing,
         customer_id: customer.customer_id,
@@ -516,7 +518,7 @@ fn decision(round: &Round, proposal: &Proposal<'_>) -> Result<Decision> {
         customer_id: proposal.entrant.customer_id.clone(),
         group: proposal.entrant.group,
         action_id: action.map(|action| action.action_id),
-        content: action.and_then(|action| action.content.as_ref()).map(Value::to_string),
+        content: action.and_then(|action| action.content_for(proposal.entrant.locale.as_deref())).map(Value::to_string),
         send_at: proposal.send_at.map(settings::timestamp).transpose()?,
         propensity: proposal.choice.propensities[chosen],
         reason: proposal.reason.to_owned(),

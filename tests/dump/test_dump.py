@@ -12,6 +12,10 @@ STATE = {
     "epochs": "SELECT * FROM decisioning.epochs ORDER BY epoch",
     "goals": "SELECT * FROM decisioning.goals, decisioning.campaign_goals ORDER BY 1",
     "caps": "SELECT * FROM decisioning.frequency_caps ORDER BY 1",
+    "brand rules": "SELECT * FROM decisioning.brand_rules ORDER BY 1",
+    "claims": "SELECT * FROM decisioning.claims ORDER BY 1",
+    "contents": "SELECT * FROM decisioning.action_contents ORDER BY 1, 2, 3",
+    "approvals": "SELECT * FROM decisioning.approvals ORDER BY 1",
     "outbox": "SELECT * FROM decisioning._outbox ORDER BY decision_id",
     "sends": "SELECT * FROM decisioning.sends ORDER BY decision_id",
     "clock of sends": "SELECT * FROM decisioning._send_clock",
@@ -51,6 +55,10 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
     connection.execute("UPDATE decisioning.campaigns SET household_column = 'kind'")
     connection.execute("SELECT decisioning.add_frequency_cap(3, '7 days', cap => 'mails')")
     connection.execute("SELECT decisioning.suppress('c-9', channel => 'sms')")
+    connection.execute("""SELECT decisioning.set_content('c', 'x/email', '"Best"', 'de'), decisioning.set_content('c', 'y/email', '"Good"', 'de')""")
+    connection.execute("SELECT decisioning.add_claim('good', '{good}', 'https://example.com', expires_at => '2027-01-01')")
+    connection.execute("SELECT decisioning.approve_action('c', 'x/email'), decisioning.approve_action('c', 'y/email')")
+    connection.execute("""SELECT decisioning.add_brand_rule('banned_phrases', '{"phrases": ["best"]}')""")
     connection.execute("SELECT decisioning.set_budget('c', 300, unit => 'sends', dimension => 'channel', level => 'sms')")
     connection.execute("CALL decisioning.decide_all('c')")
     connection.execute("SELECT decisioning.set_delivery('*', 'claimed')")

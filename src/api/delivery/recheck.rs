@@ -44,7 +44,10 @@ impl Waiting {
         format!(
             "d.decision_id, d.customer_id, d.action_id, d.expires_at, {send_at},
              {DEADLINE},
-             a.status = 'approved' AND (a.approved_at <= d.decided_at OR a.content IS NOT DISTINCT FROM d.content)"
+             a.status = 'approved' AND coalesce(a.approved_until > decisioning._now(), true)
+                 AND (a.approved_at <= d.decided_at OR a.content IS NOT DISTINCT FROM d.content
+                      OR d.content IN (SELECT v.content FROM decisioning.action_contents v
+                                       WHERE v.campaign = a.campaign AND v.action = a.action))"
         )
     }
 

@@ -28,14 +28,14 @@ const TABLES: [(&str, &str, bool); 6] = [
 /// Calendar periods; any other is an interval.
 const CALENDAR: [&str; 4] = ["day", "week", "month", "ever"];
 
-fn selector(actions: Option<JsonB>, name: &str) -> Result<Selector> {
+pub fn selector(actions: Option<JsonB>, name: &str) -> Result<Selector> {
     serde_json::from_value(required(actions, name)?.0).map_err(|_| {
         Error::invalid(format!("{name} must say levels of dimensions"))
             .hint("For example '{\"channel\": [\"sms\", \"push\"]}'; '{}' means every action.")
     })
 }
 
-fn document(selector: &Selector) -> Result<JsonB> {
+pub fn document(selector: &Selector) -> Result<JsonB> {
     Ok(JsonB(serde_json::to_value(selector)?))
 }
 
@@ -56,14 +56,14 @@ fn check_selects(campaign: &Campaign, selector: &Selector) -> Result<()> {
 }
 
 /// The campaign that a rule is for, if it is for one. Runs as the owner.
-fn scope(campaign: Option<&str>, selector: &Selector) -> Result<()> {
+pub fn scope(campaign: Option<&str>, selector: &Selector) -> Result<()> {
     let Some(name) = campaign else { return Ok(()) };
     check_editable(name)?;
     check_selects(&campaign::load(name)?.0, selector)
 }
 
 /// Decisions that are under way end first, and those that begin afterwards see what is set now. Runs as the owner.
-fn wait_for_decisions() -> Result<()> {
+pub fn wait_for_decisions() -> Result<()> {
     query::execute("LOCK TABLE decisioning._assignment IN SHARE ROW EXCLUSIVE MODE", &[])?;
     Ok(())
 }

@@ -25,12 +25,10 @@ pub fn log(round: &Round, proposals: &[Proposal<'_>], decisions: &[Decision]) ->
     let Round { campaign, compiled, .. } = round;
     let name = campaign.campaign.as_str();
     let now = settings::timestamp(round.now)?;
-    let mut contents: HashMap<i32, Option<Datum>> = HashMap::new();
-    for decision in decisions {
-        if let (Some(id), Some(content)) = (decision.action_id, &decision.content) {
-            if let Entry::Vacant(entry) = contents.entry(id) {
-                entry.insert(Some(datum::jsonb(content)?));
-            }
+    let mut contents: HashMap<&str, Datum> = HashMap::new();
+    for content in decisions.iter().filter_map(|decision| decision.content.as_deref()) {
+        if let Entry::Vacant(entry) = contents.entry(content) {
+            entry.insert(datum::jsonb(content)?);
         }
     }
     let partition = partition(round.now)?;
@@ -90,7 +88,7 @@ pub fn log(round: &Round, proposals: &[Proposal<'_>], decisions: &[Decision]) ->
                 Some(datum::array(&proposal.choice.propensities)),
                 Some(datum::array(&proposal.entrant.encoded)),
                 Some(proposal.entrant.context.to_jsonb(&compiled.model.encoder, &mut writer)?),
-                decision.action_id.and_then(|id| contents.get(&id).copied().flatten()),
+                decision.content.as_deref().and_then(|content| contents.get(content).copied()),
                 proposal.shadow.as_ref().map(|shadow| shadow.action_id).into_datum(),
                 proposal.shadow.as_ref().map(|shadow| datum::array(&shadow.choice.propensities)),
                 removed(proposal)?,

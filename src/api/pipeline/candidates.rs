@@ -18,9 +18,10 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    pub fn of(campaign: &Campaign) -> Self {
+    /// At `now`, in microseconds.
+    pub fn of(campaign: &Campaign, now: i64) -> Self {
         let (mut ids, mut arms) = (vec![0], vec![None]);
-        for (arm, action) in campaign.actions.iter().enumerate().filter(|(_, action)| action.approved()) {
+        for (arm, action) in campaign.actions.iter().enumerate().filter(|(_, action)| action.is_approved(now)) {
             ids.push(action.action_id);
             arms.push(Some(arm));
         }

@@ -19,7 +19,8 @@ SELECT decisioning.set_consent_column('winback', 'opt_in');
 SELECT decisioning.add_frequency_cap(1, 'day', 'winback');
 SELECT decisioning.set_budget('winback', 30, 'day');
 -- Everybody is sent the same, so that what differs is what happens afterwards.
-UPDATE decisioning.campaigns SET holdout_share = 0, explore_share = 0, control_share = 1, control_action = 'mail', offer_consistency = NULL;
+UPDATE decisioning.campaigns SET holdout_share = 0, explore_share = 0, control_share = 1, control_action = 'mail', offer_consistency = NULL,
+       salt = '00000000-0000-4000-8000-000000000001';
 SELECT decisioning.start_campaign('winback');
 CREATE VIEW public.sent AS
 SELECT customer_id, action, channel, send_at, delivery, status, reason FROM decisioning.sends ORDER BY substr(customer_id, 3)::int, send_at;
@@ -168,7 +169,8 @@ SELECT left(decisioning.create_campaign('other', 'public.customers', 'customer_i
 SELECT decisioning.add_action('other', 'push', channel => 'push');
 SELECT decisioning.approve_action('other', 'push');
 SELECT decisioning.add_campaign_goal('other', 'purchase');
-UPDATE decisioning.campaigns SET holdout_share = 0, explore_share = 0, control_share = 1, control_action = 'push' WHERE campaign = 'other';
+UPDATE decisioning.campaigns SET holdout_share = 0, explore_share = 0, control_share = 1, control_action = 'push',
+       salt = '00000000-0000-4000-8000-000000000002' WHERE campaign = 'other';
 SELECT decisioning.start_campaign('other');
 SELECT count(*) FROM decisioning.decide_batch('{c-18,c-19}', 'other');
 SELECT decisioning.record_delivery(decision_id, 'delivered') FROM decisioning.open_decisions WHERE campaign = 'other' AND customer_id = 'c-18';
