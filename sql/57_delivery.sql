@@ -124,6 +124,35 @@ COMMENT ON VIEW decisioning.delivery_overview IS 'Sends by campaign, day of disp
 
 -- Functions ----------------------------------------------------------------------------------------
 
+CREATE FUNCTION decisioning.explain_text(decision_id uuid) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT string_agg(e.explanation, '; ' ORDER BY e.step) FROM decisioning.explain(explain_text.decision_id) AS e $$;
+COMMENT ON FUNCTION decisioning.explain_text(uuid) IS 'explain as one text.';
+
+CREATE FUNCTION decisioning.explain_document(decision_id uuid) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_object(
+        'decision_id', d.decision_id, 'customer_id', d.customer_id, 'campaign', d.campaign, 'treatment_group', d.treatment_group,
+        'decided_at', d.decided_at, 'epoch', d.epoch, 'model_version', d.model_version, 'reason', d.reason,
+        'action', d.action, 'propensity', d.propensity,
+        'candidates', (SELECT jsonb_agg(jsonb_build_object('action', coalesce(a.action, 'no_send'), 'propensity', c.propensity)
+                                        ORDER BY c.propensity DESC, c.action_id)
+                       FROM unnest(d.candidates, d.propensities) AS c(action_id, propensity)
+                       LEFT JOIN decisioning.actions a ON a.campaign = d.campaign AND a.action_id = c.action_id),
+        'removed', coalesce((SELECT jsonb_object_agg(r.key, (SELECT jsonb_agg(a.action ORDER BY a.action_id) FROM decisioning.actions a
+                                                              WHERE a.campaign = d.campaign AND r.value @> to_jsonb(a.action_id)))
+                             FROM jsonb_each(d.removed) AS r), '{}'),
+        'send', (SELECT jsonb_build_object('status', m.status, 'reason', m.reason, 'send_at', m.send_at, 'occurred_at', m.occurred_at)
+                 FROM decisioning.sends m WHERE m.decision_id = d.decision_id),
+        'steps', (SELECT jsonb_agg(jsonb_build_object('subject', e.subject, 'explanation', e.explanation, 'number', e.number) ORDER BY e.step)
+                  FROM decisioning.explain(d.decision_id) AS e))
+    FROM decisioning.decisions d WHERE d.decision_id = explain_document.decision_id
+$$;
+COMMENT ON FUNCTION decisioning.explain_document(uuid) IS 'The funnel of a decision as a document: candidates with their propensities, what each guardrail removed, what became of the send, and the steps of explain.';
+
 CREATE FUNCTION decisioning.add_entry_source(
     campaign    text,
     relation    regclass,

@@ -33,7 +33,8 @@ extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["delive
 extension_sql_file!("../sql/70_learn.sql", name = "learn", requires = ["record"]);
 extension_sql_file!("../sql/75_statistics.sql", name = "statistics", requires = ["learn"]);
 extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["statistics"]);
-extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["measure"], finalize);
+extension_sql_file!("../sql/82_stop_rules.sql", name = "stop_rules", requires = ["measure"]);
+extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["stop_rules"], finalize);
 
 #[pg_guard]
 #[allow(non_snake_case)]

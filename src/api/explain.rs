@@ -279,13 +279,24 @@ fn explain(
     ErrorReport,
 > {
     let decision_id = required(decision_id, "decision_id")?;
-    let logged = as_owner(|| load(decision_id))?;
-    let rows = story(&logged);
+    let (logged, send) = as_owner(|| Ok((load(decision_id)?, send_of(decision_id)?)))?;
+    let mut rows = story(&logged);
+    rows.extend(send.map(|explanation| ("send".to_owned(), explanation, None)));
     Ok(TableIterator::new(
         rows.into_iter()
             .enumerate()
             .map(|(at, (subject, explanation, number))| (at as i32 + 1, subject, explanation, number)),
     ))
+}
+
+/// What became of the send, if it was dispatched. Runs as the owner.
+fn send_of(decision_id: Uuid) -> Result<Option<String>> {
+    query::read_one(
+        "SELECT format('the send is %s since %s%s', m.status, m.occurred_at, ' (' || m.reason || ')') FROM decisioning.sends m
+         WHERE m.decision_id = $1",
+        &[decision_id.into()],
+        |row| row.value(1),
+    )
 }
 
 fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {

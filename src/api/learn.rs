@@ -26,7 +26,7 @@ use super::delivery;
 use super::log::Logged;
 use super::model::{self, Current, Learned, LearnedPart};
 use super::{brand, budget};
-use super::{now, ramp, source};
+use super::{now, ramp, source, stop};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
@@ -403,6 +403,7 @@ fn maintain() -> std::result::Result<(), ErrorReport> {
     }
     // Dates of rules and claims have passed: decisions that are under way end first, hence not before what takes long.
     as_owner(brand::reassess)?;
+    as_owner(stop::check)?;
     follow_deliveries()?;
     // Nobody can send under a budget while it is settled: last, for all.
     as_owner(|| {

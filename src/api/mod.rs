@@ -31,6 +31,7 @@ mod pipeline;
 mod ramp;
 mod source;
 mod statistics;
+mod stop;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

@@ -192,9 +192,18 @@ impl<'a> Session<'a> {
         match error {
             FitError::Rows(error) => error,
             FitError::Mismatch => misfit(self.campaign),
+            FitError::Singular | FitError::NotConverged => {
+                let why = if matches!(error, FitError::NotConverged) {
+                    "It did not converge"
+                } else {
+                    "Its equations have no solution"
+                };
+                Error::corrupted(format!("the model of campaign \"{}\" cannot be fitted", self.name()))
+                    .detail(format!("{why}. The current version stays in use."))
+                    .hint("Run decisioning.rebuild_model to refit it from the log.")
+            }
             _ => Error::corrupted(format!("the model of campaign \"{}\" cannot be fitted", self.name()))
-                .detail("The current version stays in use.")
-                .hint("Run decisioning.rebuild_model to refit it from the log."),
+                .detail("The current version stays in use."),
         }
     }
 }

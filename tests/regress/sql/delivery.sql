@@ -136,6 +136,11 @@ SELECT status, occurred_at FROM decisioning.sends WHERE decision_id = :'one';
 SELECT decisioning.record_delivery(:'one', 'bounced', reason => 'number is not assigned');
 SELECT customer_id, channel, reason FROM decisioning.suppressions ORDER BY suppressed_at;
 
+-- explain tells of it, as rows, as a text, and as a document.
+SELECT subject, explanation FROM decisioning.explain(:'one') WHERE subject IN ('send', 'candidates');
+SELECT decisioning.explain_text(:'one');
+SELECT decisioning.explain_document(:'one') - 'decision_id' - 'steps' - 'epoch';
+
 -- Read in place from the table of a sender, in his words.
 CREATE TABLE public.events (decision text, what text, at timestamp, why text);
 INSERT INTO public.events
@@ -163,6 +168,7 @@ SELECT new_decisions > 0 AS learned FROM decisioning.learn('winback');
 SELECT status, count(*) FROM decisioning.sends GROUP BY 1 ORDER BY 1;
 SELECT campaign, dispatched_on, channel, status, reason, sends FROM decisioning.delivery_overview WHERE dispatched_on = '2026-06-08' ORDER BY channel, status, reason;
 SELECT relation, operation, after ->> 'channel' AS channel, after ->> 'delivery' AS delivery FROM decisioning.epochs WHERE relation LIKE 'delivery%' ORDER BY epoch;
+SELECT relation, operation, changes FROM decisioning.configuration_changes WHERE changes ?| '{send_within, amount}' AND operation = 'UPDATE' ORDER BY epoch;
 
 -- Decisions that were carried out by other means are not dispatched late, and feedback about them is welcome.
 SELECT left(decisioning.create_campaign('other', 'public.customers', 'customer_id', features => '{spend}'), 18);
