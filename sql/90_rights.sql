@@ -11,10 +11,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES
     ('reader',
-     ARRAY['preview', 'explain', 'replay', 'lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
+     ARRAY['export_configuration',
+           'preview', 'explain', 'replay', 'lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
            '_match_rules', '_blocking_rules', '_normalised', '_is_identifier', 'explain_match', 'export_matching', 'identity_accuracy', 'identity_history'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'decisions', 'outcomes',
            'open_decisions', 'shadow_decisions', 'assignments', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'policy_entropy', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',
+           'configuration_changes',
            'match_rules_in_effect', 'match_settings', 'match_settings_in_effect', 'match_weights', 'match_weights_in_effect', 'match_factors',
            'blocking_rules', 'blocking_rules_in_effect', 'nicknames', 'identity_links', 'uncertain_pairs', 'normalised_records', 'identity_quality',
            'eligibility_rules', 'consent_columns', 'consent_sources', 'frequency_caps', 'quiet_hours', 'quiet_hours_presets', 'order_rules',
@@ -26,7 +28,8 @@ AS $$
            'resolve_identity'],
      ARRAY[]::text[]),
     ('manager',
-     ARRAY['create_campaign', 'start_campaign', 'ramp_control', 'ramp_when_better', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
+     ARRAY['export_configuration', 'configure', '_configure',
+           'create_campaign', 'start_campaign', 'ramp_control', 'ramp_when_better', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
            'approve_action', 'pause_action', 'set_budget', 'remove_budget', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
            'add_eligibility_rule', 'set_consent_column', 'add_consent_source', 'add_frequency_cap', 'set_quiet_hours', 'add_quiet_hours_preset',
            'add_order_rule', 'set_goal_exit', 'set_send_options', 'remove_guardrail', 'suppress', 'lift_suppression',

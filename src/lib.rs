@@ -24,7 +24,12 @@ extension_sql_file!("../sql/32_matching.sql", name = "matching", requires = ["li
 extension_sql_file!("../sql/35_golden.sql", name = "golden", requires = ["matching"]);
 extension_sql_file!("../sql/36_corrections.sql", name = "corrections", requires = ["golden"]);
 extension_sql_file!("../sql/40_configure.sql", name = "configure", requires = ["corrections"]);
-extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["configure"]);
+extension_sql_file!(
+    "../sql/43_configuration_documents.sql",
+    name = "configuration_documents",
+    requires = ["configure"]
+);
+extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["configuration_documents"]);
 extension_sql_file!("../sql/55_budgets.sql", name = "budgets", requires = ["decide"]);
 extension_sql_file!("../sql/56_guardrails.sql", name = "guardrails", requires = ["budgets"]);
 extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["guardrails"]);

@@ -9,6 +9,7 @@ mod configure;
 mod constraint;
 mod context;
 mod decide;
+mod documents;
 mod evaluate;
 mod evaluate_log;
 mod explain;
