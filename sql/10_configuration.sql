@@ -268,17 +268,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION decisioning._open_epoch() IS 'Internal: records a configuration change as an epoch.';
 
-CREATE VIEW decisioning.configuration_changes AS
-SELECT e.epoch, e.campaign, e.relation, e.operation, e.changed_at, e.changed_by,
-       (SELECT coalesce(jsonb_object_agg(k.name, jsonb_build_array(e.before -> k.name, e.after -> k.name)), '{}')
-        FROM (SELECT jsonb_object_keys(coalesce(e.before, '{}') || coalesce(e.after, '{}')) AS name) AS k
-        WHERE e.before -> k.name IS DISTINCT FROM e.after -> k.name) AS changes,
-       coalesce(e.after, e.before) AS configured
-FROM decisioning.epochs e;
-COMMENT ON VIEW   decisioning.configuration_changes IS 'Every change of the configuration: what was changed, by whom and when.';
-COMMENT ON COLUMN decisioning.configuration_changes.changes IS 'What differs: each name with its value before and after.';
-COMMENT ON COLUMN decisioning.configuration_changes.configured IS 'The whole row after the change; before, if it was deleted.';
-
 CREATE TRIGGER open_epoch BEFORE INSERT OR UPDATE OR DELETE ON decisioning.campaigns
     FOR EACH ROW EXECUTE FUNCTION decisioning._open_epoch();
 CREATE TRIGGER open_epoch BEFORE INSERT OR UPDATE OR DELETE ON decisioning.actions

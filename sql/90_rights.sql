@@ -11,7 +11,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES
     ('reader',
-     ARRAY['preview', 'explain', 'explain_text', 'explain_document', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
+     ARRAY['preview', 'export_configuration', 'explain', 'explain_text', 'explain_document', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', '_difference', '_chi_square', '_coefficient_names',
            '_match_rules', '_blocking_rules', '_normalised', '_is_identifier', 'explain_match', 'export_matching', 'identity_accuracy', 'identity_history'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'configuration_changes', 'decisions', 'outcomes',
            'open_decisions', 'shadow_decisions', 'assignments', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'policy_entropy', 'lift', 'group_balance', 'sources', 'match_rules', 'blocked_values',
@@ -31,7 +31,8 @@ AS $$
      ARRAY['brand_context', 'check_content', 'check_action', 'propose_action'],
      ARRAY[]::text[]),
     ('manager',
-     ARRAY['create_campaign', 'start_campaign', 'ramp_control', 'ramp_when_better', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
+     ARRAY['export_configuration', 'configure', '_configure',
+           'create_campaign', 'start_campaign', 'ramp_control', 'ramp_when_better', 'pause_campaign', 'end_campaign', 'add_action', 'add_action_grid',
            'approve_action', 'pause_action', 'set_budget', 'remove_budget', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
            'add_eligibility_rule', 'set_consent_column', 'add_consent_source', 'add_frequency_cap', 'set_quiet_hours', 'add_quiet_hours_preset',
            'add_order_rule', 'set_goal_exit', 'set_send_options', 'remove_guardrail', 'suppress', 'lift_suppression',

@@ -25,7 +25,8 @@ extension_sql_file!("../sql/35_golden.sql", name = "golden", requires = ["matchi
 extension_sql_file!("../sql/36_corrections.sql", name = "corrections", requires = ["golden"]);
 extension_sql_file!("../sql/40_configure.sql", name = "configure", requires = ["corrections"]);
 extension_sql_file!("../sql/42_brand.sql", name = "brand", requires = ["configure"]);
-extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["brand"]);
+extension_sql_file!("../sql/43_configuration_documents.sql", name = "configuration_documents", requires = ["brand"]);
+extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["configuration_documents"]);
 extension_sql_file!("../sql/55_budgets.sql", name = "budgets", requires = ["decide"]);
 extension_sql_file!("../sql/56_guardrails.sql", name = "guardrails", requires = ["budgets"]);
 extension_sql_file!("../sql/57_delivery.sql", name = "delivery", requires = ["guardrails"]);

@@ -11,6 +11,7 @@ mod constraint;
 mod context;
 mod decide;
 mod delivery;
+mod documents;
 mod entry;
 mod evaluate;
 mod evaluate_log;

@@ -18,11 +18,27 @@ const SETTINGS: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"),
 const BY_KEY: [(&CStr, &CStr); 4] =
     [SETTINGS[0], SETTINGS[1], (c"plan_cache_mode", c"force_generic_plan"), (c"enable_seqscan", c"off")];
 
+/// What documents are read and written under: they must not depend on how a session likes to see times and numbers.
+const DOCUMENTS: [(&CStr, &CStr); 6] = [
+    SETTINGS[0],
+    SETTINGS[1],
+    (c"timezone", c"UTC"),
+    (c"datestyle", c"ISO, YMD"),
+    (c"intervalstyle", c"postgres"),
+    (c"extra_float_digits", c"1"),
+];
+
 /// Runs `f` as the owner of the extension under [`SETTINGS`].
 ///
 /// On an ERROR that unwinds, (sub)transaction abort restores user and settings; on any ordinary return the guard does.
 pub fn as_owner<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let _guard = OwnerGuard::enter(&SETTINGS)?;
+    f()
+}
+
+/// The same for rows that become, or come from, documents.
+pub fn as_owner_for_documents<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _guard = OwnerGuard::enter(&DOCUMENTS)?;
     f()
 }
 
