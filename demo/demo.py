@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import datasets
 import fragments
 import loop
+import protection
 import warehouse
 from console import Session, Table, percent, points, say, step
 from datasets import MarketingTest
@@ -54,7 +55,9 @@ def main() -> None:
             evaluate(session, test, since=sent_at["B"])
         with step("4  The loop: ten simulated mornings of deciding, recording, learning"):
             play(session, test, halves, today, rng)
-        with step("5  Go on playing"):
+        with step("5  Guardrails: somebody who is protected by each kind of rule"):
+            protection.play(session, today)
+        with step("6  Go on playing"):
             farewell(session, dsn, test, since=sent_at["B"])
         say(f"The demo took {time.monotonic() - started:.0f} s.")
     except datasets.DatasetError as error:
