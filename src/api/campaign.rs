@@ -57,7 +57,7 @@ pub struct Campaign {
     pub customer_key: String,
     pub audience: Option<String>,
     pub features: Option<Vec<String>>,
-    offset_column: Option<String>,
+    pub offset_column: Option<String>,
     offset_scale: OffsetScale,
     pub time_zone: String,
     pub time_zone_column: Option<String>,

@@ -16,6 +16,7 @@ mod entry;
 mod evaluate;
 mod evaluate_log;
 mod explain;
+mod fairness;
 mod follow;
 mod goal;
 mod guardrail;

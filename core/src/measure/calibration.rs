@@ -2,6 +2,8 @@
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
+use super::parity::wilson;
+
 /// Log-odds are counted in steps of this, so that any number of predictions takes flat memory.
 const STEP: f64 = 0.01;
 
@@ -76,15 +78,8 @@ impl Cell {
     /// With Wilson's score interval (1927) at the normal quantile `z`.
     fn bin(&self, z: f64) -> CalibrationBin {
         let (n, p) = (self.count, self.observed / self.count);
-        let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
-        let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-        CalibrationBin {
-            count: n,
-            predicted: self.predicted / n,
-            observed: p,
-            lower: (centre - half).max(0.0),
-            upper: (centre + half).min(1.0),
-        }
+        let (lower, upper) = wilson(p, n, z);
+        CalibrationBin { count: n, predicted: self.predicted / n, observed: p, lower, upper }
     }
 }
 

@@ -3,11 +3,13 @@
 mod agreement;
 mod balance;
 mod calibration;
+mod parity;
 mod proportion;
 mod sequence;
 
 pub use agreement::Agreement;
 pub use balance::chi_square;
 pub use calibration::{Calibration, CalibrationBin};
+pub use parity::{parity, wilson, Parity, Share, Verdict};
 pub use proportion::{difference, minimum_detectable_difference, Difference, Moments};
 pub use sequence::always_valid;
