@@ -70,7 +70,8 @@ fn part(section: &'static Section, given: &[Row], campaign: &str) -> Result<Part
         let row = document::table_row(section, &columns, row.clone())?;
         let path = rows::path(section, &row);
         if wanted.insert(rows::identity(section, &row), row).is_some() {
-            return Err(Error::invalid(format!("\"{path}\" is twice in the document")));
+            return Err(Error::invalid(format!("\"{path}\" is twice in the document"))
+                .hint("Rows of a list are told apart by their key columns, where a default counts as given."));
         }
     }
     let before = rows::read(section, campaign, is_shared(section))?;

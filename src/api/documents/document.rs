@@ -49,6 +49,7 @@ fn unknown(path: &str, known: impl Iterator<Item = String>) -> Error {
 
 fn no_object(path: &str) -> Error {
     Error::invalid(format!("\"{path}\" in the document must be an object"))
+        .hint("decisioning.export_configuration(campaign) shows what a section looks like.")
 }
 
 fn rows_of(section: &Section, value: Value) -> Result<Vec<Row>> {

@@ -71,7 +71,7 @@ SELECT * FROM decisioning.configure((SELECT document FROM public.next), dry_run 
 SELECT max(epoch) = :before AS no_epoch FROM decisioning.epochs;
 SELECT * FROM decisioning.configure((SELECT document FROM public.next));
 SELECT * FROM decisioning.configure((SELECT document FROM public.next));
-SELECT relation, row_key, operation, changes FROM decisioning.configuration_changes WHERE epoch > :before ORDER BY epoch;
+SELECT relation, row_key, operation, changes - '{created_at,approved_at,approved_content_hash}'::text[] AS changes FROM decisioning.configuration_changes WHERE epoch > :before ORDER BY epoch;
 SELECT count(*) FILTER (WHERE changed_by = current_user) = count(*) AS by_whom FROM decisioning.configuration_changes;
 -- An absent section stays as it is; the cap of all campaigns is none of its business.
 SELECT * FROM decisioning.configure('{"campaign": "winback"}');
