@@ -11,11 +11,11 @@ use super::campaign::{self, Campaign};
 use super::configure::check_editable;
 use super::guardrail::known_as;
 use super::pipeline::canonical_ids;
-use super::source::moment_of;
+use super::source::{check_moment, moment_of};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
-use crate::pg::relation::{check_predicate, quote_identifier, Column, ColumnKind, RelationName};
+use crate::pg::relation::{check_predicate, quote_identifier, Column, RelationName};
 use crate::pg::settings::{micros, timestamp};
 
 /// Reason of customers for whom no event is fresh that was not decided for already.
@@ -122,13 +122,7 @@ fn add_entry_source(
     let valid_for = required(valid_for, "valid_for")?;
     let columns = relation.columns()?;
     relation.column(&columns, customer_key)?;
-    if !matches!(relation.column(&columns, occurred_at)?.kind, ColumnKind::Time | ColumnKind::LocalTime) {
-        return Err(Error::new(
-            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-            format!("column \"{occurred_at}\" is not a date or time"),
-        )
-        .into());
-    }
+    check_moment(&relation, &columns, occurred_at)?;
     if let Some(filter) = filter {
         check_predicate(&relation, filter, "filter", true)?;
     }

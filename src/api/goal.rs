@@ -5,6 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::configure::check_editable;
+use super::source::check_moment;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -121,15 +122,14 @@ fn add_outcome_source(
     let columns = relation.columns()?;
     relation.column(&columns, customer_key)?;
     relation.column(&columns, event_id)?;
-    let wrong = |name: &str, what: &str| {
-        Error::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, format!("column \"{name}\" is not {what}"))
-    };
-    if !matches!(relation.column(&columns, occurred_at)?.kind, ColumnKind::Time | ColumnKind::LocalTime) {
-        return Err(wrong(occurred_at, "a date or time").into());
-    }
+    check_moment(&relation, &columns, occurred_at)?;
     if let Some(value) = value {
         if relation.column(&columns, value)?.kind != ColumnKind::Numeric {
-            return Err(wrong(value, "a number").into());
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("column \"{value}\" is not a number"),
+            )
+            .into());
         }
     }
     if let Some(filter) = filter {

@@ -171,6 +171,18 @@ fn statement(source: &Source) -> Result<String> {
     ))
 }
 
+/// # Errors
+/// The column is missing, or holds no moments.
+pub fn check_moment(relation: &RelationName, columns: &[Column], name: &str) -> Result<()> {
+    match relation.column(columns, name)?.kind {
+        ColumnKind::Time | ColumnKind::LocalTime => Ok(()),
+        _ => Err(Error::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("column \"{name}\" is not a date or time"),
+        )),
+    }
+}
+
 /// A column of moments as SQL over `relation`; times without a zone are taken for UTC.
 ///
 /// # Errors

@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use super::feedback::{record, told, Told};
 use crate::api::now;
-use crate::api::source::moment_of;
+use crate::api::source::{check_moment, moment_of};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::relation::{check_predicate, quote_identifier, ColumnKind, RelationName};
+use crate::pg::relation::{check_predicate, quote_identifier, RelationName};
 use crate::pg::{query, settings};
 
 /// Events per chunk.
@@ -59,13 +59,7 @@ fn add_delivery_source(
     for column in [decision_key, status].into_iter().chain(reason) {
         relation.column(&columns, column)?;
     }
-    if !matches!(relation.column(&columns, occurred_at)?.kind, ColumnKind::Time | ColumnKind::LocalTime) {
-        return Err(Error::new(
-            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-            format!("column \"{occurred_at}\" is not a date or time"),
-        )
-        .into());
-    }
+    check_moment(&relation, &columns, occurred_at)?;
     if let Some(filter) = filter {
         check_predicate(&relation, filter, "filter", true)?;
     }
