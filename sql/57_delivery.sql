@@ -186,35 +186,54 @@ AS 'MODULE_PATHNAME', 'dispatch_wrapper';
 COMMENT ON FUNCTION decisioning.dispatch(text, integer) IS
 'Takes decisions whose moment has come, looks at everything again (consent, suppression, audience, eligibility, caps, quiet hours, goals reached, approval, budgets), and puts them into sends: queued, or cancelled with the reason. A send that may not be made now is put off to the next moment when it may. One batch, of one campaign or of all; more says whether there is another.';
 
+CREATE FUNCTION decisioning._due_campaigns(campaign text) RETURNS SETOF text
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000 ROWS 10
+AS 'MODULE_PATHNAME', '_due_campaigns_wrapper';
+COMMENT ON FUNCTION decisioning._due_campaigns(text) IS 'Internal: campaigns with something to dispatch.';
+
 -- No SET clause: it would forbid COMMIT. Hence every name is qualified.
 CREATE PROCEDURE decisioning.dispatch_all(campaign text DEFAULT NULL, batch_size integer DEFAULT 10000)
 LANGUAGE plpgsql
 AS $$
 DECLARE
+    due record;
     step record;
     queued bigint := 0;
     cancelled bigint := 0;
     expired bigint := 0;
     put_off bigint := 0;
+    more boolean;
     reported timestamptz := pg_catalog.clock_timestamp();
 BEGIN
-    LOOP
-        SELECT * INTO step FROM decisioning.dispatch(campaign, batch_size);
-        COMMIT;
-        queued := queued OPERATOR(pg_catalog.+) step.queued;
-        cancelled := cancelled OPERATOR(pg_catalog.+) step.cancelled;
-        expired := expired OPERATOR(pg_catalog.+) step.expired;
-        put_off := put_off OPERATOR(pg_catalog.+) step.put_off;
-        EXIT WHEN NOT step.more;
-        IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) reported OPERATOR(pg_catalog.>) '5 seconds'::pg_catalog.interval THEN
-            reported := pg_catalog.clock_timestamp();
-            RAISE NOTICE 'dispatch_all: % queued so far', queued;
-        END IF;
+    FOR due IN SELECT d.name FROM decisioning._due_campaigns(campaign) AS d(name) LOOP
+        more := true;
+        WHILE more LOOP
+            BEGIN
+                SELECT * INTO step FROM decisioning.dispatch(due.name, batch_size);
+                more := step.more;
+                queued := queued OPERATOR(pg_catalog.+) step.queued;
+                cancelled := cancelled OPERATOR(pg_catalog.+) step.cancelled;
+                expired := expired OPERATOR(pg_catalog.+) step.expired;
+                put_off := put_off OPERATOR(pg_catalog.+) step.put_off;
+            EXCEPTION WHEN OTHERS THEN
+                -- A campaign whose relation is gone must not keep the others from sending.
+                IF campaign IS NOT NULL THEN
+                    RAISE;
+                END IF;
+                RAISE WARNING 'dispatch_all: campaign "%": %', due.name, SQLERRM;
+                more := false;
+            END;
+            COMMIT;
+            IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) reported OPERATOR(pg_catalog.>) '5 seconds'::pg_catalog.interval THEN
+                reported := pg_catalog.clock_timestamp();
+                RAISE NOTICE 'dispatch_all: % queued so far', queued;
+            END IF;
+        END LOOP;
     END LOOP;
     RAISE NOTICE 'dispatch_all: % queued, % cancelled, % expired, % put off', queued, cancelled, expired, put_off;
 END $$;
 COMMENT ON PROCEDURE decisioning.dispatch_all(text, integer) IS
-'Dispatches all that is due, in batches, committing each. Cancel it at any time and call it again. Call it from cron, outside of a transaction block.';
+'Dispatches all that is due, in batches, committing each. Cancel it at any time and call it again. Call it from cron, outside of a transaction block. Called for all campaigns, one that fails is a warning and does not keep the others.';
 
 CREATE FUNCTION decisioning.claim_sends(
     channel     text        DEFAULT NULL,
@@ -273,7 +292,7 @@ CREATE FUNCTION decisioning.add_delivery_source(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'add_delivery_source_wrapper';
 COMMENT ON FUNCTION decisioning.add_delivery_source(regclass, text, text, text, text, jsonb, text, interval, text) IS
-'Reads what became of sends from the event table of a sender, in place: ingest_deliveries, learn and maintain read what is new. Returns the name of the source.';
+'Reads what became of sends from the event table of a sender, in place: ingest_deliveries and maintain read what is new. Returns the name of the source.';
 
 CREATE FUNCTION decisioning.remove_delivery_source(delivery_source text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -24,7 +24,7 @@ AS $$
     ('operator',
      ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_chunks', 'record_outcome', 'record_outcomes',
            'suppress', 'lift_suppression',
-           'dispatch', 'dispatch_all', 'claim_sends', 'release_send', 'record_delivery', 'record_deliveries',
+           'dispatch', 'dispatch_all', '_due_campaigns', 'claim_sends', 'release_send', 'record_delivery', 'record_deliveries',
            'resolve_identity'],
      ARRAY[]::text[]),
     ('author',

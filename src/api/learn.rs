@@ -327,7 +327,7 @@ fn learn(
     ErrorReport,
 > {
     let (campaign, step) = learn_campaign(required(campaign, "campaign")?)?;
-    follow_deliveries()?;
+    as_owner(delivery::keep_house)?;
     as_owner(|| settle(&campaign, step.reached))?;
     Ok(TableIterator::once((
         step.model_version,

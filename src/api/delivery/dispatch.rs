@@ -67,6 +67,11 @@ fn dispatch(
     Ok(TableIterator::once((queued, cancelled, expired, put_off, more)))
 }
 
+#[pg_extern(sql = false)]
+fn _due_campaigns(campaign: Option<&str>) -> std::result::Result<SetOfIterator<'static, String>, ErrorReport> {
+    Ok(SetOfIterator::new(as_owner(|| due_campaigns(campaign))?))
+}
+
 /// Campaigns with something due. Runs as the owner.
 fn due_campaigns(campaign: Option<&str>) -> Result<Vec<String>> {
     if let Some(name) = campaign {

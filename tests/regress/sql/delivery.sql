@@ -170,6 +170,24 @@ SELECT campaign, dispatched_on, channel, status, reason, sends FROM decisioning.
 SELECT relation, operation, after ->> 'channel' AS channel, after ->> 'delivery' AS delivery FROM decisioning.epochs WHERE relation LIKE 'delivery%' ORDER BY epoch;
 SELECT relation, operation, changes FROM decisioning.configuration_changes WHERE changes ?| '{send_within, amount}' AND operation = 'UPDATE' ORDER BY epoch;
 
+-- A campaign whose customers are gone does not keep others from sending.
+SELECT action FROM decisioning.decide('c-20', 'winback');
+CREATE TABLE public.guests AS SELECT 'g-1' AS guest;
+SELECT left(decisioning.create_campaign('guests', 'public.guests', 'guest'), 17);
+SELECT decisioning.add_action('guests', 'card', channel => 'post');
+SELECT decisioning.approve_action('guests', 'card');
+SELECT decisioning.add_campaign_goal('guests', 'purchase');
+UPDATE decisioning.campaigns SET holdout_share = 0, explore_share = 0, control_share = 1, control_action = 'card' WHERE campaign = 'guests';
+SELECT decisioning.start_campaign('guests');
+SELECT action FROM decisioning.decide('g-1', 'guests');
+DROP TABLE public.guests;
+CALL decisioning.dispatch_all('guests');
+CALL decisioning.dispatch_all();
+SELECT campaign, status FROM decisioning.sends WHERE customer_id IN ('c-20', 'g-1');
+SELECT decisioning.end_campaign('guests');
+CALL decisioning.dispatch_all('guests');
+SELECT campaign, status, reason FROM decisioning.sends WHERE customer_id = 'g-1';
+
 -- Decisions that were carried out by other means are not dispatched late, and feedback about them is welcome.
 SELECT left(decisioning.create_campaign('other', 'public.customers', 'customer_id', features => '{spend}'), 18);
 SELECT decisioning.add_action('other', 'push', channel => 'push');
