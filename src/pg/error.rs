@@ -47,6 +47,10 @@ impl Error {
         Error(Box::new(self.0.set_hint(hint)))
     }
 
+    pub fn message(&self) -> &str {
+        self.0.message()
+    }
+
     /// Raises the error where there is no other way to return it.
     pub fn raise(self) -> ! {
         self.0.report(pgrx::PgLogLevel::ERROR);

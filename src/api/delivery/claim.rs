@@ -72,16 +72,22 @@ fn claim_sends(
         pgrx::notice!("this session is in preview mode: nothing is claimed");
         return Ok(TableIterator::new(Vec::new()));
     }
-    let mut claimed: Vec<Claimed> = Vec::new();
+    let (mut claimed, mut failed) = (Vec::new(), Vec::new());
     'all: while claimed.len() < size as usize {
         interrupt::check();
         let wanted = size as usize - claimed.len();
-        let queued = as_owner(|| take_queued(channel, campaign, wanted))?;
+        let queued = as_owner(|| take_queued(channel, campaign, &failed, wanted))?;
         let taken = queued.values().map(Vec::len).sum::<usize>();
         for (name, sends) in queued {
-            match claim(&name, &sends, &worker, claimed_until)? {
-                Some(sends) => claimed.extend(sends),
-                None => break 'all,
+            match claim(&name, &sends, &worker, claimed_until) {
+                Ok(Some(sends)) => claimed.extend(sends),
+                Ok(None) => break 'all,
+                Err(error) if campaign.is_some() => return Err(error.into()),
+                // A campaign whose relation is gone must not keep the others from sending.
+                Err(error) => {
+                    pgrx::warning!("claim_sends: campaign \"{name}\": {}", error.message());
+                    failed.push(name);
+                }
             }
         }
         // Fewer than wanted: there are no more. Those that could not be handed out make room for others.
@@ -107,14 +113,19 @@ fn end_of_lease(lease: Interval) -> Result<TimestampWithTimeZone> {
 }
 
 /// Locks queued sends whose moment has come and that nobody else is at, by campaign. Those of campaigns that do not send now
-/// wait. Runs as the owner.
-fn take_queued(channel: Option<&str>, campaign: Option<&str>, size: usize) -> Result<BTreeMap<String, Vec<Waiting>>> {
+/// wait, and so do those of `failed`. Runs as the owner.
+fn take_queued(
+    channel: Option<&str>,
+    campaign: Option<&str>,
+    failed: &[String],
+    size: usize,
+) -> Result<BTreeMap<String, Vec<Waiting>>> {
     let rows = query::write(
         &format!(
             "WITH queued AS MATERIALIZED (
                  SELECT s.decision_id, s.send_at FROM decisioning.sends s
                  WHERE s.status = 'queued' AND s.delivery = 'claimed' AND s.send_at <= $1
-                   AND ($2 IS NULL OR s.channel = $2) AND ($3 IS NULL OR s.campaign = $3)
+                   AND ($2 IS NULL OR s.channel = $2) AND ($3 IS NULL OR s.campaign = $3) AND s.campaign <> ALL ($5)
                    AND s.campaign IN (SELECT c.campaign FROM decisioning.campaigns c
                                       WHERE c.status IN ('active', 'ended') AND c.mode <> 'preview')
                  ORDER BY s.send_at, s.decision_id LIMIT $4 FOR UPDATE SKIP LOCKED)
@@ -126,7 +137,7 @@ fn take_queued(channel: Option<&str>, campaign: Option<&str>, size: usize) -> Re
              ORDER BY d.campaign, d.decision_id",
             Waiting::columns("s.send_at")
         ),
-        &[now()?.into(), channel.into(), campaign.into(), (size as i64).into()],
+        &[now()?.into(), channel.into(), campaign.into(), (size as i64).into(), failed.to_vec().into()],
         |row| Ok((row.value::<String>(8)?, Waiting::read(row)?)),
     )?;
     let mut by_campaign: BTreeMap<String, Vec<Waiting>> = BTreeMap::new();

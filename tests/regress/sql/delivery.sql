@@ -180,13 +180,21 @@ SELECT decisioning.add_campaign_goal('guests', 'purchase');
 UPDATE decisioning.campaigns SET holdout_share = 0, explore_share = 0, control_share = 1, control_action = 'card' WHERE campaign = 'guests';
 SELECT decisioning.start_campaign('guests');
 SELECT action FROM decisioning.decide('g-1', 'guests');
-DROP TABLE public.guests;
+SELECT decisioning.set_delivery('*', 'claimed');
+SELECT decisioning.decide('g-1', 'guests') IS NOT NULL, decisioning.decide('c-19', 'winback') IS NOT NULL;
+ALTER TABLE public.guests RENAME TO gone;
 CALL decisioning.dispatch_all('guests');
 CALL decisioning.dispatch_all();
 SELECT campaign, status FROM decisioning.sends WHERE customer_id IN ('c-20', 'g-1');
-SELECT decisioning.end_campaign('guests');
+ALTER TABLE public.gone RENAME TO guests;
 CALL decisioning.dispatch_all('guests');
+DROP TABLE public.guests;
+SELECT campaign, customer_id FROM decisioning.claim_sends() ORDER BY 1, 2;
+SELECT campaign FROM decisioning.claim_sends(campaign => 'guests');
+SELECT decisioning.end_campaign('guests');
+SELECT campaign FROM decisioning.claim_sends();
 SELECT campaign, status, reason FROM decisioning.sends WHERE customer_id = 'g-1';
+SELECT decisioning.set_delivery('*', 'synced');
 
 -- Decisions that were carried out by other means are not dispatched late, and feedback about them is welcome.
 SELECT left(decisioning.create_campaign('other', 'public.customers', 'customer_id', features => '{spend}'), 18);
