@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-aggregates bench-evaluate bench-quality bench-bandit bench-identity clean-cluster
+.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-dispatch bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-aggregates bench-evaluate bench-quality bench-bandit bench-identity clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -42,6 +42,9 @@ bench-decide: build ## decide() through pgbench against a bare INSERT of the sam
 
 bench-decide-all: build ## decide_all over a million customers against INSERT … SELECT of the same rows
 	@benches/decide_all.sh
+
+bench-dispatch: build ## dispatch_all of a whole audience against INSERT … SELECT of the same rows, and claims of them
+	@benches/dispatch.sh
 
 bench-learn: build ## learn on a million closed decisions, and with nothing new
 	@benches/learn.sh

@@ -13,7 +13,7 @@ use super::state::{amend_contacts, release, settle, tick};
 use crate::api::campaign::{self, Campaign};
 use crate::api::{budget, now};
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::{as_owner, caller_name};
+use crate::pg::guard::{as_owner, as_owner_by_key, caller_name};
 use crate::pg::settings::{self, timestamp, Mode};
 use crate::pg::{interrupt, query};
 
@@ -76,7 +76,7 @@ fn claim_sends(
     'all: while claimed.len() < size as usize {
         interrupt::check();
         let wanted = size as usize - claimed.len();
-        let queued = as_owner(|| take_queued(channel, campaign, &failed, wanted))?;
+        let queued = as_owner_by_key(|| take_queued(channel, campaign, &failed, wanted))?;
         let taken = queued.values().map(Vec::len).sum::<usize>();
         for (name, sends) in queued {
             match claim(&name, &sends, &worker, claimed_until) {
@@ -120,22 +120,24 @@ fn take_queued(
     failed: &[String],
     size: usize,
 ) -> Result<BTreeMap<String, Vec<Waiting>>> {
+    // A statement of its own for one channel, so that its plan can go by the channel.
+    let on_channel = if channel.is_some() { "s.channel = $2" } else { "$2::text IS NULL" };
     let rows = query::write(
         &format!(
             "WITH queued AS MATERIALIZED (
                  SELECT s.decision_id, s.send_at FROM decisioning.sends s
                  WHERE s.status = 'queued' AND s.delivery = 'claimed' AND s.send_at <= $1
-                   AND ($2 IS NULL OR s.channel = $2) AND ($3 IS NULL OR s.campaign = $3) AND s.campaign <> ALL ($5)
+                   AND {on_channel} AND ($3 IS NULL OR s.campaign = $3) AND s.campaign <> ALL ($5)
                    AND s.campaign IN (SELECT c.campaign FROM decisioning.campaigns c
                                       WHERE c.status IN ('active', 'ended') AND c.mode <> 'preview')
                  ORDER BY s.send_at, s.decision_id LIMIT $4 FOR UPDATE SKIP LOCKED)
-             SELECT {}, d.campaign
+             SELECT {columns}, d.campaign
              FROM queued s
              JOIN decisioning.decisions d ON d.decision_id = s.decision_id
              JOIN decisioning.campaigns c ON c.campaign = d.campaign
              JOIN decisioning.actions a ON a.campaign = d.campaign AND a.action_id = d.action_id
              ORDER BY d.campaign, d.decision_id",
-            Waiting::columns("s.send_at")
+            columns = Waiting::columns("s.send_at"),
         ),
         &[now()?.into(), channel.into(), campaign.into(), (size as i64).into(), failed.to_vec().into()],
         |row| Ok((row.value::<String>(8)?, Waiting::read(row)?)),
@@ -157,7 +159,7 @@ fn claim(
     let (campaign, _) = as_owner(|| campaign::load(name))?;
     let now = settings::now_micros()?;
     let mut verdicts = recheck(&campaign, sends, now)?;
-    as_owner(|| {
+    as_owner_by_key(|| {
         let ticked_at = tick()?;
         if is_outdated(&campaign)? {
             return Ok(None);

@@ -100,10 +100,14 @@ pub fn cancel_suppressed(customer_id: &str, campaign: Option<&str>, channel: Opt
 pub fn settle() -> Result<()> {
     let now = now()?;
     let due = query::write(
-        "SELECT EXISTS (SELECT FROM decisioning.sends s
-                        WHERE s.status = 'claimed' AND s.claimed_until <= $1
-                           OR s.status = 'queued' AND s.delivery = 'claimed' AND s.expires_at <= $1
-                           OR s.status IN ('queued', 'claimed', 'unknown') AND s.send_at <= $1 - $2 * interval '1 day')",
+        // Each by its own index: claims look here every time, and as a rule nothing is due.
+        "SELECT EXISTS (SELECT FROM decisioning.sends s WHERE s.status = 'claimed' AND s.claimed_until <= $1)
+             OR EXISTS (SELECT FROM decisioning.sends s
+                        WHERE s.status = 'queued' AND s.delivery = 'claimed' AND s.expires_at <= $1)
+             OR EXISTS (SELECT FROM decisioning.sends s
+                        WHERE (s.status = 'queued' AND s.delivery = 'synced' OR s.status = 'unknown')
+                          AND s.send_at <= $1 - $2 * interval '1 day'
+                          AND greatest(s.send_at, s.claimed_until) <= $1 - $2 * interval '1 day')",
         &[now.into(), ASSUMED_AFTER_DAYS.into()],
         |row| row.value::<bool>(1),
     )?;
@@ -133,6 +137,7 @@ pub fn settle() -> Result<()> {
         "WITH silent AS MATERIALIZED (
              SELECT s.decision_id FROM decisioning.sends s
              WHERE (s.status = 'queued' AND s.delivery = 'synced' OR s.status = 'unknown')
+               AND s.send_at <= $1 - $3 * interval '1 day'
                AND greatest(s.send_at, s.claimed_until) <= $1 - $3 * interval '1 day' FOR UPDATE SKIP LOCKED)
          UPDATE decisioning.sends s SET status = 'assumed_sent', occurred_at = $1, updated_at = $2
          FROM silent q WHERE s.decision_id = q.decision_id",

@@ -246,6 +246,11 @@ fn add_frequency_cap(
     let each = per.map_or_else(String::new, |per| format!(" per {per}"));
     let name = cap.map_or_else(|| titled(campaign, &selector, &format!("per {period}{each}")), str::to_owned);
     let calendar = CALENDAR.contains(&period).then_some(period);
+    if calendar.is_none() && !period.contains(|c: char| c.is_ascii_digit()) {
+        return Err(Error::invalid(format!("unknown period \"{period}\""))
+            .hint("Periods are day, week, month, ever, or an interval such as '7 days'.")
+            .into());
+    }
     as_owner(|| {
         wait_for_decisions()?;
         scope(campaign, &selector)?;
