@@ -314,7 +314,7 @@ BEGIN
             RAISE EXCEPTION 'the name and dimensions of action "%" cannot change', OLD.action
                 USING ERRCODE = 'object_in_use', HINT = 'Add a new action and pause this one.';
         END IF;
-        IF (NEW.content, NEW.customer_reason) IS DISTINCT FROM (OLD.content, OLD.customer_reason) THEN
+        IF (NEW.content, NEW.customer_reason, NEW.category) IS DISTINCT FROM (OLD.content, OLD.customer_reason, OLD.category) THEN
             NEW.status := CASE WHEN NEW.status IN ('approved', 'suspended') THEN 'draft' ELSE NEW.status END;
             NEW.approved_by := NULL;
             NEW.approved_at := NULL;

@@ -67,6 +67,9 @@ impl EntrySource {
 /// The latest fresh event of each of `ids` that has one, at `now` (microseconds). Reads the sources as the caller.
 pub fn latest(campaign: &Campaign, ids: &[String], now: i64) -> Result<HashMap<String, Entry>> {
     let mut entries: HashMap<String, Entry> = HashMap::new();
+    if campaign.entries.is_empty() {
+        return Ok(entries);
+    }
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     for source in &campaign.entries {
         let relation = source.relation();

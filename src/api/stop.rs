@@ -35,19 +35,22 @@ const LENGTH_OF_95: f64 = 3.919_927_969_080_108;
 /// What the rules of active campaigns see. Runs as the owner.
 fn look(campaign: Option<&str>) -> Result<Vec<Sight>> {
     let sights = query::write(
-        "SELECT r.campaign, r.stop_rule, r.goal, l.treated_group, l.baseline_group, l.treated_mean, l.baseline_mean,
+        "WITH watched AS MATERIALIZED (
+             SELECT f.*
+             FROM (SELECT DISTINCT r.campaign FROM decisioning.stop_rules r JOIN decisioning.campaigns c USING (campaign)
+                   WHERE c.status = 'active' AND ($1 IS NULL OR r.campaign = $1)) AS c
+             CROSS JOIN LATERAL decisioning.lift(c.campaign, 0.95) AS f)
+         SELECT r.campaign, r.stop_rule, r.goal, l.treated_group, l.baseline_group, l.treated_mean, l.baseline_mean,
                 l.absolute_lift, l.upper - l.lower, (l.treated_customers + l.baseline_customers)::float8, r.tolerated, r.confidence,
                 k.kind = 'harm', r.response = 'pause',
                 greatest(l.treated_mean * l.treated_customers, l.baseline_mean * l.baseline_customers)
          FROM decisioning.stop_rules r
-         JOIN decisioning.campaigns c ON c.campaign = r.campaign AND c.status = 'active'
          JOIN decisioning.goals k ON k.goal = r.goal
          CROSS JOIN LATERAL (
-             SELECT * FROM decisioning.lift(r.campaign, 0.95) AS f
-             WHERE f.goal = r.goal AND f.measure = 'conversion rate' AND f.treated_group IN ('optimise', 'explore')
+             SELECT * FROM watched f
+             WHERE f.campaign = r.campaign AND f.goal = r.goal AND f.measure = 'conversion rate' AND f.treated_group IN ('optimise', 'explore')
                AND f.baseline_group IN ('holdout', 'control') AND f.verdict <> 'invalid: sample ratio' AND f.absolute_lift IS NOT NULL
              ORDER BY f.baseline_group = 'holdout' DESC, f.treated_group = 'optimise' DESC LIMIT 1) AS l
-         WHERE $1 IS NULL OR r.campaign = $1
          ORDER BY r.campaign, r.stop_rule",
         &[campaign.into()],
         |row| {

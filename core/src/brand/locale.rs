@@ -1,9 +1,30 @@
 //! Languages and regions: which of several variants of a content somebody gets, and which rules are about it.
 
 /// A locale and what it falls back to: `de-AT`, then `de`.
-pub fn fallbacks(locale: &str) -> impl Iterator<Item = String> {
+fn fallbacks(locale: &str) -> impl Iterator<Item = String> {
     let tags: Vec<String> = locale.split(['-', '_']).map(str::to_lowercase).collect();
     (1..=tags.len()).rev().map(move |kept| tags[..kept].join("-"))
+}
+
+/// How a locale is spelled: language in small letters, script with a capital, region in capitals, hyphens between (RFC 5646, 2.1.1).
+/// `None` if it is no locale.
+pub fn spelled(locale: &str) -> Option<String> {
+    let mut spelled = String::with_capacity(locale.len());
+    for (at, tag) in locale.split(['-', '_']).enumerate() {
+        let letters = tag.bytes().all(|b| b.is_ascii_alphabetic());
+        let fits = (1..=8).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !fits || at == 0 && !(letters && tag.len() >= 2) {
+            return None;
+        }
+        let lower = tag.to_ascii_lowercase();
+        match (at, tag.len()) {
+            (0, _) => spelled.push_str(&lower),
+            (_, 2) if letters => spelled.push_str(&format!("-{}", tag.to_ascii_uppercase())),
+            (_, 4) if letters => spelled.push_str(&format!("-{}{}", lower[..1].to_ascii_uppercase(), &lower[1..])),
+            _ => spelled.push_str(&format!("-{lower}")),
+        }
+    }
+    Some(spelled)
 }
 
 /// The region of a locale, if it names one: two letters or three digits after the language.
@@ -66,6 +87,16 @@ mod tests {
         assert_eq!(locales.choose("pt"), None);
         assert_eq!(locales.choose(""), None);
         assert_eq!(fallbacks("zh-Hant-TW").collect::<Vec<_>>(), ["zh-hant-tw", "zh-hant", "zh"]);
+    }
+
+    #[test]
+    fn there_is_one_spelling() {
+        for (given, wanted) in [("de_at", "de-AT"), ("ZH-hant-tw", "zh-Hant-TW"), ("es-419", "es-419"), ("de", "de")] {
+            assert_eq!(spelled(given).as_deref(), Some(wanted));
+        }
+        for wrong in ["", "d", "1e", "de-", "german!", "abcdefghi"] {
+            assert_eq!(spelled(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

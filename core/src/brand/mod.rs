@@ -12,6 +12,6 @@ mod rule;
 
 pub use content::{fields, Field};
 pub use encoding::{encode, Encoded, Encoding};
-pub use locale::{fallbacks, Locales};
+pub use locale::{spelled, Locales};
 pub use phrase::{Phrase, Span, Text};
 pub use rule::{Claim, Finding, Rule, RuleError};

@@ -1,6 +1,6 @@
 //! Phrases, found as people read them.
 
-use unicode_normalization::char::is_combining_mark;
+use unicode_normalization::char::{canonical_combining_class, is_combining_mark};
 use unicode_normalization::UnicodeNormalization;
 
 /// A place in a text, in characters from 0 on.
@@ -26,9 +26,19 @@ pub struct Text {
     folded: Vec<(char, usize)>,
 }
 
-/// What cannot be seen, and so must not hide a phrase.
+/// What cannot be seen, and so must not hide a phrase: Default_Ignorable_Code_Point of the Unicode Character Database, and marks of
+/// direction.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{34f}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether it has a place of its own among the marks of a letter.
+fn is_mark(c: char) -> bool {
+    canonical_combining_class(c) > 0
 }
 
 fn plain(c: char) -> char {
@@ -54,11 +64,56 @@ impl Text {
                 folded.push((if is_space { ' ' } else { c }, at));
             }
         }
+        // Several marks on a letter may be written in any order.
+        for marks in folded.chunk_by_mut(|a, b| is_mark(a.0) && is_mark(b.0)) {
+            marks.sort_by_key(|(c, _)| canonical_combining_class(*c));
+        }
         Text { folded }
     }
 
     fn at(&self, at: usize) -> Option<char> {
         self.folded.get(at).map(|(c, _)| *c)
+    }
+}
+
+/// A text as a pattern sees it: without what cannot be seen, spaces single, letters composed. Each byte knows the characters that
+/// it comes from.
+pub struct Readable {
+    pub text: String,
+    /// Of each byte: the first character, and the one after the last.
+    origins: Vec<(usize, usize)>,
+}
+
+impl Readable {
+    pub fn new(text: &str) -> Self {
+        let mut readable = Readable { text: String::with_capacity(text.len()), origins: Vec::new() };
+        let mut letters: Vec<(String, usize, usize)> = Vec::new();
+        for (at, c) in text.chars().enumerate().filter(|(_, c)| !is_invisible(*c)) {
+            match letters.last_mut() {
+                Some((letter, _, end)) if is_combining_mark(c) => {
+                    letter.push(c);
+                    *end = at + 1;
+                }
+                _ => letters.push((plain(c).to_string(), at, at + 1)),
+            }
+        }
+        for (letter, start, end) in letters {
+            for c in letter.nfkc() {
+                if c.is_whitespace() && readable.text.ends_with(' ') {
+                    continue;
+                }
+                readable.text.push(if c.is_whitespace() { ' ' } else { c });
+                readable.origins.resize(readable.text.len(), (start, end));
+            }
+        }
+        readable
+    }
+
+    /// The place in the text as it was written of a range of bytes that is not empty.
+    pub fn span(&self, range: std::ops::Range<usize>) -> Span {
+        let start = self.origins.get(range.start).map_or(0, |origin| origin.0);
+        let end = range.end.checked_sub(1).and_then(|last| self.origins.get(last)).map_or(start, |origin| origin.1);
+        Span { start, length: end.saturating_sub(start) }
     }
 }
 
@@ -87,8 +142,9 @@ impl Phrase {
                 !first.is_alphanumeric() || before.is_none_or(|c| !c.is_alphanumeric() && !is_combining_mark(c));
             let ends = after.is_none_or(|c| !(is_combining_mark(c) || last.is_alphanumeric() && c.is_alphanumeric()));
             if starts && ends && here.iter().map(|(c, _)| c).eq(&self.folded) {
-                let start = here[0].1;
-                found.push(Span { start, length: here[length - 1].1 + 1 - start });
+                let places = || here.iter().map(|(_, at)| *at);
+                let (start, end) = (places().min().unwrap_or(0), places().max().map_or(0, |last| last + 1));
+                found.push(Span { start, length: end - start });
                 at += length;
             } else {
                 at += 1;
@@ -117,6 +173,8 @@ mod tests {
         assert_eq!(find("ｆｒｅｅ", "free"), ["free"], "full width");
         assert_eq!(find("café", "cafe\u{301} CAFÉ"), ["cafe\u{301}", "CAFÉ"]);
         assert_eq!(find("100 %", "100 %, 1100 %"), ["100 %"]);
+        assert_eq!(find("free", "fr\u{2066}ee fr\u{fe0f}ee \u{202e}free"), ["fr\u{2066}ee", "fr\u{fe0f}ee", "free"]);
+        assert_eq!(find("Việt", "Vi\u{ea}\u{323}t Vie\u{323}\u{302}t VIỆT").len(), 3, "marks in any order");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::content::Field;
 use super::encoding::{encode, first_beyond_gsm7, Encoding};
-use super::phrase::{Phrase, Span, Text};
+use super::phrase::{Phrase, Readable, Span, Text};
 
 /// A regular expression may take so much memory when it is compiled.
 const PATTERN_SIZE: usize = 1 << 20;
@@ -171,6 +171,11 @@ impl Rule {
         }))
     }
 
+    /// Whether it says what no text may contain, and not what a content needs or how long it may be.
+    pub fn forbids(&self) -> bool {
+        matches!(self.0, Kind::Banned(_) | Kind::Claims(_) | Kind::Voice(_) | Kind::Links(_))
+    }
+
     /// What is wrong with the fields that it is about.
     pub fn check(&self, fields: &[&Field], claims: &[Claim]) -> Vec<Finding> {
         match &self.0 {
@@ -254,10 +259,11 @@ fn unproven(fields: &[&Field], patterns: &[Regex], claims: &[Claim]) -> Vec<Find
         let in_force = claims.iter().filter(|claim| claim.in_force);
         let proven: Vec<Span> =
             in_force.flat_map(|claim| &claim.phrases).flat_map(|phrase| phrase.find(&text)).collect();
-        let found = patterns.iter().flat_map(|pattern| pattern.find_iter(&field.text));
+        let readable = Readable::new(&field.text);
+        let found = patterns.iter().flat_map(|pattern| pattern.find_iter(&readable.text));
         found
             .filter(|found| !found.is_empty())
-            .map(|found| span_of(&field.text, found.range()))
+            .map(|found| readable.span(found.range()))
             .filter(|span| !proven.iter().any(|claim| claim.contains(*span)))
             .map(|span| ("this is a claim, and none that is approved and in force".to_owned(), span))
             .collect()
@@ -455,7 +461,10 @@ mod tests {
             found.iter().map(|(excerpt, _)| excerpt.as_str()).collect::<Vec<_>>(),
             ["Clinically tested", "No.1"]
         );
-        assert_eq!(check("approved_claims", rule, text).len(), 2, "two spaces are no single one to a pattern");
+        assert_eq!(check("approved_claims", rule.clone(), text).len(), 3, "however many spaces");
+        let hidden = "Clini\u{ad}cally \u{200b}te\u{2060}sted, ｎｏ. 1";
+        assert_eq!(check("approved_claims", rule, hidden), ["Clini\u{ad}cally \u{200b}te\u{2060}sted", "ｎｏ. 1"]);
+        assert_eq!(check("approved_claims", json!({"patterns": ["größte"]}), "Das gro\u{308}ßte"), ["gro\u{308}ßte"]);
         let field = Field { path: String::new(), text: text.to_owned() };
         assert!(claim(true).check(&[&field]).is_empty());
         assert_eq!(claim(false).check(&[&field])[0].place, Some((String::new(), Span { start: 0, length: 31 })));

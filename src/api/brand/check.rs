@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use decisioning_core::brand::{fields, Rule};
+use decisioning_core::brand::Rule;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -16,39 +16,27 @@ use crate::pg::guard::as_owner;
 use crate::pg::query;
 use crate::pg::settings::{self, micros, timestamp};
 
-/// Characters around a finding that an excerpt shows at most.
-const EXCERPT: usize = 100;
-
 /// A finding as a row: locale, rule, severity, kind, message, field, start (from 1), length, excerpt.
 pub type FindingRow =
     (Option<String>, String, String, String, String, Option<String>, Option<i32>, Option<i32>, Option<String>);
 
-/// Findings in contents as rows.
-pub fn rows(found: Vec<Found>, contents: &Contents) -> Vec<FindingRow> {
-    let texts_of = |variant: Option<usize>| {
-        let content = variant.map_or(contents.common.as_ref(), |at| Some(&contents.variants[at].1));
-        content.map(fields).unwrap_or_default()
-    };
+pub fn rows(found: Vec<Found>) -> Vec<FindingRow> {
     let row = |found: Found| {
         let severity = if found.blocks { "block" } else { "warn" };
-        let locale = found.variant.map(|at| contents.variants[at].0.clone());
-        let (mut field, mut start, mut length, mut excerpt) = (None, None, None, None);
-        if let Some((path, span)) = found.finding.place {
-            let text = texts_of(found.variant).into_iter().find(|text| text.path == path).map(|text| text.text);
-            excerpt = text.map(|text| text.chars().skip(span.start).take(span.length.min(EXCERPT)).collect::<String>());
-            field = Some(path);
-            start = i32::try_from(span.start + 1).ok();
-            length = i32::try_from(span.length).ok();
-        }
-        (locale, found.rule, severity.to_owned(), found.kind, found.finding.message, field, start, length, excerpt)
+        let (field, start, length) = match found.finding.place {
+            Some((path, span)) => (Some(path), i32::try_from(span.start + 1).ok(), i32::try_from(span.length).ok()),
+            None => (None, None, None),
+        };
+        let message = found.finding.message;
+        (found.locale, found.rule, severity.to_owned(), found.kind, message, field, start, length, found.excerpt)
     };
     found.into_iter().map(row).collect()
 }
 
 /// Findings that block, or that are only told, in one line each.
-fn lines(found: &[Found], contents: &Contents, blocks: bool) -> Option<String> {
+fn lines(found: &[Found], blocks: bool) -> Option<String> {
     let line = |found: &Found| {
-        let locale = found.variant.map(|at| format!(" in {}", contents.variants[at].0)).unwrap_or_default();
+        let locale = found.locale.as_ref().map(|locale| format!(" in {locale}")).unwrap_or_default();
         let place = found.finding.place.as_ref();
         let field = place.filter(|(path, _)| !path.is_empty()).map(|(path, _)| format!(", {path}")).unwrap_or_default();
         format!("{}: {}{locale}{field}", found.rule, found.finding.message)
@@ -71,8 +59,8 @@ impl Assessment {
         let found = brand.check(subject, contents, now);
         let breaks = |at: &i64| brand.check(subject, contents, *at).iter().any(|found| found.blocks);
         Assessment {
-            blocking: lines(&found, contents, true),
-            warnings: lines(&found, contents, false),
+            blocking: lines(&found, true),
+            warnings: lines(&found, false),
             lasts_until: brand.dates(now).into_iter().find(breaks),
         }
     }
@@ -100,19 +88,22 @@ fn variants(campaign: &str, action: &str) -> Result<Vec<(String, Value)>> {
 pub fn of_action(campaign: &str, action: &str) -> Result<Vec<FindingRow>> {
     crate::api::action::check_action(campaign, action)?;
     let stored = query::read_one(
-        "SELECT a.dimensions, a.category, a.content FROM decisioning.actions a WHERE a.campaign = $1 AND a.action = $2",
+        "SELECT a.dimensions, a.category, a.content, a.customer_reason FROM decisioning.actions a
+         WHERE a.campaign = $1 AND a.action = $2",
         &[campaign.into(), action.into()],
-        |row| Ok((row.value::<JsonB>(1)?, row.get(2)?, row.get::<JsonB>(3)?)),
+        |row| Ok((row.value::<JsonB>(1)?, row.get(2)?, row.get::<JsonB>(3)?, row.get(4)?)),
     )?;
-    let (dimensions, category, content) = stored.ok_or_else(|| Error::corrupted("an action is gone"))?;
+    let (dimensions, category, content, customer_reason) =
+        stored.ok_or_else(|| Error::corrupted("an action is gone"))?;
     let subject = Subject {
         campaign: Some(campaign.to_owned()),
         action: action.to_owned(),
         dimensions: levels(dimensions)?,
         category,
     };
-    let contents = Contents { common: content.map(|content| content.0), variants: variants(campaign, action)? };
-    Ok(rows(Brand::load()?.check(&subject, &contents, settings::now_micros()?), &contents))
+    let variants = variants(campaign, action)?;
+    let contents = Contents { common: content.map(|content| content.0), customer_reason, variants };
+    Ok(rows(Brand::load()?.check(&subject, &contents, settings::now_micros()?)))
 }
 
 #[pg_extern(sql = false)]
@@ -175,8 +166,8 @@ fn check_content(
         category: None,
     };
     let contents = match locale {
-        None => Contents { common: Some(content), variants: Vec::new() },
-        Some(locale) => Contents { common: None, variants: vec![(locale.to_owned(), content)] },
+        None => Contents { common: Some(content), customer_reason: None, variants: Vec::new() },
+        Some(locale) => Contents { common: None, customer_reason: None, variants: vec![(locale.to_owned(), content)] },
     };
     let found = as_owner(|| {
         if let Some(campaign) = campaign {
@@ -184,10 +175,9 @@ fn check_content(
         }
         Ok(Brand::load()?.check(&subject, &contents, at))
     })?;
-    let rows =
-        rows(found, &contents).into_iter().map(|(_, rule, severity, kind, message, field, start, length, excerpt)| {
-            (rule, severity, kind, message, field, start, length, excerpt)
-        });
+    let rows = rows(found).into_iter().map(|(_, rule, severity, kind, message, field, start, length, excerpt)| {
+        (rule, severity, kind, message, field, start, length, excerpt)
+    });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
@@ -211,6 +201,7 @@ fn _assess(
     dimensions: Option<JsonB>,
     category: Option<&str>,
     content: Option<JsonB>,
+    customer_reason: Option<&str>,
 ) -> std::result::Result<
     TableIterator<
         'static,
@@ -230,7 +221,11 @@ fn _assess(
         category: category.map(str::to_owned),
     };
     let (brand, variants) = as_owner(|| Ok((Brand::newest()?, variants(campaign, action)?)))?;
-    let contents = Contents { common: content.map(|content| content.0), variants };
+    let contents = Contents {
+        common: content.map(|content| content.0),
+        customer_reason: customer_reason.map(str::to_owned),
+        variants,
+    };
     let assessed = Assessment::new(&brand, &subject, &contents, settings::now_micros()?);
     let lasts_until = assessed.lasts_until.map(timestamp).transpose()?;
     Ok(TableIterator::once((assessed.blocking, assessed.warnings, lasts_until)))
@@ -249,7 +244,8 @@ pub fn reassess() -> Result<i64> {
         variants.entry(key).or_default().push(variant);
     }
     let approved = query::write(
-        "SELECT a.campaign, a.action, a.dimensions, a.category, a.content, a.approved_until
+        "SELECT a.campaign, a.action, a.dimensions, a.category, a.content, a.customer_reason,
+                a.approved_until
          FROM decisioning.actions a JOIN decisioning.campaigns c ON c.campaign = a.campaign
          WHERE a.status = 'approved' AND c.status <> 'ended' ORDER BY a.campaign, a.action_id",
         &[],
@@ -260,15 +256,19 @@ pub fn reassess() -> Result<i64> {
                 dimensions: levels(row.value(3)?)?,
                 category: row.get(4)?,
             };
-            let content = row.get::<JsonB>(5)?.map(|content| content.0);
-            Ok((subject, content, row.get::<TimestampWithTimeZone>(6)?.and_then(micros)))
+            let contents = Contents {
+                common: row.get::<JsonB>(5)?.map(|content| content.0),
+                customer_reason: row.get(6)?,
+                variants: Vec::new(),
+            };
+            Ok((subject, contents, row.get::<TimestampWithTimeZone>(7)?.and_then(micros)))
         },
     )?;
     let (brand, now) = (Brand::load()?, settings::now_micros()?);
     let (mut broken, mut dated) = (Vec::new(), Vec::new());
-    for (subject, common, approved_until) in approved {
+    for (subject, mut contents, approved_until) in approved {
         let key = (subject.campaign.clone().unwrap_or_default(), subject.action.clone());
-        let contents = Contents { common, variants: variants.remove(&key).unwrap_or_default() };
+        contents.variants = variants.remove(&key).unwrap_or_default();
         let assessed = Assessment::new(&brand, &subject, &contents, now);
         match assessed.blocking {
             Some(reason) => broken.push((key, reason)),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use decisioning_core::brand::spelled;
+use decisioning_core::guardrail::Selector;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -42,11 +44,11 @@ fn add_brand_rule(
             .hint("Severities are block and warn.")
             .into());
     }
-    let title = || {
-        let campaign = campaign.map(|campaign| format!("{campaign}: ")).unwrap_or_default();
-        format!("{campaign}{kind} {}", parameters.0).chars().take(200).collect()
+    let scope_of = [("locales", &locales), ("regions", &regions), ("fields", &fields)];
+    let name = match rule {
+        Some(rule) => rule.to_owned(),
+        None => title(kind, &parameters.0, campaign, &selector, &scope_of)?,
     };
-    let name = rule.map_or_else(title, str::to_owned);
     as_owner(|| {
         scope(campaign, &selector)?;
         query::execute(
@@ -76,6 +78,28 @@ fn add_brand_rule(
         )
     })?;
     Ok(name)
+}
+
+/// The name of a rule that is given none: all that tells it from others, so that only the same rule is set again under it.
+fn title(
+    kind: &str,
+    parameters: &Value,
+    campaign: Option<&str>,
+    selector: &Selector,
+    scopes: &[(&str, &Option<Vec<String>>)],
+) -> Result<String> {
+    let mut title = campaign.map(|campaign| format!("{campaign}: ")).unwrap_or_default();
+    title.push_str(&format!("{kind} {parameters}"));
+    if !selector.is_everything() {
+        title.push_str(&format!(" for {selector}"));
+    }
+    for (name, scope) in scopes {
+        title.extend(scope.iter().map(|scope| format!(", {name} {}", scope.join(" "))));
+    }
+    match title.chars().count() {
+        0..=200 => Ok(title),
+        _ => Err(Error::invalid("a rule with so much to it needs a name").hint("Give it one: rule => 'no risk free'.")),
+    }
 }
 
 #[pg_extern(sql = false)]
@@ -182,13 +206,14 @@ fn write_content(campaign: &str, action: &str, content: Option<JsonB>, locale: O
 }
 
 fn check_locale(locale: &str) -> Result<()> {
-    let is_tag = |tag: &str| (1..=8).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric());
-    let language = locale.split(['-', '_']).next().unwrap_or_default();
-    let is_language = language.len() >= 2 && language.bytes().all(|b| b.is_ascii_alphabetic());
-    if is_language && locale.split(['-', '_']).all(is_tag) {
-        return Ok(());
+    match spelled(locale) {
+        Some(known) if known == locale => Ok(()),
+        Some(known) => {
+            Err(Error::invalid(format!("locale \"{locale}\" is spelled otherwise")).hint(format!("Write \"{known}\".")))
+        }
+        None => Err(Error::invalid(format!("\"{locale}\" is no locale"))
+            .hint("A language, or a language and a region: de, de-AT.")),
     }
-    Err(Error::invalid(format!("\"{locale}\" is no locale")).hint("A language, or a language and a region: de, de-AT."))
 }
 
 #[pg_extern(sql = false)]

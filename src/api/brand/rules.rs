@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use decisioning_core::brand::{fields, Claim, Finding, Locales, Phrase, Rule};
+use decisioning_core::brand::{fields, Claim, Field, Finding, Locales, Phrase, Rule};
 use decisioning_core::guardrail::{Facts, Selector};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::JsonB;
@@ -28,6 +28,9 @@ impl Validity {
         self.from.is_none_or(|from| from <= at) && self.until.is_none_or(|until| at < until)
     }
 }
+
+/// Characters around a finding that an excerpt shows at most.
+const EXCERPT: usize = 100;
 
 struct BrandRule {
     name: String,
@@ -74,10 +77,12 @@ impl Facts for Subject {
     }
 }
 
-/// Content of an action, in all languages.
+/// What an action says, in all languages.
 pub struct Contents {
     /// For everybody whose locale has no variant.
     pub common: Option<Value>,
+    /// Why customers get the action, in words that they may be shown.
+    pub customer_reason: Option<String>,
     pub variants: Vec<(String, Value)>,
 }
 
@@ -86,11 +91,24 @@ impl Contents {
         Locales::new(self.variants.iter().map(|(locale, _)| locale.as_str()))
     }
 
-    /// Every content, with its position among the variants.
-    fn all(&self) -> impl Iterator<Item = (Option<usize>, &Value)> {
-        let variants = self.variants.iter().enumerate().map(|(at, (_, content))| (Some(at), content));
-        self.common.iter().map(|content| (None, content)).chain(variants)
+    /// All texts that are checked together, with the position of the variant.
+    fn all(&self) -> Vec<(Option<usize>, Texts)> {
+        let common = self.common.iter().map(|content| (None, Texts::Content(fields(content))));
+        let reason = self.customer_reason.iter().map(|text| {
+            let reason = Field { path: "customer_reason".to_owned(), text: text.clone() };
+            (None, Texts::Reason(vec![reason]))
+        });
+        let variants = self.variants.iter().enumerate();
+        let variants = variants.map(|(at, (_, content))| (Some(at), Texts::Content(fields(content))));
+        common.chain(reason).chain(variants).collect()
     }
+}
+
+enum Texts {
+    /// Of a content.
+    Content(Vec<Field>),
+    /// Why customers get it: nothing has to be in it, but what no text may say it must not say either.
+    Reason(Vec<Field>),
 }
 
 /// What a rule has found.
@@ -98,9 +116,11 @@ pub struct Found {
     pub rule: String,
     pub kind: String,
     pub blocks: bool,
-    /// Position of the variant.
-    pub variant: Option<usize>,
+    /// Of the variant.
+    pub locale: Option<String>,
     pub finding: Finding,
+    /// What is there, cut.
+    pub excerpt: Option<String>,
 }
 
 impl Brand {
@@ -168,25 +188,32 @@ impl Brand {
             .collect();
         let locales = contents.locales();
         let mut found = Vec::new();
-        for (variant, content) in contents.all() {
-            let texts = fields(content);
+        for (variant, texts) in contents.all() {
+            let (texts, is_content) = match &texts {
+                Texts::Content(texts) => (texts, true),
+                Texts::Reason(texts) => (texts, false),
+            };
+            let locale = variant.map(|at| contents.variants[at].0.as_str());
             let mut tell = |rule: &str, kind: &str, blocks: bool, findings: Vec<Finding>| {
                 found.extend(findings.into_iter().map(|finding| Found {
                     rule: rule.to_owned(),
                     kind: kind.to_owned(),
                     blocks,
-                    variant,
+                    locale: locale.map(str::to_owned),
+                    excerpt: excerpt(texts, &finding),
                     finding,
                 }));
             };
-            for rule in self.rules.iter().filter(|rule| rule.is_about(subject, at)) {
-                if !locales.concerns(variant, &rule.locales, &rule.regions) {
-                    continue;
-                }
-                let meant = |path: &decisioning_core::brand::Field| {
-                    rule.fields.as_ref().is_none_or(|fields| fields.iter().any(|name| path.is_within(name)))
+            let meant = |rule: &&BrandRule| {
+                rule.is_about(subject, at)
+                    && locales.concerns(variant, &rule.locales, &rule.regions)
+                    && (is_content || rule.rule.forbids())
+            };
+            for rule in self.rules.iter().filter(meant) {
+                let meant = |field: &&Field| {
+                    rule.fields.as_ref().is_none_or(|fields| fields.iter().any(|name| field.is_within(name)))
                 };
-                let texts: Vec<_> = texts.iter().filter(|field| meant(field)).collect();
+                let texts: Vec<_> = texts.iter().filter(meant).collect();
                 tell(&rule.name, &rule.kind, rule.blocks, rule.rule.check(&texts, &claims));
             }
             for claim in &claims {
@@ -209,6 +236,12 @@ impl Brand {
         dates.dedup();
         dates
     }
+}
+
+fn excerpt(texts: &[Field], finding: &Finding) -> Option<String> {
+    let (path, span) = finding.place.as_ref()?;
+    let field = texts.iter().find(|field| field.path == *path)?;
+    Some(field.text.chars().skip(span.start).take(span.length.min(EXCERPT)).collect())
 }
 
 fn rows<T>(newest: bool, sql: &str, decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> {

@@ -12,7 +12,7 @@ use super::recheck::DEADLINE;
 use super::state::{amend_contacts, tick};
 use crate::api::{budget, guardrail, now};
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::as_owner_by_key;
 use crate::pg::query;
 use crate::pg::settings::{self, micros, timestamp};
 
@@ -208,7 +208,7 @@ fn record_delivery(
     let status = parse(required(status, "status")?)?;
     let occurred_at = occurred_at.map_or_else(now, Ok)?;
     let told = told(decision_id, status, occurred_at, reason.map(str::to_owned), settings::now_micros()?)?;
-    let status = as_owner(|| {
+    let status = as_owner_by_key(|| {
         refuse_unknown(&record(&[told])?)?;
         query::write(
             "SELECT s.status FROM decisioning.sends s WHERE s.decision_id = $1",
@@ -239,7 +239,7 @@ fn record_deliveries(
         let reason = reasons.as_ref().and_then(|reasons| reasons[at].clone());
         all.push(told(required(id, "decision_ids element")?, status, when, reason, now_micros)?);
     }
-    let changed = as_owner(|| {
+    let changed = as_owner_by_key(|| {
         let recorded = record(&all)?;
         refuse_unknown(&recorded)?;
         Ok(recorded.changed)

@@ -1,6 +1,6 @@
 //! Whether a send that was decided may still be made, and when.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use decisioning_core::decide::period;
 use pgrx::Uuid;
@@ -184,12 +184,12 @@ struct Overdrawn {
     /// Label and what is lacking, in millionths.
     budgets: Vec<(String, i64)>,
     /// Of each decision: budgets by position, and what it holds.
-    held: std::collections::HashMap<Uuid, Vec<(usize, i64)>>,
+    held: HashMap<Uuid, Vec<(usize, i64)>>,
 }
 
 impl Overdrawn {
     fn read(campaign: &Campaign, waiting: &[Waiting], now: i64) -> Result<Self> {
-        let mut overdrawn = Overdrawn { budgets: Vec::new(), held: Default::default() };
+        let mut overdrawn = Overdrawn { budgets: Vec::new(), held: HashMap::new() };
         if campaign.budgets.is_empty() {
             return Ok(overdrawn);
         }

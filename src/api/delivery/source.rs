@@ -11,7 +11,7 @@ use super::feedback::{record, told, Told};
 use crate::api::now;
 use crate::api::source::{check_moment, moment_of};
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::{as_owner, as_owner_by_key};
 use crate::pg::relation::{check_predicate, quote_identifier, RelationName};
 use crate::pg::{query, settings};
 
@@ -233,7 +233,7 @@ fn ingest_source(source: &Source) -> Result<Ingested> {
                 all.push(told(id, status, at, reason, now_micros)?);
             }
             let told = all.len() as i64;
-            let recorded = as_owner(|| record(&all))?;
+            let recorded = as_owner_by_key(|| record(&all))?;
             let unknown = all.iter().filter(|told| recorded.unknown.contains(&told.decision_id)).count() as i64;
             ingested.changed += recorded.changed;
             ingested.passed_over -= told - unknown;

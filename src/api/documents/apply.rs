@@ -245,7 +245,14 @@ fn check_settings(row: &Row) -> Result<()> {
     };
     let columns = relation.columns()?;
     let features = row.get("features").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let named = ["customer_key", "offset_column", "time_zone_column", "jurisdiction_column", "household_column"];
+    let named = [
+        "customer_key",
+        "offset_column",
+        "time_zone_column",
+        "jurisdiction_column",
+        "household_column",
+        "locale_column",
+    ];
     for column in named.into_iter().filter_map(text).chain(features) {
         relation.column(&columns, column)?;
     }

@@ -8,7 +8,7 @@ use crate::api::campaign;
 use crate::api::delivery::cancel_suppressed;
 use crate::api::pipeline::canonical_ids;
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::{as_owner, caller_name};
+use crate::pg::guard::{as_owner, as_owner_by_key, caller_name};
 use crate::pg::lookup::Lookup;
 use crate::pg::settings::micros;
 use crate::pg::{query, snapshot};
@@ -85,7 +85,7 @@ fn suppress(
     if customer_id.is_empty() {
         return Err(Error::invalid("customer_id must not be empty").into());
     }
-    as_owner(|| write(customer_id, channel, campaign, until, reason))?;
+    as_owner_by_key(|| write(customer_id, channel, campaign, until, reason))?;
     Ok(())
 }
 

@@ -123,6 +123,32 @@ SELECT action, status, proposed_by, content_changed_by FROM decisioning.actions 
 SELECT decisioning.approve_action('spring', 'push');
 SELECT decisioning.set_content('spring', 'push', '{"text": "Mine"}');
 SELECT decisioning.approve_action('spring', 'push');
+SELECT decisioning.set_brand_options('spring', four_eyes => false);
+SELECT decisioning.approve_action('spring', 'push');
+
+-- The reason that customers are shown must not say what no text may; an approval is of the category, too.
+UPDATE decisioning.actions SET customer_reason = 'The best, clinically tested. https://evil.org' WHERE action = 'push';
+SELECT locale, rule, severity, kind, field, span_start, span_length, excerpt FROM decisioning.check_action('spring', 'push');
+SELECT decisioning.approve_action('spring', 'push');
+UPDATE decisioning.actions SET customer_reason = 'You have bought from us.' WHERE action = 'push';
+SELECT decisioning.approve_action('spring', 'push');
+UPDATE decisioning.actions SET category = 'loan' WHERE action = 'push';
+SELECT status, content_changed_by = current_user AS by_me FROM decisioning.actions WHERE action = 'push';
+
+-- Rules that have no name are told apart by what they are about; the same again is the same rule.
+SELECT decisioning.add_brand_rule('length', '{"maximum": 90}', fields => '{text}');
+SELECT decisioning.add_brand_rule('length', '{"maximum": 90}', fields => '{subject, body}', locales => '{de}');
+SELECT decisioning.add_brand_rule('length', '{"maximum": 90}', fields => '{text}');
+SELECT decisioning.add_brand_rule('length', '{"maximum": 90}', campaign => 'spring', actions => '{"channel": ["sms", "push"]}', regions => '{AT}');
+SELECT count(*) FROM decisioning.brand_rules WHERE kind = 'length' AND parameters = '{"maximum": 90}';
+SELECT decisioning.add_brand_rule('banned_phrases', jsonb_build_object('phrases', jsonb_build_array(repeat('free', 60))));
+
+-- A locale is spelled one way, so that there is one variant of it; what was approved stays as it was written.
+SELECT decisioning.set_content('spring', 'push', '{}', locale => 'de_at');
+INSERT INTO decisioning.action_contents (campaign, action, locale, content) VALUES ('spring', 'push', 'de-at', '{}');
+UPDATE decisioning.approvals SET reason = NULL;
+DELETE FROM decisioning.approvals;
+TRUNCATE decisioning.approvals;
 SELECT relation, operation, count(*) FROM decisioning.epochs WHERE relation IN ('brand_rules', 'claims', 'action_contents') GROUP BY 1, 2 ORDER BY 1, 2;
 DROP OWNED BY regress_writer;
 DROP ROLE regress_writer;
