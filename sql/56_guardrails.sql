@@ -314,6 +314,12 @@ AS 'MODULE_PATHNAME', 'lift_suppression_wrapper';
 COMMENT ON FUNCTION decisioning.lift_suppression(text, text, text) IS
 'Lifts the suppression of a customer that was made with the same channel and campaign, under any of his ids. Returns whether there was one.';
 
+CREATE FUNCTION decisioning.set_priority(campaign text, priority float8) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'set_priority_wrapper';
+COMMENT ON FUNCTION decisioning.set_priority(text, float8) IS
+'Lets a campaign compete for contacts under caps over all campaigns: of campaigns with a priority, the one whose send has the higher stake (priority times what the send is expected to add) takes over what another has reserved and not made yet, which is then preempted. NULL, the default of campaigns, neither takes over nor gives way.';
+
 CREATE VIEW decisioning.guardrail_funnel AS
 SELECT d.campaign, d.decided_on, d.treatment_group, coalesce(r.key, 'none') AS guardrail,
        count(*) AS decisions, coalesce(sum(jsonb_array_length(r.value)), 0)::bigint AS removed_candidates,

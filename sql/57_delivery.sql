@@ -67,6 +67,12 @@ CREATE TABLE decisioning._outbox (
 );
 COMMENT ON TABLE decisioning._outbox IS 'Internal: decisions that chose a send and are not dispatched yet. Written with the decision.';
 
+CREATE TABLE decisioning._stake (
+    decision_id uuid        PRIMARY KEY,
+    stake       float8      NOT NULL CHECK (stake >= 0 AND stake < 'Infinity')
+);
+COMMENT ON TABLE decisioning._stake IS 'Internal: of campaigns with a priority, what is at stake with each send that is not made yet.';
+
 -- Whoever changes sends writes this row first and keeps it locked until he commits: times of changes ascend in the order in which
 -- others come to see them, and a reader that goes on from the latest misses nothing.
 CREATE TABLE decisioning._send_clock (
@@ -91,8 +97,8 @@ CREATE TABLE decisioning.sends (
     send_at     timestamptz NOT NULL,
     expires_at  timestamptz NOT NULL,
     delivery    text        NOT NULL CHECK (delivery IN ('synced', 'claimed')),
-    status      text        NOT NULL CHECK (status IN ('queued', 'claimed', 'cancelled', 'expired', 'unknown', 'assumed_sent', 'sent',
-                                                       'failed', 'soft_bounced', 'delivered', 'bounced', 'unsubscribed', 'complained')),
+    status      text        NOT NULL CHECK (status IN ('queued', 'claimed', 'cancelled', 'preempted', 'expired', 'unknown', 'assumed_sent',
+                                                       'sent', 'failed', 'soft_bounced', 'delivered', 'bounced', 'unsubscribed', 'complained')),
     reason      text,
     occurred_at timestamptz NOT NULL,
     claimed_by  text,
@@ -113,8 +119,8 @@ COMMENT ON COLUMN decisioning.sends.customer_id IS 'Customer as known when every
 COMMENT ON COLUMN decisioning.sends.send_at IS 'Earliest moment to send at.';
 COMMENT ON COLUMN decisioning.sends.expires_at IS 'Not to be sent from here on.';
 COMMENT ON COLUMN decisioning.sends.delivery IS 'Whether workers claim it, or it is made by whoever syncs the table.';
-COMMENT ON COLUMN decisioning.sends.status IS 'queued: to be sent; claimed: with a worker; cancelled: must not be sent any more; expired: was not sent in time; unknown: the lease of a worker ended and he said nothing; assumed_sent: no word for three days; the others are what the sender says. cancelled, expired, failed, soft_bounced and bounced do not count for caps.';
-COMMENT ON COLUMN decisioning.sends.reason IS 'Why it was cancelled or has expired, or what the sender says.';
+COMMENT ON COLUMN decisioning.sends.status IS 'queued: to be sent; claimed: with a worker; cancelled: must not be sent any more; preempted: a campaign with a higher stake takes the contact; expired: was not sent in time; unknown: the lease of a worker ended and he said nothing; assumed_sent: no word for three days; the others are what the sender says. cancelled, preempted, expired, failed, soft_bounced and bounced do not count for caps.';
+COMMENT ON COLUMN decisioning.sends.reason IS 'Why it was cancelled, preempted or has expired, or what the sender says.';
 COMMENT ON COLUMN decisioning.sends.occurred_at IS 'When it came to this status, by the clock of whoever says so.';
 COMMENT ON COLUMN decisioning.sends.claimed_until IS 'End of the lease.';
 COMMENT ON COLUMN decisioning.sends.updated_at IS 'When the row was last changed. Ascends strictly in the order of commits.';
@@ -183,11 +189,11 @@ COMMENT ON FUNCTION decisioning.set_delivery(text, text) IS
 'Says how the sends of a channel are made: synced (a tool copies the table sends) or claimed (workers call claim_sends). * stands for all channels without a setting of their own. Holds for what is dispatched from now on.';
 
 CREATE FUNCTION decisioning.dispatch(campaign text DEFAULT NULL, batch_size integer DEFAULT 10000)
-RETURNS TABLE (queued bigint, cancelled bigint, expired bigint, put_off bigint, more boolean)
+RETURNS TABLE (queued bigint, cancelled bigint, preempted bigint, expired bigint, put_off bigint, more boolean)
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1
 AS 'MODULE_PATHNAME', 'dispatch_wrapper';
 COMMENT ON FUNCTION decisioning.dispatch(text, integer) IS
-'Takes decisions whose moment has come, looks at everything again (consent, suppression, audience, eligibility, caps, quiet hours, goals reached, approval, budgets), and puts them into sends: queued, or cancelled with the reason. A send that may not be made now is put off to the next moment when it may. One batch, of one campaign or of all; more says whether there is another.';
+'Takes decisions whose moment has come, looks at everything again (consent, suppression, audience, eligibility, caps, quiet hours, goals reached, approval, budgets), and puts them into sends: queued, or cancelled with the reason, or preempted by another campaign. A send that may not be made now is put off to the next moment when it may. One batch, of one campaign or of all; more says whether there is another.';
 
 CREATE FUNCTION decisioning._due_campaigns(campaign text) RETURNS SETOF text
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000 ROWS 10
@@ -203,6 +209,7 @@ DECLARE
     step record;
     queued bigint := 0;
     cancelled bigint := 0;
+    preempted bigint := 0;
     expired bigint := 0;
     put_off bigint := 0;
     more boolean;
@@ -216,6 +223,7 @@ BEGIN
                 more := step.more;
                 queued := queued OPERATOR(pg_catalog.+) step.queued;
                 cancelled := cancelled OPERATOR(pg_catalog.+) step.cancelled;
+                preempted := preempted OPERATOR(pg_catalog.+) step.preempted;
                 expired := expired OPERATOR(pg_catalog.+) step.expired;
                 put_off := put_off OPERATOR(pg_catalog.+) step.put_off;
             EXCEPTION WHEN OTHERS THEN
@@ -233,7 +241,7 @@ BEGIN
             END IF;
         END LOOP;
     END LOOP;
-    RAISE NOTICE 'dispatch_all: % queued, % cancelled, % expired, % put off', queued, cancelled, expired, put_off;
+    RAISE NOTICE 'dispatch_all: % queued, % cancelled, % preempted, % expired, % put off', queued, cancelled, preempted, expired, put_off;
 END $$;
 COMMENT ON PROCEDURE decisioning.dispatch_all(text, integer) IS
 'Dispatches all that is due, in batches, committing each. Cancel it at any time and call it again. Call it from cron, outside of a transaction block. Called for all campaigns, one that fails is a warning and does not keep the others.';

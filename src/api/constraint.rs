@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use decisioning_core::decide::{demand, millionths, Cost, Demand, Ledger, Scope};
+use decisioning_core::guardrail::Claim;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::Uuid;
 
@@ -81,6 +82,12 @@ impl Frame<'_> {
             Some(arm) => millionths(self.compiled.expected_cost(self.campaign.actions[arm].cost, encoded, arm)),
         };
         self.candidates.arms.iter().map(cost).collect()
+    }
+
+    /// What is at stake with a send of `arm`, if the campaign competes for contacts.
+    pub fn stake(&self, encoded: &[f32], arm: usize) -> Option<f64> {
+        let adds = self.compiled.net_worth(encoded, Some(arm)) - self.compiled.net_worth(encoded, None);
+        Some(self.campaign.priority? * adds.max(0.0)).filter(|stake| stake.is_finite())
     }
 }
 
@@ -164,10 +171,15 @@ impl<'a> Constraints<'a> {
             let action = &campaign.actions[arm];
             let moment = moments.as_ref().map(|moments| &moments[arm]);
             let sent_at = moment.map_or(self.frame.now, |moment| *moment.as_ref().unwrap_or(&self.frame.now));
+            let stake = match prospect.standing.foreign.is_empty() {
+                true => None,
+                false => self.frame.stake(prospect.encoded, arm),
+            };
+            let claim = Claim { decided: None, stake, made: false };
             let offers = |consistency: Consistency| held.iter().any(|held| consistency.removes(*held, action));
             let by = if let Some((label, _)) = required.as_ref().filter(|(_, arms)| !arms[arm]) {
                 (*label).to_owned()
-            } else if let Some(label) = rails.removes(prospect.standing, arm, sent_at, zone)? {
+            } else if let Some(label) = rails.removes(prospect.standing, arm, sent_at, zone, &claim)? {
                 label.to_owned()
             } else if let Some(Err(label)) = moment {
                 label.clone()
@@ -184,6 +196,11 @@ impl<'a> Constraints<'a> {
         let gone: HashSet<i32> = removed.values().flatten().copied().collect();
         let left = (!gone.is_empty()).then(|| candidates.without_ids(&gone));
         Ok(Remaining { left, removed, moments, required: required.is_some() })
+    }
+
+    /// As [`Frame::stake`].
+    pub fn stake(&self, encoded: &[f32], arm: usize) -> Option<f64> {
+        self.frame.stake(encoded, arm)
     }
 
     fn of_household(&self, prospect: &Prospect<'_>) -> Option<&Held> {

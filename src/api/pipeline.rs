@@ -170,6 +170,8 @@ struct Proposal<'a> {
     reason: &'static str,
     /// In microseconds; `None` for no-send.
     send_at: Option<i64>,
+    /// What is at stake with the send, if the campaign competes for contacts.
+    stake: Option<f64>,
 }
 
 /// Decides for `customer_ids`: the campaign decided under, and one answer each, in their order.
@@ -335,9 +337,9 @@ fn enter_all(
         flags,
         exposed_at,
         contacts,
-        decision: None,
     });
-    let standings = guardrail::read(&round.campaign, subjects.collect(), round.now, round.writes())?;
+    let contested = round.campaign.priority.is_some();
+    let standings = guardrail::read(&round.campaign, subjects.collect(), round.now, contested, round.writes())?;
     let mut entrants = Vec::with_capacity(arrivals.len());
     for ((customer, assignment, entry), standing) in arrivals.into_iter().zip(standings) {
         entrants.push(enter(round, customer, assignment, entry, standing, context)?);
@@ -492,7 +494,8 @@ fn propose<'a>(
         (Some(arm), None) => campaign.guardrails.moment(campaign, &entrant.place(), arm, *now)?.ok(),
     };
     let reason = reason(entrant.group, &candidates, &removed, shadow.is_some());
-    Ok(Proposal { entrant, held, candidates, removed, choice, shadow, reason, send_at })
+    let stake = arm.and_then(|arm| constraints.stake(&entrant.encoded, arm));
+    Ok(Proposal { entrant, held, candidates, removed, choice, shadow, reason, send_at, stake })
 }
 
 fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {

@@ -14,7 +14,7 @@ from test_guardrails import create, run
 from test_identity import Background, wait_until_blocked
 
 RETRY = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
-RELEASED = "('cancelled', 'expired', 'failed', 'soft_bounced', 'bounced')"
+RELEASED = "('cancelled', 'preempted', 'expired', 'failed', 'soft_bounced', 'bounced')"
 CLAIMED = "INSERT INTO decisioning.delivery_channels (channel, delivery) VALUES ('*', 'claimed')"
 
 
@@ -26,7 +26,7 @@ def contacts_are_those_of_sends(db):
                        LATERAL unnest(s.contact_decisions, s.contact_actions) AS c(decision_id, action_id)) AS c
             FULL JOIN (SELECT d.decision_id, d.action_id FROM decisioning.decisions d
                        LEFT JOIN decisioning.sends m ON m.decision_id = d.decision_id
-                       WHERE d.action <> 'no_send' AND (m.status IN {RELEASED}) IS NOT TRUE) AS d
+                       WHERE d.action <> 'no_send' AND d.origin = 'live' AND (m.status IN {RELEASED}) IS NOT TRUE) AS d
                 USING (decision_id, action_id)
             WHERE c IS NULL OR d IS NULL"""
     )

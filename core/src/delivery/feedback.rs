@@ -7,6 +7,8 @@ pub enum Status {
     Claimed,
     /// Must not be made any more.
     Cancelled,
+    /// Another campaign contacts the customer instead.
+    Preempted,
     /// Was not made in time.
     Expired,
     /// The lease of a worker ended and he said nothing.
@@ -26,10 +28,11 @@ pub enum Status {
 
 use Status::*;
 
-const ALL: [(Status, &str); 13] = [
+const ALL: [(Status, &str); 14] = [
     (Queued, "queued"),
     (Claimed, "claimed"),
     (Cancelled, "cancelled"),
+    (Preempted, "preempted"),
     (Expired, "expired"),
     (Unknown, "unknown"),
     (AssumedSent, "assumed_sent"),
@@ -63,7 +66,7 @@ impl Status {
 
     /// Whether the customer has been, or may have been, or may yet be contacted by it: then caps count it.
     pub fn counts(self) -> bool {
-        !matches!(self, Cancelled | Expired | Failed | SoftBounced | Bounced)
+        !matches!(self, Cancelled | Preempted | Expired | Failed | SoftBounced | Bounced)
     }
 
     /// Whether the customer must not be sent anything on the channel after it.
@@ -74,7 +77,7 @@ impl Status {
     /// How final a status is. Attempts are all of one rank: a send that failed may be tried again.
     fn rank(self) -> u8 {
         match self {
-            Queued | Claimed | Cancelled | Expired | Unknown | AssumedSent => 0,
+            Queued | Claimed | Cancelled | Preempted | Expired | Unknown | AssumedSent => 0,
             Failed | SoftBounced | Sent => 1,
             Delivered => 2,
             Bounced => 3,

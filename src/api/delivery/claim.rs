@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 
 use super::dispatch::suppress_latest;
-use super::recheck::{is_outdated, recheck, Verdict, Waiting};
+use super::recheck::{contend, is_outdated, recheck, Verdict, Waiting};
 use super::state::{amend_contacts, release, settle, tick};
 use crate::api::campaign::{self, Campaign};
 use crate::api::{budget, now};
@@ -158,12 +158,13 @@ fn claim(
 ) -> Result<Option<Vec<Claimed>>> {
     let (campaign, _) = as_owner(|| campaign::load(name))?;
     let now = settings::now_micros()?;
-    let mut verdicts = recheck(&campaign, sends, now)?;
+    let rechecked = recheck(&campaign, sends, now)?;
     as_owner_by_key(|| {
         let ticked_at = tick()?;
         if is_outdated(&campaign)? {
             return Ok(None);
         }
+        let mut verdicts = contend(&campaign, rechecked)?;
         suppress_latest(&campaign, sends, &mut verdicts, now)?;
         write(&campaign, sends, &verdicts, ticked_at, worker, claimed_until).map(Some)
     })
@@ -184,13 +185,14 @@ fn write(
         let (status, customer_id, reason, at) = match verdict {
             Verdict::Go { customer_id } => ("claimed", customer_id, None, send.send_at),
             Verdict::Later { customer_id, at } => ("queued", customer_id, None, *at),
-            Verdict::Cancelled(reason) => ("cancelled", &send.customer_id, Some(reason.clone()), send.send_at),
-            Verdict::Expired(reason) => ("expired", &send.customer_id, Some(reason.clone()), send.send_at),
+            Verdict::Never { outcome, reason } => {
+                (outcome.as_str(), &send.customer_id, Some(reason.clone()), send.send_at)
+            }
         };
         match verdict {
             Verdict::Go { .. } => {}
             Verdict::Later { at, .. } => later.push((send.decision_id, Some(timestamp(*at)?))),
-            Verdict::Cancelled(_) | Verdict::Expired(_) => released.push(send.decision_id),
+            Verdict::Never { .. } => released.push(send.decision_id),
         }
         ids.push(send.decision_id);
         statuses.push(status);

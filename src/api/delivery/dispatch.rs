@@ -1,11 +1,12 @@
 //! Dispatch: what is due goes from the outbox into the table of sends.
 
+use decisioning_core::delivery::Status as Outcome;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::Uuid;
 
-use super::recheck::{is_outdated, recheck, Verdict, Waiting, DEADLINE};
+use super::recheck::{contend, is_outdated, recheck, Verdict, Waiting, DEADLINE};
 use super::state::{amend_contacts, release, settle, tick};
 use crate::api::campaign::{self, Campaign, Status};
 use crate::api::guardrail::suppressed;
@@ -23,6 +24,7 @@ const LARGEST_BATCH: i32 = 100_000;
 struct Counts {
     queued: i64,
     cancelled: i64,
+    preempted: i64,
     expired: i64,
     put_off: i64,
 }
@@ -41,7 +43,14 @@ fn dispatch(
 ) -> std::result::Result<
     TableIterator<
         'static,
-        (name!(queued, i64), name!(cancelled, i64), name!(expired, i64), name!(put_off, i64), name!(more, bool)),
+        (
+            name!(queued, i64),
+            name!(cancelled, i64),
+            name!(preempted, i64),
+            name!(expired, i64),
+            name!(put_off, i64),
+            name!(more, bool),
+        ),
     >,
     ErrorReport,
 > {
@@ -63,8 +72,8 @@ fn dispatch(
         left -= taken;
     }
     as_owner(settle)?;
-    let Counts { queued, cancelled, expired, put_off } = counts;
-    Ok(TableIterator::once((queued, cancelled, expired, put_off, more)))
+    let Counts { queued, cancelled, preempted, expired, put_off } = counts;
+    Ok(TableIterator::once((queued, cancelled, preempted, expired, put_off, more)))
 }
 
 #[pg_extern(sql = false)]
@@ -105,7 +114,7 @@ fn dispatch_campaign(name: &str, size: usize, counts: &mut Counts) -> Result<usi
     }
     interrupt::check();
     let sends: Vec<Waiting> = posted.iter().map(|posted| posted.send.clone()).collect();
-    let mut verdicts = recheck(&campaign, &sends, now)?;
+    let rechecked = recheck(&campaign, &sends, now)?;
     interrupt::check();
     as_owner(|| {
         let ticked_at = tick()?;
@@ -113,6 +122,7 @@ fn dispatch_campaign(name: &str, size: usize, counts: &mut Counts) -> Result<usi
         if is_outdated(&campaign)? {
             return Ok(0);
         }
+        let mut verdicts = contend(&campaign, rechecked)?;
         suppress_latest(&campaign, &sends, &mut verdicts, now)?;
         write(&posted, &verdicts, ticked_at, counts)?;
         Ok(posted.len())
@@ -159,16 +169,13 @@ pub fn suppress_latest(campaign: &Campaign, sends: &[Waiting], verdicts: &mut [V
     let customers: Vec<&str> = sends
         .iter()
         .zip(&*verdicts)
-        .map(|(send, verdict)| match verdict {
-            Verdict::Go { customer_id } | Verdict::Later { customer_id, .. } => customer_id.as_str(),
-            _ => send.customer_id.as_str(),
-        })
+        .map(|(send, verdict)| verdict.customer_id().unwrap_or(&send.customer_id))
         .collect();
     let channel_of = |at: usize| campaign.action(sends[at].action_id)?.dimensions.get("channel").map(String::as_str);
     let now_suppressed = suppressed(&campaign.campaign, &customers, now, channel_of)?;
     for (verdict, suppressed) in verdicts.iter_mut().zip(now_suppressed) {
-        if suppressed && matches!(verdict, Verdict::Go { .. } | Verdict::Later { .. }) {
-            *verdict = Verdict::Cancelled("suppression".to_owned());
+        if suppressed && verdict.customer_id().is_some() {
+            *verdict = Verdict::cancelled("suppression");
         }
     }
     Ok(())
@@ -189,13 +196,13 @@ fn write(posted: &[Posted], verdicts: &[Verdict], ticked_at: TimestampWithTimeZo
                 counts.queued += 1;
                 entries.push(send, customer_id, "queued", None)?;
             }
-            Verdict::Cancelled(reason) => {
-                counts.cancelled += 1;
-                entries.push(send, &send.customer_id, "cancelled", Some(reason))?;
-            }
-            Verdict::Expired(reason) => {
-                counts.expired += 1;
-                entries.push(send, &send.customer_id, "expired", Some(reason))?;
+            Verdict::Never { outcome, reason } => {
+                match outcome {
+                    Outcome::Preempted => counts.preempted += 1,
+                    Outcome::Expired => counts.expired += 1,
+                    _ => counts.cancelled += 1,
+                }
+                entries.push(send, &send.customer_id, outcome.as_str(), Some(reason))?;
             }
         }
         done.push(row.clone());

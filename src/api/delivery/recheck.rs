@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use decisioning_core::decide::period;
+use decisioning_core::delivery::Status as Outcome;
+use decisioning_core::guardrail::Claim;
 use pgrx::Uuid;
 
 use super::state::{IS_COUNTED, IS_MADE};
 use crate::api::budget;
 use crate::api::campaign::{self, Campaign, Status};
 use crate::api::context;
-use crate::api::guardrail::{self, Place, Reserved, Subject};
+use crate::api::guardrail::{self, Place, Reserved, Standing, Subject};
 use crate::api::model;
 use crate::api::pipeline::{Assignment, Moment};
 use crate::pg::error::{Error, Result};
@@ -72,19 +74,68 @@ pub enum Verdict {
     Go { customer_id: String },
     /// It may be made from a later moment on, in microseconds.
     Later { customer_id: String, at: i64 },
-    /// It must not be made, for this reason.
-    Cancelled(String),
-    /// It was not made in time.
-    Expired(String),
+    /// It is not to be made, for this reason: cancelled, preempted or expired.
+    Never { outcome: Outcome, reason: String },
+}
+
+impl Verdict {
+    pub fn cancelled(reason: impl Into<String>) -> Self {
+        Verdict::Never { outcome: Outcome::Cancelled, reason: reason.into() }
+    }
+
+    fn expired(reason: &str) -> Self {
+        Verdict::Never { outcome: Outcome::Expired, reason: reason.to_owned() }
+    }
+
+    /// Whom it is made to, now or later.
+    pub fn customer_id(&self) -> Option<&str> {
+        match self {
+            Verdict::Go { customer_id } | Verdict::Later { customer_id, .. } => Some(customer_id),
+            Verdict::Never { .. } => None,
+        }
+    }
+}
+
+/// Sends as they were looked at.
+pub struct Rechecked {
+    /// In their order.
+    pub verdicts: Vec<Verdict>,
+    /// Those that other campaigns may take over, by position.
+    contested: Vec<(usize, Contested)>,
+}
+
+/// What caps ask about a send that another campaign may take over.
+struct Contested {
+    standing: Standing,
+    arm: usize,
+    /// In microseconds.
+    at: i64,
+    /// That the customer's calendar is kept in.
+    zone: String,
+    claim: Claim,
+}
+
+impl Contested {
+    /// What becomes of the send, if a cap is full.
+    fn lost(&self, campaign: &Campaign) -> Result<Option<Verdict>> {
+        let Contested { standing, arm, at, zone, claim } = self;
+        let rails = &campaign.guardrails;
+        let Some(label) = rails.removes(standing, *arm, *at, zone, claim)? else { return Ok(None) };
+        let outcome = match rails.is_preempted(standing, *arm, *at, zone, claim)? {
+            true => Outcome::Preempted,
+            false => Outcome::Cancelled,
+        };
+        Ok(Some(Verdict::Never { outcome, reason: label.to_owned() }))
+    }
 }
 
 /// Looks at everything again, for sends of one campaign at `now`. Reads the customers relation and consents as the caller, and
-/// locks nothing: of two sends that a cap leaves room for one, the one decided later gives way, unless it is made already.
-///
-/// Returns the campaign as it was looked at.
-pub fn recheck(campaign: &Campaign, waiting: &[Waiting], now: i64) -> Result<Vec<Verdict>> {
+/// locks nothing: of two sends that a cap leaves room for one, the one that is decided later or has less at stake gives way, unless
+/// it is made already.
+pub fn recheck(campaign: &Campaign, waiting: &[Waiting], now: i64) -> Result<Rechecked> {
     if campaign.status == Status::Ended {
-        return Ok(vec![Verdict::Cancelled("campaign ended".to_owned()); waiting.len()]);
+        let verdicts = vec![Verdict::cancelled("campaign ended"); waiting.len()];
+        return Ok(Rechecked { verdicts, contested: Vec::new() });
     }
     let today = period(now, &campaign.time_zone).map_err(|error| Error::invalid(error.to_string()))?;
     let moment = Moment { campaign, now, period_end: today.end };
@@ -108,22 +159,27 @@ pub fn recheck(campaign: &Campaign, waiting: &[Waiting], now: i64) -> Result<Vec
             flags: customers.get(customer_id).map_or_else(Vec::new, |customer| customer.flags.clone()),
             exposed_at: assignment.as_ref().and_then(Assignment::exposed_at),
             contacts: assignment.iter().flat_map(Assignment::contacts).filter(counts).collect(),
-            decision: Some(send.decision_id),
         }
     });
-    let standings = guardrail::read(campaign, subjects.collect(), now, true)?;
+    let standings = guardrail::read(campaign, subjects.collect(), now, true, true)?;
+    let stakes = match campaign.guardrails.are_shared() {
+        true => as_owner_by_key(|| {
+            guardrail::priority::stakes(&waiting.iter().map(|send| send.decision_id).collect::<Vec<_>>())
+        })?,
+        false => HashMap::new(),
+    };
     let mut overdrawn = Overdrawn::read(campaign, waiting, now)?;
 
     let rails = &campaign.guardrails;
-    let mut verdicts = Vec::with_capacity(waiting.len());
-    for ((send, (customer_id, assignment)), standing) in waiting.iter().zip(known).zip(&standings) {
-        let cancelled = |reason: &str| Verdict::Cancelled(reason.to_owned());
+    let (mut verdicts, mut contested) = (Vec::with_capacity(waiting.len()), Vec::new());
+    for ((send, (customer_id, assignment)), standing) in waiting.iter().zip(known).zip(standings) {
+        let cancelled = |reason: &str| Verdict::cancelled(reason);
         let arm = campaign.actions.iter().position(|action| action.action_id == send.action_id);
         let customer = customers.get(&customer_id).filter(|customer| customer.in_audience);
         // Of customers who turned out to be one after both were decided for, the first decision is the one to act on.
         let open = assignment.as_ref().and_then(Assignment::open).filter(|_| send.open_until > Some(now));
         verdicts.push(match (arm, customer) {
-            _ if send.expires_at <= now => Verdict::Expired("not dispatched in time".to_owned()),
+            _ if send.expires_at <= now => Verdict::expired("not dispatched in time"),
             (None, _) => cancelled("not approved"),
             _ if !send.is_approved => cancelled("not approved"),
             _ if open.is_some_and(|open| open != send.decision_id) => cancelled("another decision of this person"),
@@ -132,22 +188,50 @@ pub fn recheck(campaign: &Campaign, waiting: &[Waiting], now: i64) -> Result<Vec
                 let place =
                     Place { zone: customer.time_zone.as_deref(), jurisdiction: customer.jurisdiction.as_deref() };
                 match rails.moment(campaign, &place, arm, now)? {
-                    Err(label) => Verdict::Cancelled(label),
+                    Err(label) => Verdict::cancelled(label),
                     Ok(at) => {
-                        let zone = rails.calendar_zone(campaign, &place);
-                        match rails.removes(standing, arm, at, zone)? {
-                            Some(label) => cancelled(label),
-                            None if at >= send.expires_at => Verdict::Expired("no moment left".to_owned()),
+                        let zone = rails.calendar_zone(campaign, &place).to_owned();
+                        let stake = campaign.priority.and(stakes.get(&send.decision_id).copied());
+                        let claim = Claim { decided: Some(*send.decision_id.as_bytes()), stake, made: false };
+                        let asked = Contested { standing, arm, at, zone, claim };
+                        match asked.lost(campaign)? {
+                            Some(lost) => lost,
+                            None if at >= send.expires_at => Verdict::expired("no moment left"),
                             None => match overdrawn.cancels(send.decision_id) {
-                                Some(label) => Verdict::Cancelled(label),
-                                None if at > now => Verdict::Later { customer_id, at },
-                                None => Verdict::Go { customer_id },
+                                Some(label) => Verdict::cancelled(label),
+                                None => {
+                                    if stakes.contains_key(&send.decision_id) {
+                                        contested.push((verdicts.len(), asked));
+                                    }
+                                    match at > now {
+                                        true => Verdict::Later { customer_id, at },
+                                        false => Verdict::Go { customer_id },
+                                    }
+                                }
                             },
                         }
                     }
                 }
             }
         });
+    }
+    Ok(Rechecked { verdicts, contested })
+}
+
+/// Looks once more at sends that other campaigns may take over, or that take over others': nobody else makes one from here on, until
+/// these are. Runs as the owner, after [`tick`](super::state::tick).
+pub fn contend(campaign: &Campaign, rechecked: Rechecked) -> Result<Vec<Verdict>> {
+    let Rechecked { mut verdicts, contested } = rechecked;
+    let ids: Vec<&str> = contested.iter().filter_map(|(at, _)| verdicts[*at].customer_id()).collect();
+    if ids.is_empty() {
+        return Ok(verdicts);
+    }
+    let foreign = guardrail::foreign_contacts(campaign, &ids, true, true)?;
+    for ((at, mut asked), foreign) in contested.into_iter().zip(foreign) {
+        asked.standing.foreign = foreign;
+        if let Some(lost) = asked.lost(campaign)? {
+            verdicts[at] = lost;
+        }
     }
     Ok(verdicts)
 }

@@ -3,6 +3,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::Uuid;
 
+use crate::api::guardrail::priority;
 use crate::api::{budget, now};
 use crate::pg::error::{Error, Result};
 use crate::pg::query;
@@ -11,10 +12,11 @@ use crate::pg::query;
 pub const IS_MADE: &str = "NOT (m.status = 'queued' AND m.delivery = 'claimed')";
 
 /// Whether caps do not count a send `m`, as SQL; see `Status::counts`.
-pub const IS_RELEASED: &str = "m.status IN ('cancelled', 'expired', 'failed', 'soft_bounced', 'bounced')";
+pub const IS_RELEASED: &str = "m.status IN ('cancelled', 'preempted', 'expired', 'failed', 'soft_bounced', 'bounced')";
 
 /// Whether they do.
-pub const IS_COUNTED: &str = "m.status NOT IN ('cancelled', 'expired', 'failed', 'soft_bounced', 'bounced')";
+pub const IS_COUNTED: &str =
+    "m.status NOT IN ('cancelled', 'preempted', 'expired', 'failed', 'soft_bounced', 'bounced')";
 
 /// Days without a word after which a send is taken for made.
 const ASSUMED_AFTER_DAYS: f64 = 3.0;
@@ -156,5 +158,6 @@ pub fn keep_house() -> Result<()> {
            AND NOT EXISTS (SELECT FROM decisioning.sends s WHERE s.campaign = o.campaign)",
         &[now()?.into()],
     )?;
+    priority::forget_settled()?;
     settle()
 }

@@ -4,12 +4,15 @@
 //! he may be sent, and when. `configure` and `suppression` are what people call.
 
 pub mod configure;
+mod foreign;
+pub mod priority;
 mod rules;
 mod shared;
 mod standing;
 mod suppression;
 mod timetable;
 
+pub use foreign::contacts as foreign_contacts;
 pub use rules::{Exit, Guardrails, Place, Rows};
 pub use shared::lock;
 pub use standing::{known_as, read, Reserved, Standing, Subject};

@@ -2,11 +2,12 @@
 
 use decisioning_core::decide::{next_slot, Calendar};
 use decisioning_core::guardrail::{
-    Cap, Clock, Contact, Facts, Hours, Kind, Order, Ramp, Requirement, Selector, Span, Stretch, Weekdays,
+    Cap, Claim, Clock, Contact, Facts, Hours, Kind, Order, Ramp, Requirement, Selector, Span, Stretch, Weekdays,
 };
 use serde::Deserialize;
 
-use super::standing::{Foreign, Standing};
+use super::foreign::Foreign;
+use super::standing::Standing;
 use super::{MUST_SEND, SUPPRESSION};
 use crate::api::campaign::{Action, Campaign};
 use crate::pg::error::{Error, Result};
@@ -303,8 +304,16 @@ impl Guardrails {
         self.eligibility.iter().find(lacking).map(|rule| rule.label.as_str())
     }
 
-    /// What keeps a customer from being sent `arm` at `at` (microseconds), in the zone that his calendar is kept in.
-    pub fn removes<'a>(&'a self, standing: &'a Standing, arm: usize, at: i64, zone: &str) -> Result<Option<&'a str>> {
+    /// What keeps a customer from being sent `arm` at `at` (microseconds), in the zone that his calendar is kept in, if this is laid
+    /// to the contact.
+    pub fn removes<'a>(
+        &'a self,
+        standing: &'a Standing,
+        arm: usize,
+        at: i64,
+        zone: &str,
+        claim: &Claim,
+    ) -> Result<Option<&'a str>> {
         if let Some(label) = self.unlawful(standing, arm) {
             return Ok(Some(label));
         }
@@ -317,8 +326,27 @@ impl Guardrails {
                 return Ok(Some(label));
             }
         }
+        self.full_cap(standing, arm, at, zone, |theirs| theirs.counts_against(claim))
+    }
+
+    /// Whether a cap would leave room for a send but for those that have taken it over.
+    pub fn is_preempted(&self, standing: &Standing, arm: usize, at: i64, zone: &str, claim: &Claim) -> Result<bool> {
+        let stands = |theirs: &Claim| theirs.counts_against(claim) && !theirs.preempts(claim);
+        let is_full = |counts: &dyn Fn(&Claim) -> bool| self.full_cap(standing, arm, at, zone, counts);
+        Ok(is_full(&|theirs| theirs.counts_against(claim))?.is_some() && is_full(&stands)?.is_none())
+    }
+
+    /// The first cap that is full, if of other campaigns' contacts those count that `counts`.
+    fn full_cap(
+        &self,
+        standing: &Standing,
+        arm: usize,
+        at: i64,
+        zone: &str,
+        counts: impl Fn(&Claim) -> bool,
+    ) -> Result<Option<&str>> {
         for Ruled { label, rule, .. } in self.caps.iter().filter(|cap| cap.arms[arm]) {
-            let times = self.counted(rule, standing, arm);
+            let times = self.counted(rule, standing, arm, &counts);
             if rule.cap.is_full(times, at, zone).map_err(|error| Error::invalid(error.to_string()))? {
                 return Ok(Some(label));
             }
@@ -332,13 +360,17 @@ impl Guardrails {
         rule: &'a FrequencyCap,
         standing: &'a Standing,
         arm: usize,
+        counts: &'a impl Fn(&Claim) -> bool,
     ) -> impl Iterator<Item = i64> + 'a {
         let key = rule.keys[arm].as_deref();
         let own = standing
             .contacts
             .iter()
             .filter(move |one| rule.counted[one.action] && rule.keys[one.action].as_deref() == key);
-        let others = standing.foreign.iter().filter(move |foreign| rule.global && rule.counts(foreign, key));
+        let others = standing
+            .foreign
+            .iter()
+            .filter(move |foreign| rule.global && rule.counts(foreign, key) && counts(&foreign.claim));
         own.map(|contact: &Contact<usize>| contact.at).chain(others.map(|foreign| foreign.at))
     }
 

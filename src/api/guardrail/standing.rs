@@ -1,50 +1,21 @@
 //! What guardrails ask about a customer, read when he is decided for, and again when he is sent something.
 
-use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use std::collections::HashMap;
 
-use decisioning_core::guardrail::{Contact, Facts};
+use decisioning_core::guardrail::Contact;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::Uuid;
 
+use super::foreign::{self, Foreign};
 use super::rules::{ConsentSource, Exit};
 use super::suppression::{self, Suppression};
 use crate::api::campaign::Campaign;
-use crate::api::delivery::IS_MADE;
 use crate::api::log::customer_ids;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner_by_key;
 use crate::pg::relation::{quote_identifier, Column, ColumnKind};
 use crate::pg::settings::micros;
 use crate::pg::{query, snapshot};
-
-/// A contact by another campaign, in microseconds.
-#[derive(Clone, Debug)]
-pub struct Foreign {
-    pub at: i64,
-    pub facts: Rc<ForeignAction>,
-}
-
-/// An action of another campaign.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct ForeignAction {
-    action: String,
-    dimensions: BTreeMap<String, String>,
-    category: Option<String>,
-    pub transactional: bool,
-}
-
-impl Facts for ForeignAction {
-    fn action(&self) -> &str {
-        &self.action
-    }
-    fn level(&self, dimension: &str) -> Option<&str> {
-        self.dimensions.get(dimension).map(String::as_str)
-    }
-    fn category(&self) -> Option<&str> {
-        self.category.as_deref()
-    }
-}
 
 /// A contact of the campaign that is reserved or made.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,22 +70,22 @@ pub struct Subject<'a> {
     pub exposed_at: Option<i64>,
     /// What the campaign has sent him.
     pub contacts: Vec<Reserved>,
-    /// The decision that is to be carried out, if it is made already: of other campaigns those contacts count that were decided
-    /// before, or are made.
-    pub decision: Option<Uuid>,
 }
 
 /// Reads what is known of `subjects` beyond the customers relation, at `now` (microseconds). `latest` sees what others committed a
-/// moment ago. Consents are read as the caller.
-pub fn read(campaign: &Campaign, subjects: Vec<Subject<'_>>, now: i64, latest: bool) -> Result<Vec<Standing>> {
+/// moment ago, `contested` whether contacts of other campaigns are open to be taken over. Consents are read as the caller.
+pub fn read(
+    campaign: &Campaign,
+    subjects: Vec<Subject<'_>>,
+    now: i64,
+    contested: bool,
+    latest: bool,
+) -> Result<Vec<Standing>> {
     let rails = &campaign.guardrails;
     let ids: Vec<&str> = subjects.iter().map(|subject| subject.customer_id).collect();
     let mut suppressed = seen(latest, || suppression::of(&ids, &campaign.campaign, now))?;
     let mut foreign = match rails.are_shared() {
-        true => {
-            let decisions = subjects.iter().map(|subject| subject.decision).collect();
-            as_owner_by_key(|| foreign(campaign, &ids, decisions, latest))?
-        }
+        true => as_owner_by_key(|| foreign::contacts(campaign, &ids, contested, latest))?,
         false => vec![Vec::new(); ids.len()],
     };
     let reached = match rails.exits.is_empty() {
@@ -154,47 +125,6 @@ fn seen<T>(latest: bool, read: impl FnOnce() -> Result<T>) -> Result<T> {
     } else {
         read()
     }
-}
-
-/// What other campaigns have sent, by customer; only what counts before each of `decisions`. Runs as the owner.
-fn foreign(campaign: &Campaign, ids: &[&str], decisions: Vec<Option<Uuid>>, latest: bool) -> Result<Vec<Vec<Foreign>>> {
-    let mut known: HashMap<(String, i32), Rc<ForeignAction>> = HashMap::new();
-    let mut by_customer = vec![Vec::new(); ids.len()];
-    query::read_latest(
-        latest,
-        &format!(
-            "SELECT i.position - 1, c.at, a.campaign, a.action_id, a.action, a.dimensions::text, a.category, a.transactional
-             FROM unnest($1::text[], $3::uuid[]) WITH ORDINALITY AS i(id, decision_id, position)
-             CROSS JOIN LATERAL (SELECT i.id AS known_as UNION
-                                 SELECT b.alias FROM decisioning._log_alias b WHERE b.customer_id = i.id) AS k
-             JOIN decisioning._assignment s ON s.customer_id = k.known_as AND s.campaign <> $2
-             CROSS JOIN LATERAL unnest(s.contact_decisions, s.contact_times, s.contact_actions) AS c(decision_id, at, action_id)
-             JOIN decisioning.actions a ON a.campaign = s.campaign AND a.action_id = c.action_id
-             WHERE i.decision_id IS NULL OR c.decision_id < i.decision_id
-                OR EXISTS (SELECT FROM decisioning.sends m WHERE m.decision_id = c.decision_id AND {IS_MADE})"
-        ),
-        &[ids.to_vec().into(), campaign.campaign.as_str().into(), decisions.into()],
-        |row| {
-            let key = (row.value::<String>(3)?, row.value::<i32>(4)?);
-            let facts = match known.get(&key) {
-                Some(facts) => facts.clone(),
-                None => {
-                    let facts = Rc::new(ForeignAction {
-                        action: row.value(5)?,
-                        dimensions: serde_json::from_str(&row.value::<String>(6)?)?,
-                        category: row.get(7)?,
-                        transactional: row.value(8)?,
-                    });
-                    known.insert(key, facts.clone());
-                    facts
-                }
-            };
-            let at = micros(row.value(2)?).unwrap_or(i64::MAX);
-            by_customer[row.value::<i64>(1)? as usize].push(Foreign { at, facts });
-            Ok(())
-        },
-    )?;
-    Ok(by_customer)
 }
 
 /// When each customer last reached each goal, in microseconds. Runs as the owner.

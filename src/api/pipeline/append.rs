@@ -9,6 +9,7 @@ use pgrx::pg_sys::Datum;
 use pgrx::IntoDatum;
 
 use super::{action_name, Decision, Proposal, Round};
+use crate::api::guardrail::priority;
 use crate::pg::error::{Error, Result};
 use crate::pg::jsonb::Writer;
 use crate::pg::{bulk, datum, settings};
@@ -99,6 +100,9 @@ pub fn log(round: &Round, proposals: &[Proposal<'_>], decisions: &[Decision]) ->
     bulk::append(c"_inbox", [c"campaign", c"closes_at", c"decision_id"], decisions.len(), |n| {
         Ok([name.into_datum(), closes_at.into_datum(), decisions[n].decision_id.into_datum()])
     })?;
+    let stakes = proposals.iter().zip(decisions).filter(|(_, decision)| decision.send_at.is_some());
+    let stakes: Vec<_> = stakes.filter_map(|(one, decision)| Some((decision.decision_id, one.stake?))).collect();
+    priority::record(&stakes)?;
     let sends: Vec<&Decision> = decisions.iter().filter(|decision| decision.send_at.is_some()).collect();
     if sends.is_empty() {
         return Ok(());
