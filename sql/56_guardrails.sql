@@ -320,16 +320,44 @@ AS 'MODULE_PATHNAME', 'set_priority_wrapper';
 COMMENT ON FUNCTION decisioning.set_priority(text, float8) IS
 'Lets a campaign compete for contacts under caps over all campaigns: of campaigns with a priority, the one whose send has the higher stake (priority times what the send is expected to add) takes over what another has reserved and not made yet, which is then preempted. NULL, the default of campaigns, neither takes over nor gives way.';
 
+CREATE TABLE decisioning._guardrail_cost (
+    campaign    text        NOT NULL,
+    decided_on  date        NOT NULL,
+    guardrail   text        NOT NULL,
+    decisions   bigint      NOT NULL,
+    lost_responses float8,
+    standard_error float8,
+    model_version bigint    NOT NULL,
+    PRIMARY KEY (campaign, decided_on, guardrail)
+);
+COMMENT ON TABLE decisioning._guardrail_cost IS 'Internal: what guardrails cost, by day, as guardrail_funnel shows it; lost_responses is NULL where too little is known of the actions.';
+
+CREATE FUNCTION decisioning.estimate_guardrail_costs(campaign text) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
+AS 'MODULE_PATHNAME', 'estimate_guardrail_costs_wrapper';
+COMMENT ON FUNCTION decisioning.estimate_guardrail_costs(text) IS
+'Estimates anew, with the model of today, what the guardrails of a campaign cost on the days of the last five weeks whose attribution windows are over; maintain does so for days that have none yet. Returns how many days and guardrails there are estimates for; guardrail_funnel shows them.';
+
 CREATE VIEW decisioning.guardrail_funnel AS
-SELECT d.campaign, d.decided_on, d.treatment_group, coalesce(r.key, 'none') AS guardrail,
-       count(*) AS decisions, coalesce(sum(jsonb_array_length(r.value)), 0)::bigint AS removed_candidates,
-       count(*) FILTER (WHERE d.silenced) AS without_any_send
-FROM (SELECT e.campaign, (e.decided_at AT TIME ZONE c.time_zone)::date AS decided_on, e.treatment_group, e.removed,
-             cardinality(e.candidates) = 1 AS silenced
-      FROM decisioning.decisions e JOIN decisioning.campaigns c ON c.campaign = e.campaign WHERE e.origin = 'live') AS d
-LEFT JOIN LATERAL jsonb_each(d.removed) AS r ON true
-GROUP BY 1, 2, 3, 4;
+SELECT f.campaign, f.decided_on, f.treatment_group, f.guardrail, f.decisions, f.removed_candidates, f.without_any_send,
+       k.lost_responses, k.lost_responses - 1.6448536269514722 * k.standard_error AS lost_lower,
+       k.lost_responses + 1.6448536269514722 * k.standard_error AS lost_upper,
+       CASE WHEN f.treatment_group <> 'optimise' OR f.guardrail = 'none' THEN NULL WHEN k.campaign IS NULL THEN 'not estimated yet'
+            WHEN k.lost_responses IS NULL THEN 'no support' ELSE 'model-based' END AS basis
+FROM (SELECT d.campaign, d.decided_on, d.treatment_group, coalesce(r.key, 'none') AS guardrail,
+             count(*) AS decisions, coalesce(sum(jsonb_array_length(r.value)), 0)::bigint AS removed_candidates,
+             count(*) FILTER (WHERE d.silenced) AS without_any_send
+      FROM (SELECT e.campaign, (e.decided_at AT TIME ZONE c.time_zone)::date AS decided_on, e.treatment_group, e.removed,
+                   cardinality(e.candidates) = 1 AS silenced
+            FROM decisioning.decisions e JOIN decisioning.campaigns c ON c.campaign = e.campaign WHERE e.origin = 'live') AS d
+      LEFT JOIN LATERAL jsonb_each(d.removed) AS r ON true
+      GROUP BY 1, 2, 3, 4) AS f
+LEFT JOIN decisioning._guardrail_cost k
+    ON k.campaign = f.campaign AND k.decided_on = f.decided_on AND k.guardrail = f.guardrail AND f.treatment_group = 'optimise';
 COMMENT ON VIEW   decisioning.guardrail_funnel IS 'What each guardrail removed, per campaign, day (in the campaign''s zone) and group. A candidate is counted with the first guardrail that removed it.';
 COMMENT ON COLUMN decisioning.guardrail_funnel.guardrail IS 'The rule, after its kind; none counts decisions from which nothing was removed.';
 COMMENT ON COLUMN decisioning.guardrail_funnel.decisions IS 'Decisions that lost a candidate to it.';
 COMMENT ON COLUMN decisioning.guardrail_funnel.without_any_send IS 'Those of them that had no send left, by this guardrail or several.';
+COMMENT ON COLUMN decisioning.guardrail_funnel.lost_responses IS 'Of the optimise group: responses that the policy of when it was estimated would have had more without the guardrail, all else equal. An upper bound where another rule would have removed the same candidates. NULL without support.';
+COMMENT ON COLUMN decisioning.guardrail_funnel.lost_lower IS 'Bound of a 90 % interval for chance, given the reward model; lost_upper likewise.';
+COMMENT ON COLUMN decisioning.guardrail_funnel.basis IS 'model-based: a doubly robust difference, in which what the removed actions would have brought is the reward model''s; no support: fewer than 50 decisions have taken what would be chosen; not estimated yet: attribution windows are open, or maintain has not run.';

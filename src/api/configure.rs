@@ -4,6 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::campaign::{self, Status};
+use super::fairness::guardrail as fairness;
 use super::{learn, model};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -272,6 +273,7 @@ fn start_campaign(campaign: Option<&str>, mode: Option<&str>) -> std::result::Re
             return Err(Error::state(format!("control action \"{control}\" is not an approved action")).into());
         }
     }
+    fairness::enforce(name)?;
     if model_version.is_none() {
         model::initialise(&loaded)?;
     }

@@ -104,16 +104,16 @@ struct Past {
 }
 
 /// What all steps of one call share.
-struct Session<'a> {
-    campaign: &'a Campaign,
-    compiled: &'a Compiled,
-    reader: Reader<'a>,
+pub struct Session<'a> {
+    pub campaign: &'a Campaign,
+    pub compiled: &'a Compiled,
+    pub reader: Reader<'a>,
     candidates: Candidates,
     floor: f64,
     salt: Salt,
     since: Option<TimestampWithTimeZone>,
     until: Option<TimestampWithTimeZone>,
-    now: TimestampWithTimeZone,
+    pub now: TimestampWithTimeZone,
 }
 
 /// Closed decisions `d` of campaign $1 that were random, from $2 to $3, with a window of $4 seconds, now being $5. A
@@ -123,7 +123,22 @@ const RANDOM_DECISIONS: &str = "
     AND ($2::timestamptz IS NULL OR d.decided_at >= $2) AND ($3::timestamptz IS NULL OR d.decided_at < $3)
     AND d.decided_at + $4 * interval '1 second' <= $5";
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// All random decisions of a campaign, and its current policy. Runs as the owner.
+    pub fn new(campaign: &'a Campaign, compiled: &'a Compiled) -> Result<Self> {
+        Ok(Session {
+            reader: Reader::new(campaign, &compiled.model.encoder, compiled.model.encoder_version),
+            candidates: Candidates::of(campaign, settings::now_micros()?),
+            floor: campaign.rules.propensity_floor,
+            salt: campaign.salt()?,
+            campaign,
+            compiled,
+            since: None,
+            until: None,
+            now: now()?,
+        })
+    }
+
     fn arguments(&self) -> [query::Argument<'_>; 5] {
         [
             self.campaign.campaign.as_str().into(),
@@ -135,7 +150,7 @@ impl Session<'_> {
     }
 
     /// The number of decisions, and the actions that imported ones took.
-    fn count(&self) -> Result<(usize, HashSet<i32>)> {
+    pub fn count(&self) -> Result<(usize, HashSet<i32>)> {
         let sql = format!(
             "SELECT count(*), array_agg(DISTINCT d.action_id) FILTER (WHERE d.origin = 'import')
              FROM decisioning.decisions d WHERE {RANDOM_DECISIONS}"
@@ -185,13 +200,20 @@ impl Session<'_> {
         query::stream(&sql, &self.arguments(), FETCH, decode, consume)
     }
 
-    fn fold(&self, past: &Past) -> usize {
-        self.salt.fold(&past.customer_id, FOLDS)
+    /// The reward model, by position, that has not seen a customer.
+    pub fn fold(&self, customer_id: &str) -> usize {
+        self.salt.fold(customer_id, FOLDS)
+    }
+
+    /// Propensities of the learned policy for candidates in an encoded context.
+    pub fn learned(&self, encoded: &[f32], arms: &[Option<usize>]) -> Vec<f64> {
+        let Compiled { policy, terms, .. } = self.compiled;
+        propensities(&Rule::Learned { policy, terms, encoded, floor: self.floor }, arms)
     }
 
     /// A reward model for each fold, fitted to the customers of the others: to all their decisions, or to evenly spaced
     /// ones that fit into maintenance_work_mem.
-    fn reward_models(&self, count: usize) -> Result<Vec<RewardModel<'_>>> {
+    pub fn reward_models(&self, count: usize) -> Result<Vec<RewardModel<'_>>> {
         let width = self.compiled.model.layout.columns.len();
         let step = count.div_ceil((settings::maintenance_memory() / (4 * width + 32)).max(1));
         let misfit =
@@ -203,7 +225,7 @@ impl Session<'_> {
             let mut rows = vec![Rows::new(Link::Logistic, width); FOLDS];
             for past in &batch {
                 if place % step == 0 {
-                    rows[self.fold(past)].push(&past.observed).map_err(|_| misfit())?;
+                    rows[self.fold(&past.customer_id)].push(&past.observed).map_err(|_| misfit())?;
                 }
                 place += 1;
             }
@@ -297,17 +319,14 @@ fn evaluate_policy(
         let (campaign, model_version) = campaign::load(name)?;
         let changes = changes.map(|document| Changes::parse(document, &campaign)).transpose()?.unwrap_or_default();
         let compiled = model::current(&campaign, model_version)?;
+        let all = Session::new(&campaign, &compiled)?;
+        let paused = |arm: usize| changes.paused_actions.contains(&campaign.actions[arm].action);
         let session = Session {
-            reader: Reader::new(&campaign, &compiled.model.encoder, compiled.model.encoder_version),
-            candidates: Candidates::of(&campaign, settings::now_micros()?)
-                .without(|arm| changes.paused_actions.contains(&campaign.actions[arm].action)),
-            floor: changes.propensity_floor.unwrap_or(campaign.rules.propensity_floor),
-            salt: campaign.salt()?,
-            campaign: &campaign,
-            compiled: &compiled,
+            candidates: all.candidates.without(paused),
+            floor: changes.propensity_floor.unwrap_or(all.floor),
             since,
             until,
-            now: now()?,
+            ..all
         };
         evaluate(&session, policy, confidence)
     })?;
@@ -343,18 +362,12 @@ fn evaluate(session: &Session<'_>, policy: Option<&str>, confidence: f64) -> Res
             }
             decisions += 1;
             in_sample |= past.absorbed;
-            let model = &models[session.fold(&past)];
+            let model = &models[session.fold(&past.customer_id)];
             let predicted = model.predict(&observed.encoded, observed.arm.map(|arm| arm as usize));
             let modelled: Vec<f64> = arms.iter().map(|arm| model.predict(&observed.encoded, *arm)).collect();
             let possible = |id: &i32| past.possible.as_ref().map_or(imported.contains(id), |ids| ids.contains(id));
             let supported: Vec<f64> = ids.iter().map(|id| f64::from(u8::from(possible(id)))).collect();
-            let rule = Rule::Learned {
-                policy: &session.compiled.policy,
-                terms: &session.compiled.terms,
-                encoded: &observed.encoded,
-                floor: session.floor,
-            };
-            let learned = propensities(&rule, arms);
+            let learned = session.learned(&observed.encoded, arms);
             // An action that is not a candidate now has probability 0 under every policy but the logged one.
             let at = position.get(&past.action_id).copied();
             let terms: Vec<Term> = targets

@@ -20,6 +20,7 @@ mod fairness;
 mod follow;
 mod goal;
 mod guardrail;
+mod guardrail_cost;
 mod identity;
 mod import;
 mod learn;

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 
 use super::campaign::{self, Campaign, Status};
 use super::evaluate::checked_confidence;
+use super::fairness::guardrail as fairness;
 use super::now;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -17,6 +18,7 @@ use crate::pg::query;
 fn ramp_control(campaign: Option<&str>, share: Option<f64>) -> std::result::Result<i64, ErrorReport> {
     let name = required(campaign, "campaign")?;
     let share = super::configure::share(share, "share", 1.0)?;
+    fairness::enforce(name)?;
     Ok(as_owner(|| {
         let (campaign, _) = campaign::load(name)?;
         check(&campaign)?;
@@ -112,6 +114,13 @@ struct Evidence {
 /// control customers who have not moved, and does not harm them more. At most one step per attribution window, so that
 /// there is something new to see. Returns the share that has moved by now; `None` if the campaign does not ramp.
 pub fn follow(name: &str) -> Result<Option<f64>> {
+    let (campaign, _) = as_owner(|| campaign::load(name))?;
+    if campaign.ramp_step.is_some() {
+        if let Err(error) = fairness::enforce(name) {
+            pgrx::notice!("ramp of campaign \"{name}\" stays: {}", error.message());
+            return Ok(Some(campaign.control_ramped));
+        }
+    }
     as_owner(|| {
         let (campaign, _) = campaign::load(name)?;
         let Some((step, goal)) = campaign.ramp_step.zip(campaign.ramp_goal.as_deref()) else { return Ok(None) };

@@ -80,7 +80,7 @@ const RULES: Section = Section {
 };
 
 /// In the order in which they are applied: what others refer to comes first.
-pub const SECTIONS: [Section; 16] = [
+pub const SECTIONS: [Section; 17] = [
     Section {
         name: "settings",
         table: "campaigns",
@@ -253,6 +253,17 @@ pub const SECTIONS: [Section; 16] = [
         key: &["stop_rule"],
         verbs: &["add_stop_rule(campaign => r.campaign, goal => r.goal, tolerated => r.tolerated, response => r.response,
             confidence => r.confidence, stop_rule => r.stop_rule)"],
+        ..RULES
+    },
+    Section {
+        name: "fairness_guardrails",
+        table: "fairness_guardrails",
+        form: Form::List,
+        key: &["attribute", "dimension"],
+        omitted: &["overridden_until", "override_reason", "overridden_by"],
+        verbs: &["set_fairness_guardrail(campaign => r.campaign, attribute => r.attribute, dimension => r.dimension,
+            reference => r.reference, minimum_ratio => r.minimum_ratio, minimum_customers => r.minimum_customers,
+            response => r.response)"],
         ..RULES
     },
 ];

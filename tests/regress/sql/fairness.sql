@@ -2,6 +2,7 @@
 \set VERBOSITY default
 SET client_min_messages = warning;
 SET timezone = 'UTC';
+SET datestyle = 'ISO';
 CREATE TABLE public.customers AS
 SELECT 'c-' || n AS customer_id, n % 90 AS age, CASE WHEN n > 1990 THEN 'x' WHEN n % 2 = 0 THEN 'f' ELSE 'm' END AS sex,
        nullif(n % 3, 0) AS region, n % 2 = 0 AS may_ten
@@ -49,7 +50,45 @@ GRANT SELECT ON public.customers TO fairness_reader;
 SET ROLE fairness_reader;
 SELECT count(*) FROM decisioning.fairness('winback', 'sex');
 RESET ROLE;
+
+-- As a guardrail: what is adverse is alerted on, pauses the campaign, and keeps it from being resumed and ramped until somebody says why.
+SELECT decisioning.set_fairness_guardrail('winback', 'age');
+SELECT decisioning.set_fairness_guardrail('winback', 'sex', response => 'shout');
+SELECT decisioning.set_fairness_guardrail('winback', 'sex', minimum_ratio => 0);
+SELECT decisioning.set_fairness_guardrail('winback', 'region');
+SELECT * FROM decisioning.check_fairness('winback');
+SELECT decisioning.set_fairness_guardrail('winback', 'sex', response => 'alert');
+SET client_min_messages = warning;
+SELECT attribute, value, level, customers, round(share::numeric, 3) AS share, round(ratio::numeric, 3) AS ratio, outcome FROM decisioning.check_fairness('winback');
+SELECT status FROM decisioning.campaigns;
+SELECT decisioning.set_fairness_guardrail('winback', 'sex');
+SELECT decisioning.maintain();
+SELECT status FROM decisioning.campaigns;
+SELECT attribute, dimension, value, level, alerted_on, customers, outcome FROM decisioning.fairness_alerts;
+SELECT decisioning.start_campaign('winback');
+UPDATE decisioning.campaigns SET control_share = 0.1, control_action = 'plain';
+SELECT decisioning.ramp_control('winback', 0.5);
+SELECT decisioning.override_fairness('winback', 'sex', reason => ' ');
+SELECT decisioning.override_fairness('winback', 'height', reason => 'because');
+SELECT decisioning.override_fairness('winback', 'sex', reason => 'Membership decides who must be sent it; reviewed by legal.');
+SELECT decisioning.start_campaign('winback');
+SELECT decisioning.ramp_control('winback', 0.5);
+SELECT decisioning.maintain();
+SELECT status FROM decisioning.campaigns;
+SELECT outcome FROM decisioning.fairness_alerts ORDER BY alert;
+SELECT changed_by = current_user AS by_me, changes FROM decisioning.configuration_changes WHERE relation = 'fairness_guardrails' AND changes ? 'override_reason';
+-- It does not last for ever, nor is it part of a document.
+SELECT jsonb_pretty(decisioning.export_configuration('winback') -> 'fairness_guardrails');
+SELECT count(*) FROM decisioning.configure(decisioning.export_configuration('winback'));
+SET decisioning.simulated_now = '2026-07-02 10:00+00';
+SELECT decisioning.maintain();
+SELECT alerted_on, outcome FROM decisioning.fairness_alerts ORDER BY alert;
+SELECT decisioning.remove_fairness_guardrail('winback', 'sex');
+SELECT decisioning.remove_fairness_guardrail('winback', 'sex');
+SELECT decisioning.start_campaign('winback');
+-- One that cannot be looked at is a warning of maintain, and keeps nothing else from being done.
 UPDATE decisioning.campaigns SET features = NULL;
 SELECT * FROM decisioning.fairness('winback', 'sex');
+SELECT decisioning.maintain();
 DROP EXTENSION decisioning;
 DROP OWNED BY fairness_reader; DROP ROLE fairness_reader;

@@ -1,16 +1,15 @@
-//! Fairness: who gets which level, across an attribute that the model does not see.
+//! The report: shares by value of the attribute, with intervals and verdicts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use decisioning_core::measure::{parity, Share, Verdict};
+use decisioning_core::measure::{parity, Parity, Share, Verdict};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::campaign::{self, Campaign};
-use super::configure;
-use super::now;
-use super::pipeline::canonical_ids;
+use crate::api::campaign::{self, Campaign};
+use crate::api::pipeline::canonical_ids;
+use crate::api::{configure, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -64,7 +63,40 @@ struct Group {
     got: BTreeMap<String, f64>,
 }
 
-type FairnessRow = (String, String, i64, i64, f64, f64, f64, Option<f64>, String);
+/// What is asked.
+pub struct Question<'a> {
+    pub attribute: &'a str,
+    pub dimension: &'a str,
+    /// Value that others are compared with; `None` is the one with the largest share.
+    pub reference: Option<&'a str>,
+    pub minimum_ratio: f64,
+    pub minimum_customers: f64,
+    pub since: Option<TimestampWithTimeZone>,
+}
+
+/// Customers with a value of the attribute, and a level.
+pub struct Finding {
+    pub value: String,
+    pub level: String,
+    pub share: Share,
+    pub parity: Parity,
+}
+
+impl Finding {
+    fn verdict(&self) -> &'static str {
+        match self.parity.verdict {
+            Verdict::TooFew => "too few",
+            Verdict::Reference => "reference",
+            Verdict::Fair => "fair",
+            Verdict::Suspect => "suspect",
+            Verdict::Adverse => "adverse",
+        }
+    }
+
+    pub fn is_adverse(&self) -> bool {
+        matches!(self.parity.verdict, Verdict::Adverse)
+    }
+}
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)] // one per named SQL argument
@@ -94,14 +126,35 @@ fn fairness(
     ErrorReport,
 > {
     let (name, attribute) = (required(campaign, "campaign")?, required(attribute, "attribute")?);
-    let dimension = required(dimension, "dimension")?;
-    let minimum_ratio = configure::share(minimum_ratio, "minimum_ratio", 1.0)?;
-    let minimum_customers = f64::from(required(minimum_customers, "minimum_customers")?);
+    let question = Question {
+        attribute,
+        dimension: required(dimension, "dimension")?,
+        reference,
+        minimum_ratio: configure::share(minimum_ratio, "minimum_ratio", 1.0)?,
+        minimum_customers: f64::from(required(minimum_customers, "minimum_customers")?),
+        since,
+    };
     let (campaign, _) = as_owner(|| campaign::load(name))?;
+    let row = |finding: Finding| {
+        let verdict = finding.verdict().to_owned();
+        let Finding { value, level, share, parity } = finding;
+        let (customers, got) = (share.customers as i64, share.got as i64);
+        (value, level, customers, got, parity.share, parity.lower, parity.upper, parity.ratio, verdict)
+    };
+    Ok(TableIterator::new(findings(&campaign, &question)?.into_iter().map(row).collect::<Vec<_>>()))
+}
+
+/// A question that the campaign and its customers relation can answer.
+///
+/// # Errors
+/// No such dimension or attribute, or the model learns from the attribute.
+pub fn check(campaign: &Campaign, attribute: &str, dimension: &str) -> Result<()> {
     if !campaign.actions.iter().any(|action| action.dimensions.contains_key(dimension)) {
-        return Err(Error::missing(format!("no action of campaign \"{name}\" has a dimension \"{dimension}\""))
-            .hint("SELECT action, dimensions FROM decisioning.actions lists them.")
-            .into());
+        return Err(Error::missing(format!(
+            "no action of campaign \"{}\" has a dimension \"{dimension}\"",
+            campaign.campaign
+        ))
+        .hint("SELECT action, dimensions FROM decisioning.actions lists them."));
     }
     let relation = campaign.customers();
     let columns = relation.columns()?;
@@ -114,15 +167,23 @@ fn fairness(
         ];
         columns.iter().map(|column| column.name.clone()).filter(|name| !apart.contains(&Some(name.as_str()))).collect()
     });
-    check_attribute(&campaign, attribute, &features)?;
+    check_attribute(campaign, attribute, &features)
+}
 
-    let got = as_owner(|| levels(name, dimension, since))?;
+/// Who got what, by level and value. Reads the customers relation as the caller.
+pub fn findings(campaign: &Campaign, question: &Question<'_>) -> Result<Vec<Finding>> {
+    let Question { attribute, dimension, reference, minimum_ratio, minimum_customers, since } = *question;
+    check(campaign, attribute, dimension)?;
+    let got = as_owner(|| levels(&campaign.campaign, dimension, since))?;
+    if got.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let sql = format!(
         "SELECT relation.{}::text, coalesce(relation.{}::text, '(unknown)') FROM {} AS relation WHERE relation.{0} IS NOT NULL",
         quote_identifier(&campaign.customer_key),
         quote_identifier(attribute),
-        relation.quoted(),
+        campaign.customers().quoted(),
     );
     query::stream(
         &sql,
@@ -149,7 +210,7 @@ fn fairness(
         })?),
     };
     let all: BTreeSet<&String> = groups.values().flat_map(|group| group.got.keys()).collect();
-    let mut rows: Vec<FairnessRow> = Vec::new();
+    let mut findings = Vec::new();
     for level in all {
         let of = |group: &Group| Share {
             customers: group.customers,
@@ -157,28 +218,9 @@ fn fairness(
         };
         let shares: Vec<Share> = groups.values().map(of).collect();
         let found = parity(&shares, place, minimum_ratio, minimum_customers);
-        for ((value, share), found) in groups.keys().zip(&shares).zip(found) {
-            let verdict = match found.verdict {
-                Verdict::TooFew => "too few",
-                Verdict::Reference => "reference",
-                Verdict::Fair => "fair",
-                Verdict::Suspect => "suspect",
-                Verdict::Adverse => "adverse",
-            };
-            let (customers, got) = (share.customers as i64, share.got as i64);
-            let (lower, upper) = (found.lower, found.upper);
-            rows.push((
-                value.clone(),
-                level.clone(),
-                customers,
-                got,
-                found.share,
-                lower,
-                upper,
-                found.ratio,
-                verdict.to_owned(),
-            ));
+        for ((value, share), parity) in groups.keys().zip(shares).zip(found) {
+            findings.push(Finding { value: value.clone(), level: level.clone(), share, parity });
         }
     }
-    Ok(TableIterator::new(rows))
+    Ok(findings)
 }
