@@ -33,6 +33,7 @@ RULES = [
         "approval",
         "promise",
     ),
+    ("SELECT decisioning.set_profiling_consent('care', 'agrees_to_profiling')", "not_in_audience", "mail"),
 ]
 
 
@@ -64,6 +65,10 @@ def play(session: Session, today: pd.Timestamp) -> None:
         "SELECT customer_id, action, status, coalesce(reason, '') FROM decisioning.sends WHERE campaign = 'care' ORDER BY 1"
     )
     Table(["customer", "action", "status", "reason"], sends)
+    say()
+    say("Who asks to be forgotten leaves a tombstone without a name: groups and totals, so that lift stays what it is.")
+    forgotten = session.run("SELECT * FROM decisioning.forget_customer('goal', reason => 'asked by letter')")
+    Table(["what was known", "rows"], forgotten)
 
 
 def set_up(session: Session, today: pd.Timestamp) -> None:
@@ -73,6 +78,7 @@ def set_up(session: Session, today: pd.Timestamp) -> None:
     session.run(
         "CREATE TABLE warehouse.people AS\n"
         "SELECT name AS customer_id, name <> 'consent' AS sms_opt_in, true AS email_opt_in, name = 'must_send' AS recalled,\n"
+        "       name <> 'not_in_audience' AS agrees_to_profiling,\n"
         "       CASE name WHEN 'eligibility' THEN 16 ELSE 40 END AS age,\n"
         "       CASE name WHEN 'quiet_hours' THEN 'Pacific/Auckland' ELSE 'Europe/Berlin' END AS tz\n"
         "FROM unnest(%(customers)s::text[]) AS name",

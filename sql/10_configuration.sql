@@ -40,6 +40,7 @@ CREATE TABLE decisioning.campaigns (
     four_eyes           boolean     NOT NULL DEFAULT false,
     send_horizon        interval    NOT NULL DEFAULT '3 days' CHECK (send_horizon > '0' AND send_horizon <= '31 days'),
     send_within         interval    NOT NULL DEFAULT '6 hours' CHECK (send_within > '0' AND send_within <= '31 days'),
+    profiling_column    text,
     priority            float8      CHECK (priority > 0 AND priority < 'Infinity'),
     send_horizon_seconds float8     GENERATED ALWAYS AS (pg_catalog.date_part('epoch', send_horizon)) STORED,
     holdout_share       float8      NOT NULL DEFAULT 0.10 CHECK (holdout_share >= 0),
@@ -90,6 +91,7 @@ COMMENT ON COLUMN decisioning.campaigns.jurisdiction_column IS 'Column of the cu
 COMMENT ON COLUMN decisioning.campaigns.send_horizon IS 'How far ahead a send may be put off to a legal moment; an action that has none is no candidate.';
 COMMENT ON COLUMN decisioning.campaigns.locale_column IS 'Column of the customers relation with their locale, such as de-AT.';
 COMMENT ON COLUMN decisioning.campaigns.four_eyes IS 'Whoever has changed the content of an action last may not approve it.';
+COMMENT ON COLUMN decisioning.campaigns.profiling_column IS 'Column of the customers relation with the consent to be profiled: who has not given it is not in the audience, who refuses is forgotten. NULL: there is none.';
 COMMENT ON COLUMN decisioning.campaigns.priority IS 'Multiplies what its sends are expected to add when campaigns compete for a contact that a cap over all campaigns leaves; NULL takes no part.';
 COMMENT ON COLUMN decisioning.campaigns.send_within IS 'How long after its moment a send may still be made; at least until its decision expires.';
 COMMENT ON COLUMN decisioning.campaigns.send_horizon_seconds IS 'The same in seconds (a day is 24 hours, a month 30 days).';

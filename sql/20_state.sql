@@ -113,7 +113,7 @@ CREATE TABLE decisioning.decisions (
     shadow_propensities float8[],
     removed             jsonb
 ) PARTITION BY RANGE (decision_id);
-COMMENT ON TABLE  decisioning.decisions IS 'The log of decisions, holdout and control included: the context seen, the candidates, their propensities, the choice. Rows never change.';
+COMMENT ON TABLE  decisioning.decisions IS 'The log of decisions, holdout and control included: the context seen, the candidates, their propensities, the choice. Rows never change, but where a customer is forgotten.';
 COMMENT ON COLUMN decisioning.decisions.decision_id IS 'Time-ordered uuid (version 7); its random bits are a hash of salt, customer and ordinal. Use it as idempotency key with senders.';
 COMMENT ON COLUMN decisioning.decisions.customer_id IS 'Customer as decided; join identity_map for the customer as known today.';
 COMMENT ON COLUMN decisioning.decisions.action IS 'Chosen action; no_send for none.';

@@ -65,6 +65,8 @@ pub struct Campaign {
     pub fallback_time_zone: Option<String>,
     pub jurisdiction_column: Option<String>,
     pub locale_column: Option<String>,
+    /// With the consent to be profiled.
+    pub profiling_column: Option<String>,
     /// Weight of what its sends are expected to add, where campaigns compete for a contact; `None` takes no part.
     pub priority: Option<f64>,
     /// How far ahead a send may be put off.

@@ -208,11 +208,12 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
         }
     };
     let quoted_key = format!("relation.{}", quote_identifier(&key.name));
+    let audience = audience_of(campaign, &columns)?;
     let sql = |condition: String| {
         format!(
             "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}, {jurisdiction}, {locale}, {flags}{} FROM {} AS relation
              WHERE {quoted_key} = {condition}",
-            campaign.audience.as_deref().unwrap_or("true"),
+            audience,
             reading.columns,
             relation.quoted(),
         )
@@ -229,6 +230,18 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
     Ok(statement)
 }
 
+/// Who is decided for, as SQL over the customers relation: the audience, but those who have not consented to be profiled.
+fn audience_of(campaign: &Campaign, columns: &[Column]) -> Result<String> {
+    let audience = campaign.audience.as_deref().unwrap_or("true");
+    Ok(match &campaign.profiling_column {
+        None => audience.to_owned(),
+        Some(consent) => {
+            let consent = quote_identifier(&campaign.customers().column(columns, consent)?.name);
+            format!("(\n{audience}\n) AND relation.{consent} IS TRUE")
+        }
+    })
+}
+
 /// How many customers the audience has, and their ids in bytewise order. Runs as the caller.
 pub fn audience(campaign: &Campaign) -> Result<(i64, Cursor)> {
     let relation = campaign.customers();
@@ -237,7 +250,7 @@ pub fn audience(campaign: &Campaign) -> Result<(i64, Cursor)> {
     let audience = format!(
         "{} AS relation WHERE relation.{key} IS NOT NULL AND (\n{}\n) IS TRUE",
         relation.quoted(),
-        campaign.audience.as_deref().unwrap_or("true"),
+        audience_of(campaign, &columns)?,
     );
     let count = format!("SELECT pg_catalog.count(*) FROM {audience}");
     let customers = query::read_one(&count, &[], |row| row.value(1))?.unwrap_or(0);
@@ -252,12 +265,13 @@ pub fn stream_audience(
     mut consume: impl FnMut(Observation),
 ) -> Result<()> {
     let relation = campaign.customers();
-    let reading = Reading::new(features, &relation.columns()?, "$1");
+    let columns = relation.columns()?;
+    let reading = Reading::new(features, &columns, "$1");
     let sql = format!(
         "SELECT $1::pg_catalog.timestamptz{} FROM {} AS relation WHERE (\n{}\n) IS TRUE",
         reading.columns,
         relation.quoted(),
-        campaign.audience.as_deref().unwrap_or("true"),
+        audience_of(campaign, &columns)?,
     );
     query::stream(
         &sql,

@@ -18,6 +18,7 @@ use super::guardrail::{self, Place, Subject, MUST_SEND};
 use super::model::{self, Compiled};
 use super::offer;
 use super::pipeline::{action_name, parse_group, rule, Assignment, Candidates, Moment, NOT_IN_AUDIENCE};
+use super::privacy::forget::check_known;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
@@ -241,7 +242,11 @@ fn replay(
     ErrorReport,
 > {
     let decision_id = required(decision_id, "decision_id")?;
-    let logged = as_owner(|| load(decision_id))?;
+    let logged = as_owner(|| {
+        let logged = load(decision_id)?;
+        check_known(&logged.customer_id)?;
+        Ok(logged)
+    })?;
     let Logged { campaign, rules, compiled, candidates, encoded, .. } = &logged;
     let group = parse_group(&logged.group)?;
     let salt = campaign.salt()?;

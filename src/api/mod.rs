@@ -31,6 +31,7 @@ mod model;
 mod offer;
 mod outcome;
 mod pipeline;
+mod privacy;
 mod ramp;
 mod source;
 mod statistics;

@@ -1,6 +1,6 @@
 //! Outcome sources: the user's event tables, read in place.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 
 use super::now;
 use super::outcome::{self, Event, Recorded};
+use super::privacy::forget;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
@@ -75,6 +76,7 @@ fn ingest_source(source: &Source) -> Result<Ingested> {
     let mut present: HashSet<u128> = HashSet::new();
     let now_micros = settings::now_micros()?;
     let mut nameless = 0_u64;
+    let any_forgotten = forget::anybody_forgotten()?;
     query::stream(
         &statement(source)?,
         &[source.since.into(), now()?.into()],
@@ -84,12 +86,23 @@ fn ingest_source(source: &Source) -> Result<Ingested> {
         },
         |rows| {
             let mut events = Vec::with_capacity(rows.len());
+            let forgotten = match any_forgotten {
+                true => {
+                    let ids: Vec<String> = rows.iter().filter_map(|row| row.1.clone()).collect();
+                    as_owner(|| forget::forgotten_since(&ids))?
+                }
+                false => HashMap::new(),
+            };
             for (event_id, customer_id, occurred_at, value) in rows {
                 let (Some(event_id), Some(customer_id), Some(occurred_at)) = (event_id, customer_id, occurred_at)
                 else {
                     nameless += 1;
                     continue;
                 };
+                // What he did before he was forgotten stays so.
+                if forgotten.get(&customer_id).is_some_and(|since| settings::micros(occurred_at) <= Some(*since)) {
+                    continue;
+                }
                 let event =
                     Event { event_id, customer_id, value: value.unwrap_or(0.0), occurred_at, decision_id: None };
                 outcome::check(&event, now_micros)?;

@@ -9,7 +9,7 @@ from test_guardrails import run
 from test_identity import Background, wait_until_blocked
 
 CAMPAIGNS = 4
-CUSTOMERS = 60
+CUSTOMERS = 150
 
 
 def create(db):
@@ -54,18 +54,27 @@ MADE = "(status = 'claimed' OR status = 'queued' AND delivery = 'synced')"
 
 @pytest.mark.parametrize("isolation", list(psycopg.IsolationLevel)[1:])
 def test_the_cap_holds_whoever_takes_over(db, isolation):
+    """32 sessions: decide, decide_batch, decide_all, dispatch and claims, some rolled back, for three hot customers and for all."""
     connection = create(db)
+    hot = [f"c-{n}" for n in range(1, 4)]
 
     def work(number, rng):
+        campaign = f"k{number % (CAMPAIGNS + 1)}"
+        if number < 3:
+            # It commits by itself, and keeps no snapshot.
+            shop.session(db).execute("CALL decisioning.decide_all(%s, chunk_size => 20)", [campaign])
+            return
         session = shop.session(db, autocommit=False)
         session.isolation_level = isolation
-        for _ in range(25):
-            ids = [f"c-{rng.randint(1, CUSTOMERS)}" for _ in range(rng.choice([1, 10]))]
+        for _ in range(15):
+            ids = rng.choice([hot, [rng.choice(hot)], [f"c-{rng.randint(1, CUSTOMERS)}" for _ in range(10)]])
             campaign = f"k{min(rng.randrange(CAMPAIGNS + 3), CAMPAIGNS)}"
             call = rng.random()
 
             def step():
-                if call < 0.7:
+                if call < 0.3:
+                    session.execute("SELECT * FROM decisioning.decide(%s, %s)", [ids[0], campaign])
+                elif call < 0.7:
                     session.execute("SELECT count(*) FROM decisioning.decide_batch(%s, %s)", [ids, campaign])
                 elif call < 0.85:
                     session.execute("SELECT decisioning.dispatch(%s, batch_size => 5)", [campaign])
@@ -76,15 +85,15 @@ def test_the_cap_holds_whoever_takes_over(db, isolation):
 
             retried(session, step)
 
-    run(16, work)
+    run(32, work)
     for n in range(CAMPAIGNS + 1):
         connection.execute("CALL decisioning.decide_all(%s)", [f"k{n}"])
     connection.execute("CALL decisioning.dispatch_all()")
     connection.execute("SELECT count(*) FROM decisioning.claim_sends(batch_size => 1000)")
     made = db.sql(f"SELECT customer_id, count(*) FROM decisioning.sends WHERE {MADE} GROUP BY 1")
     assert {row[1] for row in made} == {1} and len(made) == CUSTOMERS, "no more than the cap, and no less"
-    [(preempted, campaigns)] = db.sql("SELECT count(*), count(DISTINCT campaign) FROM decisioning.sends WHERE status = 'preempted'")
-    assert preempted > 5 and campaigns > 1
+    [(preempted,)] = db.sql("SELECT count(*) FROM decisioning.sends WHERE status = 'preempted'")
+    assert preempted > 0
     assert db.sql(f"SELECT count(*) FROM decisioning.sends WHERE status = 'preempted' AND campaign IN ('k{CAMPAIGNS - 1}', 'k{CAMPAIGNS}')") == [(0,)]
     assert contacts_are_those_of_sends(db)
 

@@ -9,7 +9,7 @@ use pgrx::{JsonB, Uuid};
 
 use super::dispatch::suppress_latest;
 use super::recheck::{contend, is_outdated, recheck, Verdict, Waiting};
-use super::state::{amend_contacts, release, settle, tick};
+use super::state::{amend_contacts, begin, release, settle, tick};
 use crate::api::campaign::{self, Campaign};
 use crate::api::{budget, now};
 use crate::pg::error::{required, Error, Result};
@@ -76,7 +76,10 @@ fn claim_sends(
     'all: while claimed.len() < size as usize {
         interrupt::check();
         let wanted = size as usize - claimed.len();
-        let queued = as_owner_by_key(|| take_queued(channel, campaign, &failed, wanted))?;
+        let queued = as_owner_by_key(|| {
+            begin()?;
+            take_queued(channel, campaign, &failed, wanted)
+        })?;
         let taken = queued.values().map(Vec::len).sum::<usize>();
         for (name, sends) in queued {
             match claim(&name, &sends, &worker, claimed_until) {

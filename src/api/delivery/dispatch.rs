@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use pgrx::Uuid;
 
 use super::recheck::{contend, is_outdated, recheck, Verdict, Waiting, DEADLINE};
-use super::state::{amend_contacts, release, settle, tick};
+use super::state::{amend_contacts, begin, release, settle, tick};
 use crate::api::campaign::{self, Campaign, Status};
 use crate::api::guardrail::suppressed;
 use crate::api::mode;
@@ -106,6 +106,7 @@ fn dispatch_campaign(name: &str, size: usize, counts: &mut Counts) -> Result<usi
     }
     let now = settings::now_micros()?;
     let posted = as_owner(|| {
+        begin()?;
         forget_what_was_never_dispatched(name)?;
         take_due(name, size)
     })?;

@@ -16,4 +16,4 @@ mod source;
 mod state;
 
 pub use source::ingest;
-pub use state::{cancel_suppressed, keep_house, IS_MADE, IS_RELEASED};
+pub use state::{cancel_suppressed, keep_house, release, tick, IS_MADE, IS_RELEASED};

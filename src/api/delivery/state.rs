@@ -21,6 +21,12 @@ pub const IS_COUNTED: &str =
 /// Days without a word after which a send is taken for made.
 const ASSUMED_AFTER_DAYS: f64 = 3.0;
 
+/// To be called by whoever locks sends before he ticks: who forgets a customer waits for him, or he for that. Runs as the owner.
+pub fn begin() -> Result<()> {
+    query::execute("LOCK TABLE decisioning._send_clock IN ROW EXCLUSIVE MODE", &[])?;
+    Ok(())
+}
+
 /// The time of what is changed next in this transaction, later than that of all that others have changed: they wait from here
 /// until it ends. Runs as the owner.
 pub fn tick() -> Result<TimestampWithTimeZone> {

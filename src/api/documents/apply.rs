@@ -252,6 +252,7 @@ fn check_settings(row: &Row) -> Result<()> {
         "jurisdiction_column",
         "household_column",
         "locale_column",
+        "profiling_column",
     ];
     for column in named.into_iter().filter_map(text).chain(features) {
         relation.column(&columns, column)?;

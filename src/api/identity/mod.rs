@@ -24,6 +24,8 @@ mod survivorship;
 mod wanted;
 mod write;
 
+pub use resolve::require_read_committed;
+
 use decisioning_core::identity::{FieldKind, IdentifierKind, IdentityError};
 use pgrx::PgSqlErrorCode;
 

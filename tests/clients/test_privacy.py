@@ -1,0 +1,101 @@
+"""Forgetting while sessions decide, send, record and learn: nobody is half forgotten, and nothing is counted twice or lost."""
+
+import psycopg
+
+import shop
+from test_delivery import RETRY
+from test_guardrails import create, run
+
+
+def test_customers_are_forgotten_in_the_middle_of_it_all(db):
+    connection = create(db, customers=60, campaigns=2)
+    connection.execute("SELECT decisioning.add_frequency_cap(2, 'day')")
+    connection.execute("SELECT decisioning.set_delivery('sms', 'claimed')")
+    connection.execute("SELECT decisioning.set_budget('k0', 1000, 'day', unit => 'sends')")
+    forgotten = []
+
+    def work(number, rng):
+        session = shop.session(db)
+        for at in range(25):
+            customer, campaign = f"c-{rng.randint(1, 60)}", rng.choice(["k0", "k1"])
+            ids = [customer, f"c-{rng.randint(1, 60)}"]
+            call = rng.random()
+            # Of a customer who comes back in the very millisecond the first decision would have the id of before.
+            session.execute("SELECT set_config('decisioning.simulated_now', %s, false)", [f"2026-06-01 10:{at:02}:{number:02}+00"])
+            try:
+                if number == 0:
+                    session.execute("SELECT count(*) FROM decisioning.forget_customer(%s)", [customer])
+                    forgotten.append(customer)
+                elif call < 0.4:
+                    session.execute("SELECT count(*) FROM decisioning.decide_batch(%s, %s)", [ids, campaign])
+                elif call < 0.6:
+                    session.execute("SELECT decisioning.dispatch(%s, batch_size => 10)", [campaign])
+                elif call < 0.75:
+                    session.execute("SELECT count(*) FROM decisioning.claim_sends(batch_size => 3)")
+                elif call < 0.95:
+                    session.execute("SELECT decisioning.record_outcome('buy', %s, %s, value => 3)", [f"{number}-{at}", customer])
+                else:
+                    session.execute("SELECT decisioning.learn(%s)", [campaign])
+            except RETRY as error:
+                assert not isinstance(error, psycopg.errors.DeadlockDetected) or number, "who forgets is nobody's victim"
+
+    run(9, work)
+    assert len(forgotten) == 25
+    # A send, a decision and its assignment are of one and the same customer, whoever he is by now.
+    assert db.sql("SELECT count(*) FROM decisioning.sends s JOIN decisioning.decisions d USING (decision_id) WHERE s.customer_id <> d.customer_id") == [(0,)]
+    assert (
+        db.sql(
+            """SELECT count(*) FROM decisioning.decisions d
+               WHERE NOT EXISTS (SELECT FROM decisioning._assignment s WHERE (s.customer_id, s.campaign) = (d.customer_id, d.campaign))"""
+        )
+        == [(0,)]
+    )
+    assert (
+        db.sql(
+            """SELECT count(*) FROM decisioning.forgotten f JOIN decisioning.decisions d ON d.customer_id = f.tombstone
+               WHERE d.context <> '{}' OR d.content IS NOT NULL OR EXISTS (SELECT FROM decisioning._outbox o WHERE o.decision_id = d.decision_id)"""
+        )
+        == [(0,)]
+    )
+    [(tombstones,)] = db.sql("SELECT count(DISTINCT customer_id) FROM decisioning.decisions WHERE customer_id LIKE 'forgotten-%'")
+    assert tombstones > 5
+    for campaign in ("k0", "k1"):
+        with shop.session(db, now="2026-07-01 10:00+00") as session:
+            session.execute("SELECT decisioning.learn(%s)", [campaign])
+        [(seen, logged)] = db.sql(
+            """SELECT (SELECT m.decisions FROM decisioning.models m WHERE m.campaign = %(c)s ORDER BY m.model_version DESC LIMIT 1),
+                      (SELECT count(*) FROM decisioning.decisions d WHERE d.campaign = %(c)s)""",
+            {"c": campaign},
+        )
+        assert seen == logged
+    # What was forgotten holds nothing of a budget, unless it was made.
+    assert (
+        db.sql(
+            """SELECT count(*) FROM decisioning._reservation r WHERE NOT r.cancelled
+               AND NOT EXISTS (SELECT FROM decisioning.decisions d WHERE d.decision_id = r.decision_id)"""
+        )
+        == [(0,)]
+    )
+
+
+def test_a_forgotten_customer_stays_in_the_lift(db):
+    """However many are forgotten, of whichever group."""
+    connection = db.connect()
+    shop.create(connection, customers=600, explore=0.3)
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute("SELECT decisioning.record_outcomes('buy', ARRAY(SELECT 'o' || n FROM generate_series(1, 200) n), ARRAY(SELECT 'c-' || 3 * n FROM generate_series(1, 200) n))")
+    later = shop.session(db, now="2026-06-05 10:00+00")
+    # Sums of the same numbers in another order differ in the last digit.
+    read = "SELECT jsonb_agg(to_jsonb(t)) FROM {} AS t"
+    rounded = lambda rows: [{name: round(value, 9) if isinstance(value, float) else value for name, value in row.items()} for row in rows]
+    lift = lambda: rounded(later.execute(read.format("decisioning.lift('c')")).fetchone()[0])
+    balance = lambda: rounded(later.execute(read.format("decisioning.group_balance")).fetchone()[0])
+    before = lift(), balance()
+    assert all(before)
+    for n in range(1, 601, 4):
+        later.execute("SELECT count(*) FROM decisioning.forget_customer(%s)", [f"c-{n}"])
+    assert (lift(), balance()) == before
+    # Models that learn of tombstones only are as well as any.
+    later.execute("SELECT decisioning.learn('c')")
+    later.execute("SELECT decisioning.rebuild_model('c')")
+    assert later.execute("SELECT count(*) FROM decisioning.coefficients WHERE NOT standard_error > 0").fetchall() == [(0,)]
