@@ -269,8 +269,8 @@ fn set_fairness_guardrail(
 
 /// # Errors
 /// The guardrail is not there.
-fn change(name: &str, attribute: &str, dimension: &str, changed: u64) -> Result<()> {
-    match changed {
+fn must_exist(name: &str, attribute: &str, dimension: &str, rows: u64) -> Result<()> {
+    match rows {
         0 => {
             Err(Error::missing(format!("campaign \"{name}\" has no fairness guardrail on {attribute} and {dimension}"))
                 .hint("SELECT attribute, dimension FROM decisioning.fairness_guardrails lists them."))
@@ -292,7 +292,7 @@ fn remove_fairness_guardrail(
             "DELETE FROM decisioning.fairness_guardrails g WHERE g.campaign = $1 AND g.attribute = $2 AND g.dimension = $3",
             &[name.into(), attribute.into(), dimension.into()],
         )?;
-        change(name, attribute, dimension, removed as u64)
+        must_exist(name, attribute, dimension, removed as u64)
     })?;
     Ok(())
 }
@@ -325,7 +325,7 @@ fn override_fairness(
                 now()?.into(),
             ],
         )?;
-        change(name, attribute, dimension, changed as u64)
+        must_exist(name, attribute, dimension, changed as u64)
     })?;
     Ok(())
 }

@@ -107,7 +107,8 @@ fn cancel_sends(names: &Names) -> Result<Counts> {
     let ticked_at = tick()?;
     let sends = query::write(
         "UPDATE decisioning.sends s
-         SET customer_id = coalesce(n.tombstone, s.customer_id), content = NULL, updated_at = $3, occurred_at = CASE s.status WHEN 'queued' THEN $4 ELSE s.occurred_at END,
+         SET customer_id = n.tombstone, content = NULL, updated_at = $3,
+             occurred_at = CASE s.status WHEN 'queued' THEN $4 ELSE s.occurred_at END,
              reason = CASE s.status WHEN 'queued' THEN 'forgotten' END,
              status = CASE s.status WHEN 'queued' THEN 'cancelled' ELSE s.status END
          FROM decisioning.decisions d JOIN unnest($1::text[], $2::text[]) AS n(id, tombstone) ON n.id = d.customer_id
@@ -167,11 +168,13 @@ fn rename(names: &Names) -> Result<Counts> {
              secret AS MATERIALIZED (SELECT gen_random_uuid()::text AS value),
              keys AS (
                  UPDATE decisioning._outcome_key k
-                 SET customer_id = n.tombstone, outcome_source = NULL, event_id = encode(sha256(convert_to(x.value || k.event_id, 'UTF8')), 'hex')
+                 SET customer_id = n.tombstone, outcome_source = NULL,
+                     event_id = encode(sha256(convert_to(x.value || k.event_id, 'UTF8')), 'hex')
                  FROM names n, secret x WHERE k.customer_id = n.id
                    AND (k.goal, k.event_id) IN (SELECT o.goal, o.event_id FROM decisioning.outcomes o WHERE o.customer_id = n.id))
              UPDATE decisioning.outcomes o
-             SET customer_id = n.tombstone, outcome_source = NULL, event_id = encode(sha256(convert_to(x.value || o.event_id, 'UTF8')), 'hex')
+             SET customer_id = n.tombstone, outcome_source = NULL,
+                 event_id = encode(sha256(convert_to(x.value || o.event_id, 'UTF8')), 'hex')
              FROM names n, secret x WHERE o.customer_id = n.id"
         ),
         &both(),
