@@ -37,7 +37,7 @@ def test_customers_are_forgotten_in_the_middle_of_it_all(db):
                 else:
                     session.execute("SELECT decisioning.learn(%s)", [campaign])
             except RETRY as error:
-                assert not isinstance(error, psycopg.errors.DeadlockDetected) or number, "who forgets is nobody's victim"
+                assert not isinstance(error, psycopg.errors.DeadlockDetected) or number, f"who forgets is nobody's victim: {error.diag.message_detail} {error.diag.context}"
 
     run(9, work)
     assert len(forgotten) == 25

@@ -93,6 +93,12 @@ fn lock() -> Result<()> {
     query::execute("LOCK TABLE decisioning._online IN SHARE ROW EXCLUSIVE MODE", &[])?;
     query::execute("LOCK TABLE decisioning._send_clock IN SHARE ROW EXCLUSIVE MODE", &[])?;
     tick()?;
+    // Deciders lock what they compete for before their assignments.
+    query::execute(
+        "LOCK TABLE decisioning._customer, decisioning._household, decisioning._budget_period, decisioning._budget_slot
+         IN SHARE ROW EXCLUSIVE MODE",
+        &[],
+    )?;
     wait_for_decisions()
 }
 
