@@ -75,5 +75,8 @@ def test_dlt_loses_nothing_and_has_nothing_twice(db, sync, tmp_path):
     sync()
     with duckdb.connect(str(tmp_path / "mirror.duckdb")) as copy:
         rows = copy.execute("SELECT decision_id::text, status FROM copy.sends").fetchall()
-    assert syncs > 2 and len(rows) == 900, "nothing twice"
-    assert dict(rows) == {str(decision_id): status for decision_id, status in db.sql("SELECT decision_id, status FROM decisioning.sends")}
+    # Whoever bounced before another campaign decided for him gets nothing from it: not all of the 900 are sent.
+    wanted = {str(decision_id): status for decision_id, status in db.sql("SELECT decision_id, status FROM decisioning.sends")}
+    assert syncs > 2 and len(wanted) > 600
+    assert len(rows) == len(wanted), "nothing twice"
+    assert dict(rows) == wanted
