@@ -32,4 +32,10 @@ CREATE FUNCTION decisioning.set_profiling_consent(campaign text, consent_column 
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'set_profiling_consent_wrapper';
 COMMENT ON FUNCTION decisioning.set_profiling_consent(text, text) IS
-'Says which boolean column of the customers relation is the consent to be profiled. Whoever has not given it is not in the audience; whoever refuses it (false) is forgotten by the next maintain. NULL takes no notice of consent.';
+'Says which boolean column of the customers relation is the consent to be profiled. Whoever has not given it is not in the audience; whoever refuses it (false) is forgotten by the next forget_refusals. NULL takes no notice of consent.';
+
+CREATE FUNCTION decisioning.forget_refusals() RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
+AS 'MODULE_PATHNAME', 'forget_refusals_wrapper';
+COMMENT ON FUNCTION decisioning.forget_refusals() IS
+'Forgets all customers who refuse to be profiled, as set_profiling_consent says, and of whom something is known. Reads customers relations with your rights. Call it from cron, in a transaction of its own. Returns how many.';

@@ -36,7 +36,7 @@ AS $$
            'approve_action', 'pause_action', 'set_budget', 'remove_budget', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
            'add_eligibility_rule', 'set_consent_column', 'add_consent_source', 'add_frequency_cap', 'set_quiet_hours', 'add_quiet_hours_preset',
            'add_order_rule', 'set_goal_exit', 'set_send_options', 'set_priority', 'remove_guardrail', 'suppress', 'lift_suppression',
-           'add_stop_rule', 'remove_stop_rule', 'check_stop_rules', 'set_fairness_guardrail', 'remove_fairness_guardrail', 'override_fairness', 'check_fairness', 'estimate_guardrail_costs', 'set_profiling_consent', 'forget_customer', 'export_customer', 'add_brand_rule', 'remove_brand_rule', 'add_claim', 'remove_claim', 'set_content', 'set_brand_options', 'propose_action',
+           'add_stop_rule', 'remove_stop_rule', 'check_stop_rules', 'set_fairness_guardrail', 'remove_fairness_guardrail', 'override_fairness', 'check_fairness', 'estimate_guardrail_costs', 'set_profiling_consent', 'forget_customer', 'forget_refusals', 'export_customer', 'add_brand_rule', 'remove_brand_rule', 'add_claim', 'remove_claim', 'set_content', 'set_brand_options', 'propose_action',
            'add_entry_source', 'remove_entry_source', 'set_delivery', 'add_delivery_source', 'remove_delivery_source', 'ingest_deliveries', 'requeue_send',
            'import_decisions', 'learn', 'rebuild_model', 'maintain', 'add_source', 'remove_source', 'add_match_rule',
            'resolve_all', 'set_match_setting', 'set_match_weight', 'set_match_factor', 'add_blocking_rule', 'add_nickname', 'preview_blocking',

@@ -27,7 +27,7 @@ use super::fairness::guardrail as fairness;
 use super::log::Logged;
 use super::model::{self, Current, Learned, LearnedPart};
 use super::{brand, budget};
-use super::{guardrail_cost, now, privacy, ramp, source, stop};
+use super::{guardrail_cost, now, ramp, source, stop};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
@@ -402,12 +402,11 @@ fn maintain() -> std::result::Result<(), ErrorReport> {
     for campaign in campaigns {
         learned.push(learn_campaign(&campaign)?);
     }
+    fairness::follow_all()?;
+    guardrail_cost::keep_all()?;
     // Dates of rules and claims have passed: decisions that are under way end first, hence not before what takes long.
     as_owner(brand::reassess)?;
     as_owner(stop::check)?;
-    privacy::follow_refusals()?;
-    fairness::follow_all()?;
-    guardrail_cost::keep_all()?;
     follow_deliveries()?;
     // Nobody can send under a budget while it is settled: last, for all.
     as_owner(|| {

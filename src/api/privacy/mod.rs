@@ -3,5 +3,3 @@
 mod export;
 pub mod forget;
 mod profiling;
-
-pub use profiling::follow_refusals;

@@ -16,8 +16,11 @@ use crate::pg::relation::{quote_identifier, ColumnKind};
 const FETCH: usize = 10_000;
 
 /// Forgets everybody of whom something is known and who refuses, in the customers relation of any campaign that is told of consent.
-/// A campaign whose relation cannot be read does not keep the others.
-pub fn follow_refusals() -> Result<()> {
+/// A campaign whose relation cannot be read does not keep the others. Not a part of `maintain`, which learns for long with locks
+/// that this would wait for, and whose own locks deciders would wait for.
+#[pg_extern(sql = false)]
+fn forget_refusals() -> std::result::Result<i64, ErrorReport> {
+    let mut all = 0;
     let campaigns = as_owner(|| {
         query::read(
             "SELECT c.campaign FROM decisioning.campaigns c
@@ -30,14 +33,11 @@ pub fn follow_refusals() -> Result<()> {
         let (campaign, _) = as_owner(|| campaign::load(&name))?;
         match refusals(&campaign) {
             Ok(ids) if ids.is_empty() => {}
-            Ok(ids) => {
-                let forgotten = forget_all(&ids, "refused profiling")?;
-                pgrx::notice!("campaign \"{name}\": {forgotten} customers who refuse profiling are forgotten");
-            }
+            Ok(ids) => all += forget_all(&ids, "refused profiling")?,
             Err(error) => pgrx::warning!("profiling consent of campaign \"{name}\": {}", error.message()),
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Customers who refuse and of whom something is known, in order. Reads the relation as the caller.

@@ -93,7 +93,7 @@ CREATE TABLE public.sent AS SELECT decision_id, customer_id, updated_at FROM dec
 SELECT count(*) AS parts FROM public.sent s, decisioning.forget_customer(s.customer_id);
 SELECT m.status, m.reason, m.content, m.customer_id LIKE 'forgotten-%' AS anonymous, m.updated_at > s.updated_at AS synced FROM decisioning.sends m JOIN public.sent s USING (decision_id);
 
--- Consent to profiling: who has not given it is not decided for; who refuses is forgotten by maintain.
+-- Consent to profiling: who has not given it is not decided for; who refuses is forgotten by forget_refusals.
 SELECT decisioning.set_profiling_consent('spring', 'number');
 SELECT decisioning.set_profiling_consent('spring', 'consents');
 SELECT decisioning.set_profiling_consent('spring', 'agrees');
@@ -103,11 +103,11 @@ SET decisioning.simulated_now = '2026-06-05 10:00+00';
 SELECT decisioning.decide('c-20', 'spring') AS nobody, decisioning.decide('c-21', 'spring') AS nobody_either;
 SELECT removed_by FROM decisioning.preview('c-20', 'spring') WHERE action = 'mail';
 SELECT count(*) AS parts FROM decisioning.forgotten WHERE reason = 'refused profiling';
-SELECT decisioning.maintain();
+SELECT decisioning.forget_refusals();
 SELECT count(DISTINCT d.customer_id) AS forgotten FROM decisioning.decisions d JOIN decisioning.forgotten f ON f.tombstone = d.customer_id WHERE f.reason = 'refused profiling';
 SELECT * FROM public.mentions('"c-21"|"o-21"|"c-24"|"o-24"');
 SELECT count(*) AS still_known FROM decisioning.decisions WHERE customer_id = 'c-20';
-SELECT decisioning.maintain();
+SELECT decisioning.forget_refusals();
 SELECT count(*) AS once FROM (SELECT FROM decisioning.forgotten WHERE reason = 'refused profiling' LIMIT 9) AS f;
 -- The log is as exact as before: the model counts what is in it.
 SELECT (SELECT decisions FROM decisioning.models WHERE campaign = 'spring' ORDER BY model_version DESC LIMIT 1) + (SELECT count(*) FROM decisioning._inbox WHERE decision_id IS NOT NULL)
