@@ -1,143 +1,149 @@
--- Measure. Views read the log with plain aggregates, so they run in parallel and on a standby.
+-- Measure: what campaigns have changed, and whether the groups allow to say so. Everything here only reads, in parallel, on a
+-- standby too.
 
-CREATE FUNCTION decisioning._difference(
-    treated_count float8, treated_mean float8, treated_squares float8,
-    control_count float8, control_mean float8, control_squares float8, confidence float8)
-RETURNS TABLE (absolute float8, lower float8, upper float8, relative float8, relative_lower float8, relative_upper float8,
-               p_value float8)
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1
-AS 'MODULE_PATHNAME', '_difference_wrapper';
-COMMENT ON FUNCTION decisioning._difference(float8, float8, float8, float8, float8, float8, float8) IS
-'Internal: difference of two means from counts, means and sums of squared deviations (Welch, normal quantiles; delta method for the ratio).';
+CREATE FUNCTION decisioning._sample_add(state bytea, outcome float8, denominator float8, covariate float8) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', '_sample_add_wrapper';
+COMMENT ON FUNCTION decisioning._sample_add(bytea, float8, float8, float8) IS 'Internal: transition of _sample.';
 
-CREATE FUNCTION decisioning._chi_square(observed float8[], expected float8[])
-RETURNS TABLE (statistic float8, p_value float8)
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1
-AS 'MODULE_PATHNAME', '_chi_square_wrapper';
-COMMENT ON FUNCTION decisioning._chi_square(float8[], float8[]) IS 'Internal: Pearson''s chi-square test of counts against expected counts.';
+CREATE FUNCTION decisioning._sample_merge(state bytea, other bytea) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', '_sample_merge_wrapper';
+COMMENT ON FUNCTION decisioning._sample_merge(bytea, bytea) IS 'Internal: adds two samples.';
+
+CREATE AGGREGATE decisioning._sample(outcome float8, denominator float8, covariate float8) (
+    SFUNC = decisioning._sample_add,
+    STYPE = bytea,
+    SSPACE = 96,
+    COMBINEFUNC = decisioning._sample_merge,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE decisioning._sample(float8, float8, float8) IS
+'Internal: units summed up: count, means and sums of products of deviations, as ten little-endian float8. Units with a NULL are skipped.';
+
+CREATE AGGREGATE decisioning._merge_samples(sample bytea) (
+    SFUNC = decisioning._sample_merge,
+    STYPE = bytea,
+    SSPACE = 96,
+    COMBINEFUNC = decisioning._sample_merge,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE decisioning._merge_samples(bytea) IS 'Internal: adds samples that were taken in parts.';
+
+-- Groups -------------------------------------------------------------------------------------------
+
+CREATE VIEW decisioning._share_periods AS
+SELECT e.campaign, e.epoch, e.holdout_share, e.control_share, e.explore_share
+FROM (SELECT h.campaign, h.epoch, h.holdout_share, h.control_share, h.explore_share,
+             lag(ROW(h.holdout_share, h.control_share, h.explore_share)) OVER (PARTITION BY h.campaign ORDER BY h.epoch) AS before
+      FROM (SELECT p.campaign, p.epoch, (p.after ->> 'holdout_share')::float8 AS holdout_share,
+                   (p.after ->> 'control_share')::float8 AS control_share, (p.after ->> 'explore_share')::float8 AS explore_share
+            FROM decisioning.epochs p WHERE p.relation = 'campaigns' AND p.after IS NOT NULL) AS h) AS e
+WHERE e.before IS DISTINCT FROM ROW(e.holdout_share, e.control_share, e.explore_share);
+COMMENT ON VIEW decisioning._share_periods IS 'Internal: the shares that groups are drawn with, and the epoch from which on they hold.';
+
+CREATE TABLE decisioning.balance_acknowledgements (
+    campaign        text        NOT NULL,
+    acknowledged_at timestamptz NOT NULL,
+    acknowledged_by text        NOT NULL,
+    p_value         float8      NOT NULL,
+    reason          text        NOT NULL CHECK (reason <> ''),
+    PRIMARY KEY (campaign, acknowledged_at)
+);
+COMMENT ON TABLE  decisioning.balance_acknowledgements IS 'Who has said of groups that are not what they should be that they may be compared nevertheless, and why. It holds for the customers exposed by then.';
+COMMENT ON COLUMN decisioning.balance_acknowledgements.p_value IS 'Of the check at that time.';
+
+CREATE FUNCTION decisioning.group_balance(campaign text DEFAULT NULL, weekly boolean DEFAULT false)
+RETURNS TABLE (campaign text, week date, treatment_group text, customers bigint, expected float8, statistic float8, p_value float8,
+               balanced boolean, acknowledged_at timestamptz)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000 ROWS 10
+AS 'MODULE_PATHNAME', 'group_balance_wrapper';
+COMMENT ON FUNCTION decisioning.group_balance(text, boolean) IS
+'Sample-ratio check: customers per group against the shares in force when they were drawn; weekly by week of exposure. p_value may be looked at as often as one likes: it falls below 0.001 in at most one of a thousand campaigns whose groups are fair (statistic is Pearson''s chi-square, for reference). Then every lift of the campaign is invalid, until acknowledge_imbalance; from then on customers who come later are checked.';
 
 CREATE VIEW decisioning.group_balance AS
-WITH sizes AS (
-    SELECT s.campaign, s.epoch, s.treatment_group, count(*) AS customers
-    FROM decisioning._assignment s WHERE s.exposed_at < 'infinity' GROUP BY s.campaign, s.epoch, s.treatment_group
-), shares AS (
-    -- The shares in force in an epoch: those of the campaign's row as the latest change up to then left it.
-    SELECT z.campaign, z.epoch, z.customers, e.after
-    FROM (SELECT campaign, epoch, sum(customers) AS customers FROM sizes GROUP BY campaign, epoch) z
-    CROSS JOIN LATERAL (
-        SELECT h.after FROM decisioning.epochs h
-        WHERE h.campaign = z.campaign AND h.relation = 'campaigns'
-          AND h.epoch <= z.epoch AND h.after IS NOT NULL
-        ORDER BY h.epoch DESC LIMIT 1) e
-), expected AS (
-    SELECT s.campaign, g.treatment_group, sum(s.customers * g.share) AS expected
-    FROM shares s
-    CROSS JOIN LATERAL (VALUES
-        ('holdout', (s.after ->> 'holdout_share')::float8),
-        ('control', (s.after ->> 'control_share')::float8),
-        ('explore', (s.after ->> 'explore_share')::float8),
-        ('optimise', 1::float8 - (s.after ->> 'holdout_share')::float8
-            - (s.after ->> 'control_share')::float8
-            - (s.after ->> 'explore_share')::float8)
-    ) AS g(treatment_group, share)
-    GROUP BY s.campaign, g.treatment_group
-), compared AS (
-    SELECT e.campaign, e.treatment_group, e.expected,
-           coalesce(o.customers, 0::numeric)::bigint AS customers
-    FROM expected e
-    LEFT JOIN (SELECT campaign, treatment_group, sum(customers) AS customers FROM sizes
-               GROUP BY campaign, treatment_group) o
-      ON o.campaign = e.campaign AND o.treatment_group = e.treatment_group
-    WHERE e.expected > 0::float8 OR o.customers IS NOT NULL
+SELECT b.campaign, b.treatment_group, b.customers, b.expected, b.statistic, b.p_value, b.balanced, b.acknowledged_at
+FROM decisioning.group_balance() AS b;
+COMMENT ON VIEW decisioning.group_balance IS 'Sample-ratio check of every campaign; decisioning.group_balance(campaign, weekly => true) has it by week, decisioning.feature_balance(campaign) by feature.';
+COMMENT ON COLUMN decisioning.group_balance.expected IS 'Customers that the shares lead one to expect.';
+COMMENT ON COLUMN decisioning.group_balance.p_value IS 'Valid at whatever time one looks, of customers exposed since imbalance was last acknowledged.';
+COMMENT ON COLUMN decisioning.group_balance.balanced IS 'p_value is at least 0.001. If not, no lift of the campaign means anything.';
+
+CREATE FUNCTION decisioning.acknowledge_imbalance(campaign text, reason text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'acknowledge_imbalance_wrapper';
+COMMENT ON FUNCTION decisioning.acknowledge_imbalance(text, text) IS
+'Says that groups which fail the sample-ratio check may be compared nevertheless, since the reason is known and harmless. Recorded with who and why; customers who are exposed from now on are checked anew.';
+
+CREATE FUNCTION decisioning.feature_balance(campaign text)
+RETURNS TABLE (feature text, customers bigint, levels integer, statistic float8, p_value float8, balanced boolean)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 20
+AS 'MODULE_PATHNAME', 'feature_balance_wrapper';
+COMMENT ON FUNCTION decisioning.feature_balance(text) IS
+'Are the groups alike in every feature, as it was at exposure? Chi-square test of independence over values (numbers by tenths, rare values together); balanced says whether p_value, times the number of features, is at least 0.001. Reads the first decision of every customer.';
+
+-- Lift ---------------------------------------------------------------------------------------------
+
+CREATE FUNCTION decisioning.lift(
+    campaign    text        DEFAULT NULL,
+    confidence  float8      DEFAULT 0.95,
+    as_of       timestamptz DEFAULT NULL,
+    horizon     interval    DEFAULT NULL,
+    goal        text        DEFAULT NULL,
+    population  text        DEFAULT 'treatable',
+    mixed       boolean     DEFAULT true,
+    covariate   text        DEFAULT NULL,
+    history     interval    DEFAULT NULL,
+    winsorise   float8      DEFAULT 0.99
 )
-SELECT c.campaign, c.treatment_group, c.customers, c.expected, t.statistic, t.p_value,
-       coalesce(t.p_value >= 0.001::float8, true) AS balanced
-FROM compared c
-JOIN (SELECT x.campaign, q.statistic, q.p_value
-      FROM (SELECT campaign, array_agg(customers::float8 ORDER BY treatment_group) AS observed,
-                   array_agg(expected ORDER BY treatment_group) AS expected
-            FROM compared GROUP BY campaign) x
-      LEFT JOIN LATERAL decisioning._chi_square(x.observed, x.expected) q ON true) t ON t.campaign = c.campaign;
-COMMENT ON VIEW decisioning.group_balance IS 'Sample-ratio check: customers per group against the shares in force when they were assigned; p below 0.001 makes every lift of the campaign invalid.';
-
-CREATE FUNCTION decisioning.lift(campaign text DEFAULT NULL, confidence float8 DEFAULT 0.95, as_of timestamptz DEFAULT NULL)
 RETURNS TABLE (
-    campaign text, goal text, treated_group text, baseline_group text, measure text,
+    campaign text, goal text, kind text, measure text, treated_group text, baseline_group text,
     treated_customers bigint, baseline_customers bigint, treated_mean float8, baseline_mean float8,
-    absolute_lift float8, lower float8, upper float8,
-    relative_lift float8, relative_lower float8, relative_upper float8, p_value float8, verdict text)
-LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER COST 100000 ROWS 10
-SET search_path = pg_catalog, pg_temp
-SET jit = off
-AS $$
-    WITH moment AS (
-        SELECT coalesce(lift.as_of, decisioning._now()) AS at
-    ), merged AS MATERIALIZED (
-        SELECT m.campaign, m.customer_id, m.merged_id, s.exposed_at
-        FROM decisioning._merged_assignment m
-        JOIN decisioning._assignment s ON s.customer_id = m.merged_id AND s.campaign = m.campaign
-        WHERE s.exposed_at < 'infinity'
-    ), heirs AS MATERIALIZED (
-        -- Customers who were exposed under another id only.
-        SELECT DISTINCT ON (m.campaign, m.customer_id) m.campaign, m.customer_id, m.merged_id
-        FROM merged m
-        WHERE NOT EXISTS (SELECT FROM decisioning._assignment s WHERE s.customer_id = m.customer_id AND s.campaign = m.campaign
-                          AND s.exposed_at < 'infinity')
-        ORDER BY m.campaign, m.customer_id, m.exposed_at, m.merged_id
-    ), events AS (
-        -- Units are customers as exposed: merges, which treatment causes too, neither make nor unmake any. An event counts once,
-        -- for the unit whose id it was recorded with, or else for that of the customer it belongs to.
-        SELECT g.campaign, o.goal, o.occurred_at, o.events, o.value,
-               coalesce(m.merged_id, h.merged_id, a.customer_id, o.customer_id) AS customer_id
-        FROM decisioning.campaign_goals g
-        JOIN decisioning.outcomes o ON o.goal = g.goal
-        LEFT JOIN decisioning._log_alias a ON a.alias = o.customer_id
-        LEFT JOIN merged m ON m.merged_id = o.customer_id AND m.campaign = g.campaign
-        LEFT JOIN heirs h ON h.customer_id = coalesce(a.customer_id, o.customer_id) AND h.campaign = g.campaign
-        WHERE lift.campaign IS NULL OR g.campaign = lift.campaign
-    ), totals AS (
-        -- User totals from exposure, by intention to treat: everybody exposed, whatever was sent.
-        SELECT s.campaign, g.goal, k.kind, s.treatment_group, s.customer_id,
-               coalesce(sum(o.events), 0)::float8 AS events,
-               coalesce(sum(o.value), 0)::float8 AS value
-        FROM decisioning._assignment s
-        CROSS JOIN moment m
-        JOIN decisioning.campaign_goals g ON g.campaign = s.campaign
-        JOIN decisioning.goals k ON k.goal = g.goal AND k.kind <> 'engagement'
-        LEFT JOIN events o ON o.customer_id = s.customer_id AND o.campaign = s.campaign AND o.goal = g.goal
-              AND o.occurred_at >= s.exposed_at AND o.occurred_at < m.at
-        -- Who has moved from control to optimise is a comparison for neither; buckets of a hash moved, so the rest stay fair.
-        WHERE s.treatable AND s.exposed_at < m.at AND (s.ramped_at IS NULL OR s.ramped_at >= m.at) AND (lift.campaign IS NULL OR s.campaign = lift.campaign)
-        GROUP BY s.campaign, g.goal, k.kind, s.treatment_group, s.customer_id
-    ), units AS (
-        SELECT t.campaign, t.goal, t.treatment_group, 'conversion rate' AS measure, (t.events > 0)::int::float8 AS y FROM totals t
-        UNION ALL
-        SELECT t.campaign, t.goal, t.treatment_group, 'value per customer', t.value FROM totals t WHERE t.kind IN ('value', 'harm')
-    ), unbalanced AS (
-        SELECT DISTINCT r.campaign FROM decisioning.group_balance r WHERE NOT r.balanced
-    ), moments AS (
-        SELECT u.campaign, u.goal, u.treatment_group, u.measure, count(*) AS customers, avg(u.y) AS mean,
-               coalesce(var_pop(u.y), 0) * count(*) AS squares, count(*) FILTER (WHERE u.y <> 0) AS responders
-        FROM units u GROUP BY u.campaign, u.goal, u.treatment_group, u.measure
-    )
-    SELECT t.campaign, t.goal, t.treatment_group, b.treatment_group, t.measure, t.customers, b.customers, t.mean, b.mean,
-           d.absolute, d.lower, d.upper, d.relative, d.relative_lower, d.relative_upper, d.p_value,
-           CASE WHEN t.campaign IN (SELECT r.campaign FROM unbalanced r) THEN 'invalid: sample ratio'
-                WHEN t.responders < 30 OR b.responders < 30 THEN 'collecting'
-                WHEN d.lower > 0 THEN 'positive'
-                WHEN d.upper < 0 THEN 'negative'
-                ELSE 'inconclusive' END
-    FROM moments t
-    JOIN moments b ON b.campaign = t.campaign AND b.goal = t.goal AND b.measure = t.measure
-                  AND (t.treatment_group, b.treatment_group) IN (('optimise', 'holdout'), ('explore', 'holdout'),
-                      ('optimise', 'control'), ('optimise', 'explore'))
-    LEFT JOIN LATERAL decisioning._difference(t.customers, t.mean, t.squares, b.customers, b.mean, b.squares, lift.confidence) d ON true
-    ORDER BY 1, 2, 5, 3 DESC, 4 DESC
-$$;
-
-COMMENT ON FUNCTION decisioning.lift(text, float8, timestamptz) IS
-'Compares groups by intention to treat: totals per customer from exposure to as_of, with a fixed-horizon interval. Customers count as exposed, also when they were merged since. Control customers who have been moved to optimise by then are left out. Decide when to look before you look: the interval is not valid under repeated peeking.';
+    absolute_lift float8, lower float8, upper float8, relative_lift float8, relative_lower float8, relative_upper float8,
+    verdict text, headline boolean, fixed_lower float8, fixed_upper float8, fixed_relative_lower float8, fixed_relative_upper float8,
+    p_value float8, detectable_lift float8, variance_removed float8, winsorised_at float8)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 20
+AS 'MODULE_PATHNAME', 'lift_wrapper';
+COMMENT ON FUNCTION decisioning.lift(text, float8, timestamptz, interval, text, text, boolean, text, interval, float8) IS
+'Compares groups by intention to treat: totals per customer from exposure to as_of, or over a horizon for customers for whom it is over. lower and upper hold however often one looks; fixed_lower, fixed_upper and p_value for one look at a time that was chosen before. population: treatable (who could have been sent something when exposed) or everybody; mixed => false leaves out customers who turned out to be one with somebody of another group. covariate (a feature) or history (the goal itself, so long before exposure) take noise away (CUPED). winsorise is the quantile of totals beyond which they count as that.';
 
 CREATE VIEW decisioning.lift AS
-SELECT * FROM decisioning.lift() AS l;
-COMMENT ON VIEW decisioning.lift IS 'Lift of every campaign and goal since exposure, at 95 %.';
+SELECT l.campaign, l.goal, l.kind, l.measure, l.treated_group, l.baseline_group, l.treated_customers, l.baseline_customers,
+       l.treated_mean, l.baseline_mean, l.absolute_lift, l.lower, l.upper, l.relative_lift, l.relative_lower, l.relative_upper, l.verdict
+FROM decisioning.lift() AS l WHERE l.headline;
+COMMENT ON VIEW   decisioning.lift IS 'Lift of every campaign, one line per goal, since exposure. A campaign''s lift is what it adds given all others: lifts of campaigns must not be added up. decisioning.lift() has other groups, measures, horizons and intervals.';
+COMMENT ON COLUMN decisioning.lift.measure IS 'What is compared: the conversion rate, or for goals with a value the value per customer.';
+COMMENT ON COLUMN decisioning.lift.lower IS 'Bound of the absolute lift at 95 % that holds however often one looks; upper likewise. NULL until 30 customers of each group have responded.';
+COMMENT ON COLUMN decisioning.lift.relative_lift IS 'Treated over baseline, less one.';
+COMMENT ON COLUMN decisioning.lift.verdict IS 'collecting (too few responses), inconclusive, positive, negative, tolerated (a harm that is not above what a stop rule tolerates) or invalid: sample ratio.';
+
+CREATE FUNCTION decisioning.lift_over_time(
+    campaign    text        DEFAULT NULL,
+    by          text        DEFAULT 'day',
+    goal        text        DEFAULT NULL,
+    confidence  float8      DEFAULT 0.95,
+    as_of       timestamptz DEFAULT NULL
+)
+RETURNS TABLE (
+    campaign text, goal text, day date, days_since_exposure integer, measure text, treated_group text, baseline_group text,
+    treated_customers bigint, baseline_customers bigint, treated_mean float8, baseline_mean float8,
+    absolute_lift float8, lower float8, upper float8)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 100
+AS 'MODULE_PATHNAME', 'lift_over_time_wrapper';
+COMMENT ON FUNCTION decisioning.lift_over_time(text, text, text, float8, timestamptz) IS
+'Lift over time. by => ''day'': since exposure, as it stood at the end of each day, with bounds that hold for all days together. by => ''week'': what happened in each calendar week, of customers exposed before it. by => ''days since exposure'': what happened so many days after exposure, to see novelty wear off. The latter two have bounds for one week or day each.';
+
+CREATE VIEW decisioning.lift_daily AS
+SELECT l.campaign, l.goal, l.day, l.measure, l.treated_group, l.baseline_group, l.treated_customers, l.baseline_customers,
+       l.treated_mean, l.baseline_mean, l.absolute_lift, l.lower, l.upper
+FROM decisioning.lift_over_time() AS l;
+COMMENT ON VIEW decisioning.lift_daily IS 'Lift of every campaign and goal since exposure, as it stood at the end of each day of the campaign''s zone; the bounds at 95 % hold for all days together.';
+
+CREATE FUNCTION decisioning.lift_before_exposure(campaign text DEFAULT NULL, period interval DEFAULT '28 days', confidence float8 DEFAULT 0.95)
+RETURNS TABLE (
+    campaign text, goal text, measure text, treated_group text, baseline_group text, treated_customers bigint, baseline_customers bigint,
+    treated_mean float8, baseline_mean float8, absolute_lift float8, lower float8, upper float8, p_value float8, alike boolean)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 20
+AS 'MODULE_PATHNAME', 'lift_before_exposure_wrapper';
+COMMENT ON FUNCTION decisioning.lift_before_exposure(text, interval, float8) IS
+'A/A test: the same comparison of the same groups over the time before exposure, when nothing could differ but by chance. alike says whether p_value is at least 0.001.';

@@ -227,7 +227,7 @@ fn audience_size(relation: &RelationName, key: &str, audience: Option<&str>) -> 
 fn detectable(name: &str, customers: i64, holdout: f64, treated: f64) -> String {
     let sizes = (customers as f64 * treated, customers as f64 * holdout);
     let relative = |base: f64| {
-        decisioning_core::measure::minimum_detectable_difference(base, sizes.0, sizes.1)
+        decisioning_core::measure::detectable_difference(base * (1.0 - base), sizes.0, sizes.1, 0.8, 0.95)
             .map(|difference| format!("{:.0} % of a base rate of {:.0} %", 100.0 * difference / base, 100.0 * base))
     };
     let found: Vec<String> = [0.02, 0.05, 0.10].into_iter().filter_map(relative).collect();

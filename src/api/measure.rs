@@ -1,58 +1,66 @@
-//! Statistics behind the measuring views.
+//! Units summed up, as an aggregate: what every comparison of groups is made of.
 
-use decisioning_core::measure::{chi_square, difference, Moments};
+use decisioning_core::measure::{Sample, SAMPLE_BYTES};
+use pgrx::datum::Internal;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::pg::error::Error;
+use crate::pg::aggregate;
+use crate::pg::error::{Error, Result};
 
-#[pg_extern(sql = false)]
-fn _difference(
-    treated_count: f64,
-    treated_mean: f64,
-    treated_squares: f64,
-    control_count: f64,
-    control_mean: f64,
-    control_squares: f64,
-    confidence: f64,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(absolute, Option<f64>),
-            name!(lower, Option<f64>),
-            name!(upper, Option<f64>),
-            name!(relative, Option<f64>),
-            name!(relative_lower, Option<f64>),
-            name!(relative_upper, Option<f64>),
-            name!(p_value, Option<f64>),
-        ),
-    >,
-    ErrorReport,
-> {
-    if !(confidence > 0.0 && confidence < 1.0) {
-        return Err(Error::invalid("confidence must be between 0 and 1").into());
-    }
-    let treated = Moments { count: treated_count, mean: treated_mean, squares: treated_squares };
-    let control = Moments { count: control_count, mean: control_mean, squares: control_squares };
-    let found = difference(treated, control, confidence);
-    let relative = found.and_then(|found| found.relative);
-    Ok(TableIterator::once((
-        found.map(|found| found.absolute),
-        found.map(|found| found.lower),
-        found.map(|found| found.upper),
-        relative.map(|(relative, _, _)| relative),
-        relative.map(|(_, lower, _)| lower),
-        relative.map(|(_, _, upper)| upper),
-        found.map(|found| found.p_value),
-    )))
+fn sample(bytes: &[u8]) -> Result<Sample> {
+    Sample::from_bytes(bytes).ok_or_else(|| {
+        Error::corrupted("the bytes are not a sample, or are damaged")
+            .hint("Samples come from the aggregate decisioning._sample.")
+    })
+}
+
+/// Changes the state, which is a sample as bytes.
+fn change(
+    state: Internal,
+    fcinfo: pg_sys::FunctionCallInfo,
+    change: impl FnOnce(&mut Sample) -> Result<()>,
+) -> std::result::Result<Internal, ErrorReport> {
+    let create = || Ok(Sample::default().to_bytes().to_vec());
+    Ok(aggregate::change_bytes(state, fcinfo, create, |bytes| {
+        let mut changed = sample(bytes)?;
+        change(&mut changed)?;
+        let known: &mut [u8; SAMPLE_BYTES] = bytes.try_into().map_err(|_| Error::corrupted("a sample is damaged"))?;
+        *known = changed.to_bytes();
+        Ok(())
+    })?)
 }
 
 #[pg_extern(sql = false)]
-fn _chi_square(
-    observed: Vec<f64>,
-    expected: Vec<f64>,
-) -> TableIterator<'static, (name!(statistic, Option<f64>), name!(p_value, Option<f64>))> {
-    let found = chi_square(&observed, &expected);
-    TableIterator::once((found.map(|(statistic, _)| statistic), found.map(|(_, p)| p)))
+fn _sample_add(
+    state: Internal,
+    outcome: Option<f64>,
+    denominator: Option<f64>,
+    covariate: Option<f64>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> std::result::Result<Internal, ErrorReport> {
+    let (Some(outcome), Some(denominator), Some(covariate)) = (outcome, denominator, covariate) else {
+        return Ok(state);
+    };
+    let unit = [outcome, denominator, covariate];
+    if !unit.iter().all(|number| number.is_finite()) {
+        return Err(Error::invalid("a sample takes finite numbers only").into());
+    }
+    change(state, fcinfo, |sample| {
+        sample.add(unit);
+        Ok(())
+    })
+}
+
+#[pg_extern(sql = false)]
+fn _sample_merge(
+    state: Internal,
+    other: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> std::result::Result<Internal, ErrorReport> {
+    let Some(other) = other.map(sample).transpose()? else { return Ok(state) };
+    change(state, fcinfo, |sample| {
+        sample.merge(&other);
+        Ok(())
+    })
 }

@@ -2,6 +2,7 @@
 //! result; the declarations are in `sql/`.
 
 mod action;
+mod balance;
 mod brand;
 mod budget;
 mod calibration;
@@ -24,6 +25,7 @@ mod guardrail_cost;
 mod identity;
 mod import;
 mod learn;
+mod lift;
 mod log;
 mod measure;
 mod mode;

@@ -3,12 +3,14 @@
 //! Buckets come from a hash of the customer alone, so those who have moved and those who have not are alike, and those who
 //! have not stay a fair comparison for lift.
 
+use decisioning_core::measure::Finding;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::campaign::{self, Campaign, Status};
 use super::evaluate::checked_confidence;
 use super::fairness::guardrail as fairness;
+use super::lift::{self, Line, Measure, Question};
 use super::now;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -101,15 +103,6 @@ fn goal_of(campaign: &Campaign, goal: Option<&str>) -> Result<String> {
     }
 }
 
-/// What the lift of optimise over control says.
-struct Evidence {
-    verdict: String,
-    lift: f64,
-    lower: f64,
-    upper: f64,
-    measure: String,
-}
-
 /// Takes the next step of a campaign that ramps on evidence, if there is any evidence: that optimise is better than the
 /// control customers who have not moved, and does not harm them more. At most one step per attribution window, so that
 /// there is something new to see. Returns the share that has moved by now; `None` if the campaign does not ramp.
@@ -132,18 +125,22 @@ pub fn follow(name: &str) -> Result<Option<f64>> {
             pgrx::notice!("ramp of campaign \"{name}\" stays at {:.0} % of control: {why}", 100.0 * moved);
             Ok(Some(moved))
         };
-        let evidence = evidence(&campaign, goal)?;
-        let harmful = evidence.iter().find(|(of, found)| of != goal && found.verdict == "positive");
-        if let Some((harm, _)) = harmful {
-            return waits(format!("optimise has more of \"{harm}\""));
+        let evidence = evidence(&campaign)?;
+        if let Some(harm) = evidence.iter().find(|line| line.kind == "harm" && line.finding == Finding::Negative) {
+            return waits(format!("optimise has more of \"{}\"", harm.subject.goal));
         }
-        let Some((_, found)) = evidence.iter().find(|(of, _)| of == goal) else {
+        let Some((found, readout)) = evidence
+            .iter()
+            .filter(|line| line.subject.goal == goal)
+            .find_map(|line| Some((line, line.readout?)))
+        else {
             return waits(format!("there is no lift of \"{goal}\" yet"));
         };
-        let Evidence { verdict, lift, lower, upper, measure } = found;
+        let bounds = found.bounds.unwrap_or(readout.fixed);
+        let (lift, lower, upper, measure) = (bounds.estimate, bounds.lower, bounds.upper, found.measure.as_str());
         let interval = format!("lift of {measure} over control {lift:+.4} ({lower:+.4} to {upper:+.4})");
-        if verdict != "positive" {
-            return waits(format!("{verdict}, {interval}"));
+        if found.finding != Finding::Positive {
+            return waits(format!("{}, {interval}", found.finding.as_str()));
         }
         let share = (moved + step).min(1.0);
         ramp(&campaign, share)?;
@@ -164,23 +161,10 @@ fn is_due(campaign: &Campaign) -> Result<bool> {
 }
 
 /// Lift of optimise over control: of the goal by what it counts, and of every harm by its rate.
-fn evidence(campaign: &Campaign, goal: &str) -> Result<Vec<(String, Evidence)>> {
-    query::read(
-        "SELECT l.goal, l.verdict, l.absolute_lift, l.lower, l.upper, l.measure
-         FROM decisioning.lift($1, $2) AS l JOIN decisioning.goals k ON k.goal = l.goal
-         WHERE l.treated_group = 'optimise' AND l.baseline_group = 'control' AND l.absolute_lift IS NOT NULL
-           AND (l.goal = $3 AND l.measure = CASE k.kind WHEN 'value' THEN 'value per customer' ELSE 'conversion rate' END
-                OR k.kind = 'harm' AND l.measure = 'conversion rate')",
-        &[campaign.campaign.as_str().into(), campaign.ramp_confidence.into(), goal.into()],
-        |row| {
-            let evidence = Evidence {
-                verdict: row.value(2)?,
-                lift: row.value(3)?,
-                lower: row.value(4)?,
-                upper: row.value(5)?,
-                measure: row.value(6)?,
-            };
-            Ok((row.value(1)?, evidence))
-        },
-    )
+fn evidence(campaign: &Campaign) -> Result<Vec<Line>> {
+    let question = Question::new(Some(&campaign.campaign), now()?, campaign.ramp_confidence);
+    let counts = |line: &Line| {
+        (line.treated_group, line.baseline_group) == ("optimise", "control") && line.measure == Measure::of(&line.kind)[0]
+    };
+    Ok(lift::lines(&question)?.into_iter().filter(counts).collect())
 }

@@ -1,25 +1,25 @@
 //! Stop rules: alarms about harm, and campaigns that pause by themselves.
 
-use decisioning_core::measure::{always_valid, Difference};
+use std::collections::btree_map::{BTreeMap, Entry};
+
+use decisioning_core::measure::{alarm_bounds, Finding, Rate, FEWEST_RESPONDERS};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::campaign;
 use super::configure::check_editable;
+use super::lift::{self, Line, Measure, Question};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
-
-/// Customers who must have reached the goal before anything is said.
-const FEWEST: f64 = 30.0;
 
 /// What a rule sees.
 struct Sight {
     campaign: String,
     stop_rule: String,
     goal: String,
-    treated_group: String,
-    baseline_group: String,
+    treated_group: &'static str,
+    baseline_group: &'static str,
     treated_rate: f64,
     baseline_rate: f64,
     difference: f64,
@@ -29,60 +29,89 @@ struct Sight {
     pauses: bool,
 }
 
-/// Two standard errors of an interval at 95 %, as shares of its length.
-const LENGTH_OF_95: f64 = 3.919_927_969_080_108;
+/// A stop rule of an active campaign.
+struct Rule {
+    campaign: String,
+    stop_rule: String,
+    goal: String,
+    tolerated: f64,
+    confidence: f64,
+    is_harm: bool,
+    pauses: bool,
+}
+
+impl Rule {
+    /// What it sees: the goal in the groups that are sent something, and in those that are not. Bounds are made of what both groups do,
+    /// so that a group in which nobody responds yet raises no false alarm.
+    fn see(self, lines: &[Line]) -> Option<Sight> {
+        let comparable = |line: &&Line| {
+            line.subject.goal == self.goal
+                && line.measure == Measure::ConversionRate
+                && line.baseline_group != "explore"
+                && line.finding != Finding::Invalid
+        };
+        // Lines come with the comparison that counts first.
+        let line = lines.iter().find(comparable)?;
+        let readout = line.readout?;
+        let [of, over] = line.responders;
+        if of.max(over) < FEWEST_RESPONDERS {
+            return None;
+        }
+        let treated = Rate { customers: line.treated_customers, responders: of };
+        let baseline = Rate { customers: line.baseline_customers, responders: over };
+        let bounds = alarm_bounds(treated, baseline, readout.standard_error, self.confidence);
+        Some(Sight {
+            campaign: self.campaign,
+            stop_rule: self.stop_rule,
+            goal: self.goal,
+            treated_group: line.treated_group,
+            baseline_group: line.baseline_group,
+            treated_rate: readout.treated,
+            baseline_rate: readout.baseline,
+            difference: bounds.estimate,
+            lower: bounds.lower,
+            upper: bounds.upper,
+            breached: if self.is_harm { bounds.lower > self.tolerated } else { bounds.upper < -self.tolerated },
+            pauses: self.pauses,
+        })
+    }
+}
 
 /// What the rules of active campaigns see. Runs as the owner.
 fn look(campaign: Option<&str>) -> Result<Vec<Sight>> {
-    let sights = query::write(
-        "WITH watched AS MATERIALIZED (
-             SELECT f.*
-             FROM (SELECT DISTINCT r.campaign FROM decisioning.stop_rules r JOIN decisioning.campaigns c USING (campaign)
-                   WHERE c.status = 'active' AND ($1 IS NULL OR r.campaign = $1)) AS c
-             CROSS JOIN LATERAL decisioning.lift(c.campaign, 0.95) AS f)
-         SELECT r.campaign, r.stop_rule, r.goal, l.treated_group, l.baseline_group, l.treated_mean, l.baseline_mean,
-                l.absolute_lift, l.upper - l.lower, (l.treated_customers + l.baseline_customers)::float8, r.tolerated, r.confidence,
-                k.kind = 'harm', r.response = 'pause',
-                greatest(l.treated_mean * l.treated_customers, l.baseline_mean * l.baseline_customers)
+    let rules = query::write(
+        "SELECT r.campaign, r.stop_rule, r.goal, r.tolerated, r.confidence, k.kind = 'harm', r.response = 'pause'
          FROM decisioning.stop_rules r
          JOIN decisioning.goals k ON k.goal = r.goal
-         CROSS JOIN LATERAL (
-             SELECT * FROM watched f
-             WHERE f.campaign = r.campaign AND f.goal = r.goal AND f.measure = 'conversion rate' AND f.treated_group IN ('optimise', 'explore')
-               AND f.baseline_group IN ('holdout', 'control') AND f.verdict <> 'invalid: sample ratio' AND f.absolute_lift IS NOT NULL
-             ORDER BY f.baseline_group = 'holdout' DESC, f.treated_group = 'optimise' DESC LIMIT 1) AS l
+         JOIN decisioning.campaigns c ON c.campaign = r.campaign AND c.status = 'active'
+         WHERE $1 IS NULL OR r.campaign = $1
          ORDER BY r.campaign, r.stop_rule",
         &[campaign.into()],
         |row| {
-            let absolute: f64 = row.value(8)?;
-            let found = Difference {
-                absolute,
-                standard_error: row.value::<f64>(9)? / LENGTH_OF_95,
-                lower: absolute,
-                upper: absolute,
-                p_value: 1.0,
-                relative: None,
-            };
-            let (tolerated, is_harm): (f64, bool) = (row.value(11)?, row.value(13)?);
-            let (lower, upper) = always_valid(&found, row.value(10)?, row.value(12)?);
-            let sight = Sight {
+            Ok(Rule {
                 campaign: row.value(1)?,
                 stop_rule: row.value(2)?,
                 goal: row.value(3)?,
-                treated_group: row.value(4)?,
-                baseline_group: row.value(5)?,
-                treated_rate: row.value(6)?,
-                baseline_rate: row.value(7)?,
-                difference: absolute,
-                lower,
-                upper,
-                breached: if is_harm { lower > tolerated } else { upper < -tolerated },
-                pauses: row.value(14)?,
-            };
-            Ok((row.value::<f64>(15)? >= FEWEST).then_some(sight))
+                tolerated: row.value(4)?,
+                confidence: row.value(5)?,
+                is_harm: row.value(6)?,
+                pauses: row.value(7)?,
+            })
         },
     )?;
-    Ok(sights.into_iter().flatten().collect())
+    let mut lines: BTreeMap<String, Vec<Line>> = BTreeMap::new();
+    let mut sights = Vec::new();
+    for rule in rules {
+        let lines = match lines.entry(rule.campaign.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let question = Question::new(Some(&rule.campaign), super::now()?, 0.95);
+                unknown.insert(lift::lines(&question)?)
+            }
+        };
+        sights.extend(rule.see(lines));
+    }
+    Ok(sights)
 }
 
 /// Looks at the rules and does what those that are breached say. Runs as the owner.
@@ -100,8 +129,8 @@ fn act(campaign: Option<&str>) -> Result<Vec<Sight>> {
                 sight.stop_rule.as_str().into(),
                 sight.goal.as_str().into(),
                 super::now()?.into(),
-                sight.treated_group.as_str().into(),
-                sight.baseline_group.as_str().into(),
+                sight.treated_group.into(),
+                sight.baseline_group.into(),
                 sight.treated_rate.into(),
                 sight.baseline_rate.into(),
                 sight.lower.into(),
@@ -145,8 +174,8 @@ fn check_stop_rules(
             name!(campaign, String),
             name!(stop_rule, String),
             name!(goal, String),
-            name!(treated_group, String),
-            name!(baseline_group, String),
+            name!(treated_group, &'static str),
+            name!(baseline_group, &'static str),
             name!(difference, f64),
             name!(lower, f64),
             name!(upper, f64),

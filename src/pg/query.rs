@@ -71,6 +71,8 @@ enum Planning {
     Session,
     /// Once, for any arguments.
     Once,
+    /// With parallel workers, where they pay.
+    Parallel,
 }
 
 /// A prepared statement that outlives its connection.
@@ -88,6 +90,7 @@ impl Plan {
         let options = match planning {
             Planning::Session => 0,
             Planning::Once => pg_sys::CURSOR_OPT_GENERIC_PLAN as i32,
+            Planning::Parallel => pg_sys::CURSOR_OPT_PARALLEL_OK as i32,
         };
         // SAFETY: text and types live for the call; what is kept is freed by Drop.
         unsafe {
@@ -264,6 +267,20 @@ pub fn write_large<T>(
     for_large_sets(|| {
         Spi::connect_mut(|_| {
             Plan::new(sql, arguments, Planning::Session)?.run(arguments, false)?;
+            rows(decode)
+        })
+    })
+}
+
+/// Like [`read`], for large sets: planned anew, and for parallel workers.
+pub fn read_large<T>(
+    sql: &str,
+    arguments: &[Argument<'_>],
+    decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    for_large_sets(|| {
+        Spi::connect(|_| {
+            Plan::new(sql, arguments, Planning::Parallel)?.run(arguments, may_only_read())?;
             rows(decode)
         })
     })

@@ -63,6 +63,13 @@ impl Shares {
         }
     }
 
+    /// The shares as they are drawn, in the order of [`Group::ALL`].
+    pub fn exact(&self) -> [f64; 4] {
+        let [holdout, control, explore] = self.bounds();
+        let all = f64::from(BUCKETS);
+        [holdout, control - holdout, explore - control, all - explore].map(|buckets| buckets / all)
+    }
+
     /// Whole buckets, so that the expected shares are exact.
     fn bounds(&self) -> [f64; 3] {
         let bound = |share: f64| (share * f64::from(BUCKETS)).round();
@@ -79,6 +86,7 @@ mod tests {
         let shares = Shares { holdout: 0.1, control: 0.0, explore: 0.05 };
         let count = |group| (0..BUCKETS).filter(|bucket| shares.group(*bucket) == group).count();
         assert_eq!(Group::ALL.map(count), [1000, 0, 500, 8500]);
+        assert_eq!(shares.exact(), [0.1, 0.0, 0.05, 0.85]);
         let half = Shares { holdout: 0.1, control: 0.2, explore: 0.05 };
         let moved =
             |share| (0..BUCKETS).filter(|b| half.group(*b) == Group::Control && *b < half.ramp_bound(share)).count();

@@ -1,0 +1,146 @@
+//! Lines of a readout: a goal of a campaign, by one measure, in two groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use decisioning_core::measure::{alarm_bounds, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS};
+
+use super::question::{ask, Cell, Known, Question, Subject};
+use crate::api::balance;
+use crate::pg::error::Result;
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    ConversionRate,
+    EventsPerCustomer,
+    ValuePerCustomer,
+    ValuePerEvent,
+}
+
+impl Measure {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Measure::ConversionRate => "conversion rate",
+            Measure::EventsPerCustomer => "events per customer",
+            Measure::ValuePerCustomer => "value per customer",
+            Measure::ValuePerEvent => "value per event",
+        }
+    }
+
+    /// The measures of a kind of goal, the one that counts first.
+    pub fn of(kind: &str) -> &'static [Measure] {
+        use Measure::{ConversionRate, EventsPerCustomer, ValuePerCustomer, ValuePerEvent};
+        match kind {
+            "value" => &[ValuePerCustomer, ConversionRate, EventsPerCustomer, ValuePerEvent],
+            "harm" => &[ConversionRate, EventsPerCustomer, ValuePerCustomer],
+            _ => &[ConversionRate, EventsPerCustomer],
+        }
+    }
+
+    fn arms(self, treated: &Cell, baseline: &Cell) -> Arms {
+        let of = |cell: &Cell| match self {
+            Measure::ConversionRate => cell.rate,
+            Measure::EventsPerCustomer => cell.events,
+            Measure::ValuePerCustomer => cell.value,
+            Measure::ValuePerEvent => cell.value_per_event,
+        };
+        Arms { treated: of(treated), baseline: of(baseline) }
+    }
+}
+
+/// Groups that are compared, the comparison that counts first.
+pub const COMPARISONS: [(&str, &str); 4] =
+    [("optimise", "holdout"), ("optimise", "control"), ("explore", "holdout"), ("optimise", "explore")];
+
+/// One comparison.
+pub struct Line {
+    pub subject: Subject,
+    pub kind: String,
+    pub measure: Measure,
+    pub treated_group: &'static str,
+    pub baseline_group: &'static str,
+    pub treated_customers: f64,
+    pub baseline_customers: f64,
+    /// Customers who responded.
+    pub responders: [f64; 2],
+    /// `None` if nothing varies, or there is nobody.
+    pub readout: Option<Readout>,
+    /// Bounds that hold at all looks, once enough have responded.
+    pub bounds: Option<Bounded>,
+    pub winsorised_at: Option<f64>,
+    /// The one line of the goal that counts.
+    pub headline: bool,
+    pub finding: Finding,
+}
+
+/// All comparisons that can be made, and for every goal at least the one that counts. Runs as the owner.
+pub fn lines(question: &Question) -> Result<Vec<Line>> {
+    let unbalanced = balance::unbalanced(question.campaign.as_deref(), question.as_of)?;
+    Ok(ask(question)?.iter().flat_map(|(subject, known)| of(question, subject, known, &unbalanced)).collect())
+}
+
+fn of(question: &Question, subject: &Subject, known: &Known, unbalanced: &BTreeSet<String>) -> Vec<Line> {
+    let is_there = |(treated, baseline): &&(&str, &str)| known.customers(treated) > 0.0 && known.customers(baseline) > 0.0;
+    let comparable: Vec<_> = COMPARISONS.iter().filter(is_there).collect();
+    let shown = if comparable.is_empty() { vec![&COMPARISONS[0]] } else { comparable };
+    let measures = Measure::of(&known.kind);
+    let mut lines = Vec::new();
+    for measure in measures {
+        for (at, (treated, baseline)) in shown.iter().enumerate() {
+            let mut line = compare(question, known, *measure, treated, baseline);
+            line.subject = subject.clone();
+            line.headline = at == 0 && *measure == measures[0];
+            if unbalanced.contains(&subject.campaign) {
+                line.finding = Finding::Invalid;
+            }
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+fn compare(
+    question: &Question,
+    known: &Known,
+    measure: Measure,
+    treated_group: &'static str,
+    baseline_group: &'static str,
+) -> Line {
+    let both = |cells: &BTreeMap<String, Cell>| {
+        Some(measure.arms(cells.get(treated_group)?, cells.get(baseline_group)?))
+    };
+    let strata: Vec<Arms> = known.strata.values().filter_map(both).collect();
+    let responders = known.responders(treated_group, baseline_group);
+    let readout = read_out(&strata, responders, question.covariate.is_some(), question.confidence);
+    let is_harm = known.kind == "harm";
+    let (treated_customers, baseline_customers) = (known.customers(treated_group), known.customers(baseline_group));
+    let mut bounds = readout.and_then(|readout| readout.always_valid);
+    if bounds.is_none() && is_harm && measure == Measure::ConversionRate {
+        // Where nobody is sent anything nobody unsubscribes, and there never will be enough who did.
+        bounds = readout.filter(|_| responders.treated.max(responders.baseline) >= FEWEST_RESPONDERS).map(|readout| {
+            let treated = Rate { customers: treated_customers, responders: responders.treated };
+            let baseline = Rate { customers: baseline_customers, responders: responders.baseline };
+            alarm_bounds(treated, baseline, readout.standard_error, question.confidence)
+        });
+    }
+    let finding = match (is_harm, measure) {
+        (true, Measure::ConversionRate) => Finding::of_harm(bounds, known.tolerated.unwrap_or(0.0)),
+        (true, _) => Finding::of_harm(bounds, 0.0),
+        (false, _) => Finding::of_success(bounds),
+    };
+    Line {
+        subject: Subject { campaign: String::new(), goal: String::new() },
+        kind: known.kind.clone(),
+        measure,
+        treated_group,
+        baseline_group,
+        treated_customers,
+        baseline_customers,
+        responders: [responders.treated, responders.baseline],
+        readout,
+        bounds,
+        winsorised_at: known.winsorised_at.filter(|_| matches!(measure, Measure::ValuePerCustomer | Measure::ValuePerEvent)),
+        headline: false,
+        finding,
+    }
+}

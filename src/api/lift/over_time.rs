@@ -1,0 +1,337 @@
+//! Lift over time: as it stood day by day, week by week, and by time since exposure.
+
+use std::collections::BTreeMap;
+
+use decisioning_core::measure::{read_out, Arms, Responders, Sample};
+use pgrx::datum::Date;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::line::{Measure, COMPARISONS};
+use super::parts::{EVENTS, GOALS, STRATA};
+use super::question::{Subject, FEWEST_TOTALS, WINSORISE};
+use super::{campaign, now};
+use crate::api::evaluate::checked_confidence;
+use crate::pg::error::{required, Error, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::query;
+
+/// What a point of the series is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Everything since exposure, as it stood at the end of a day.
+    Day,
+    /// What happened in a calendar week, of customers exposed before it.
+    Week,
+    /// What happened in so many days from exposure, of customers for whom the day is over.
+    DaysSinceExposure,
+}
+
+impl By {
+    fn parse(text: &str) -> Result<By> {
+        match text {
+            "day" => Ok(By::Day),
+            "week" => Ok(By::Week),
+            "days since exposure" => Ok(By::DaysSinceExposure),
+            other => Err(Error::invalid(format!("lift cannot be shown by \"{other}\""))
+                .hint("Give day (as it stood at its end), week (what happened in it) or days since exposure.")),
+        }
+    }
+
+    /// Number of the first point of a customer `u`, or of the first that is not his any more where he was there from the first on. Points
+    /// are numbers of days from 2000-01-01 in the campaign's zone, of weeks from Monday 2000-01-03, or of days since exposure.
+    fn of_customer(self) -> &'static str {
+        match self {
+            By::Day => "(s.exposed_at AT TIME ZONE c.time_zone)::date - '2000-01-01'::date",
+            By::Week => "((s.exposed_at AT TIME ZONE c.time_zone)::date - '2000-01-03'::date) / 7 + 1",
+            By::DaysSinceExposure => "floor(date_part('epoch', $2 - s.exposed_at) / 86400)::integer",
+        }
+    }
+
+    /// Whether an event at that point counts for the customer.
+    fn counts(self) -> &'static str {
+        match self {
+            By::Day | By::Week => ">=",
+            By::DaysSinceExposure => "<",
+        }
+    }
+
+    /// Number of the first point that is not over, as far as it is the same for all customers.
+    fn end(self) -> &'static str {
+        match self {
+            By::Day => "($2 AT TIME ZONE g.time_zone)::date - '2000-01-01'::date + 1",
+            By::Week => "(($2 AT TIME ZONE g.time_zone)::date - '2000-01-03'::date) / 7",
+            By::DaysSinceExposure => "max(u.at) OVER (PARTITION BY u.campaign)",
+        }
+    }
+
+    /// Number of the point of an event `o` of a customer `u`.
+    fn of_event(self) -> &'static str {
+        match self {
+            By::Day => "(o.occurred_at AT TIME ZONE u.time_zone)::date - '2000-01-01'::date",
+            By::Week => "((o.occurred_at AT TIME ZONE u.time_zone)::date - '2000-01-03'::date) / 7",
+            By::DaysSinceExposure => "floor(date_part('epoch', o.occurred_at - u.exposed_at) / 86400)::integer",
+        }
+    }
+
+    /// The day, or the Monday, of a point.
+    fn day(self, at: i32) -> Option<Date> {
+        match self {
+            By::Day => Some(Date::saturating_from_raw(at)),
+            By::Week => Some(Date::saturating_from_raw(7 * at + 2)),
+            By::DaysSinceExposure => None,
+        }
+    }
+}
+
+/// What comes in at a point: customers, and what they did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Change {
+    customers: f64,
+    responders: f64,
+    /// Sums and sums of squares: of events, and of value.
+    value: f64,
+    squares: f64,
+}
+
+impl Change {
+    fn add(&mut self, other: &Change) {
+        self.customers += other.customers;
+        self.responders += other.responders;
+        self.value += other.value;
+        self.squares += other.squares;
+    }
+
+    fn sample(&self, measure: Measure) -> Sample {
+        match measure {
+            Measure::ValuePerCustomer => Sample::of_sums(self.customers, self.value, self.squares),
+            _ => Sample::of_rate(self.customers, self.responders),
+        }
+        .per_unit()
+    }
+}
+
+/// Changes by stratum and group.
+type Cells = BTreeMap<(i32, String), Change>;
+
+/// A goal over time.
+#[derive(Default)]
+struct Series {
+    kind: String,
+    /// Customers by the point that [`By::of_customer`] says.
+    customers: BTreeMap<i32, Cells>,
+    /// Responders and sums by point.
+    responses: BTreeMap<i32, Cells>,
+    end: i32,
+}
+
+impl Series {
+    /// What there is at each point: customers are there from their first point on, or until their last; responses add up or do not.
+    fn points(&self, by: By) -> Vec<(i32, Cells)> {
+        let start = match by {
+            By::Day | By::Week => self.customers.keys().next().copied().unwrap_or(self.end),
+            By::DaysSinceExposure => 0,
+        };
+        let mut there = Cells::new();
+        if by == By::DaysSinceExposure {
+            self.customers.values().for_each(|cells| add(&mut there, cells));
+        }
+        let mut so_far = Cells::new();
+        let mut points = Vec::new();
+        for at in start..self.end {
+            match (by, self.customers.get(&at)) {
+                (By::Day | By::Week, Some(cells)) => add(&mut there, cells),
+                (By::DaysSinceExposure, Some(cells)) => cells.iter().for_each(|(cell, gone)| {
+                    if let Some(there) = there.get_mut(cell) {
+                        there.customers -= gone.customers;
+                    }
+                }),
+                (_, None) => {}
+            }
+            if by != By::Day {
+                so_far.clear();
+            }
+            if let Some(cells) = self.responses.get(&at) {
+                add(&mut so_far, cells);
+            }
+            let mut point = there.clone();
+            add(&mut point, &so_far);
+            points.push((at, point));
+        }
+        points
+    }
+}
+
+fn add(cells: &mut Cells, others: &Cells) {
+    others.iter().for_each(|(cell, change)| cells.entry(cell.clone()).or_default().add(change));
+}
+
+/// The statement: customers (with the kind of the goal), and responses.
+fn statement(by: By) -> String {
+    let (enters, counts, event, end) = (by.of_customer(), by.counts(), by.of_event(), by.end());
+    // A customer's total changes with every day on which something happens, and with it his part in the sums.
+    let before = |of: &str| match by {
+        By::Day => format!("coalesce(sum(d.{of}) OVER before, 0)"),
+        By::Week | By::DaysSinceExposure => "0::float8".to_owned(),
+    };
+    let (events, value) = (before("events"), before("value"));
+    format!(
+        "WITH {STRATA}, goals AS MATERIALIZED ({GOALS} AND ($3 IS NULL OR g.goal = $3)), {EVENTS},
+         units AS NOT MATERIALIZED (
+             SELECT s.campaign, s.customer_id, s.treatment_group, s.exposed_at, c.time_zone, width_bucket(s.epoch, a.starts) AS stratum,
+                    {enters} AS at
+             FROM decisioning._assignment s
+             JOIN strata a ON a.campaign = s.campaign
+             JOIN decisioning.campaigns c ON c.campaign = s.campaign
+             WHERE (s.ramped_at IS NULL OR s.ramped_at >= $2) AND s.treatable AND s.exposed_at < $2),
+         daily AS (
+             SELECT u.campaign, o.goal, u.stratum, u.treatment_group, u.customer_id, {event} AS at, sum(o.events)::float8 AS events,
+                    sum(o.value)::float8 AS value
+             FROM events o JOIN units u ON u.campaign = o.campaign AND u.customer_id = o.customer_id
+             WHERE o.occurred_at >= u.exposed_at AND o.occurred_at < $2 AND {event} {counts} u.at
+             GROUP BY 1, 2, 3, 4, 5, 6),
+         totals AS MATERIALIZED (
+             SELECT d.campaign, d.goal, d.stratum, d.treatment_group, d.at, {events} AS events_before, {events} + d.events AS events,
+                    {value} AS value_before, {value} + d.value AS value
+             FROM daily d
+             WINDOW before AS (PARTITION BY d.campaign, d.goal, d.stratum, d.treatment_group, d.customer_id ORDER BY d.at
+                               ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
+         caps AS (
+             SELECT t.campaign, t.goal, percentile_disc({WINSORISE}) WITHIN GROUP (ORDER BY abs(t.value)) AS cap
+             FROM totals t WHERE t.value <> 0 GROUP BY 1, 2 HAVING count(*) >= {FEWEST_TOTALS}),
+         clipped AS (
+             SELECT t.campaign, t.goal, t.stratum, t.treatment_group, t.at,
+                    (t.events > 0)::integer - (t.events_before > 0)::integer AS responders,
+                    least(greatest(t.value, -k.cap), k.cap) AS value, least(greatest(t.value_before, -k.cap), k.cap) AS value_before
+             FROM totals t
+             LEFT JOIN caps c ON c.campaign = t.campaign AND c.goal = t.goal
+             CROSS JOIN LATERAL (SELECT coalesce(c.cap, 'Infinity') AS cap) AS k)
+         SELECT g.campaign, g.goal, g.kind, {end}, u.at, u.stratum, u.treatment_group, u.customers::float8, 0::float8, 0::float8, 0::float8
+         FROM (SELECT u.campaign, u.at, u.stratum, u.treatment_group, count(*) AS customers FROM units u GROUP BY 1, 2, 3, 4) AS u
+         JOIN goals g ON g.campaign = u.campaign
+         UNION ALL
+         SELECT c.campaign, c.goal, NULL, NULL, c.at, c.stratum, c.treatment_group, 0, sum(c.responders)::float8,
+                sum(c.value - c.value_before), sum(c.value * c.value - c.value_before * c.value_before)
+         FROM clipped c GROUP BY 1, 2, 5, 6, 7"
+    )
+}
+
+/// Every goal over time. Runs as the owner.
+fn series(campaign: Option<&str>, goal: Option<&str>, by: By, as_of: TimestampWithTimeZone) -> Result<BTreeMap<Subject, Series>> {
+    let mut found: BTreeMap<Subject, Series> = BTreeMap::new();
+    query::read_large(&statement(by), &[campaign.into(), as_of.into(), goal.into()], |row| {
+        let subject = Subject { campaign: row.value(1)?, goal: row.value(2)? };
+        let series = found.entry(subject).or_default();
+        let points = match row.get::<String>(3)? {
+            Some(kind) => {
+                (series.kind, series.end) = (kind, row.value(4)?);
+                &mut series.customers
+            }
+            None => &mut series.responses,
+        };
+        let change = Change { customers: row.value(8)?, responders: row.value(9)?, value: row.value(10)?, squares: row.value(11)? };
+        points.entry(row.value(5)?).or_default().insert((row.value(6)?, row.value(7)?), change);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The comparison that counts at a point, if there is one: the groups of the first comparison with customers in both.
+fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -> Option<Point> {
+    let customers = |group: &str| cells.iter().filter(|(cell, _)| cell.1 == group).map(|(_, change)| change.customers).sum::<f64>();
+    let responders = |group: &str| cells.iter().filter(|(cell, _)| cell.1 == group).map(|(_, change)| change.responders).sum::<f64>();
+    let (treated, baseline) =
+        COMPARISONS.into_iter().find(|(treated, baseline)| customers(treated) > 0.0 && customers(baseline) > 0.0)?;
+    let of = |stratum: i32, group: &str| cells.get(&(stratum, group.to_owned())).copied().unwrap_or_default().sample(measure);
+    let mut strata: Vec<i32> = cells.keys().map(|(stratum, _)| *stratum).collect();
+    strata.dedup();
+    let arms: Vec<Arms> =
+        strata.into_iter().map(|stratum| Arms { treated: of(stratum, treated), baseline: of(stratum, baseline) }).collect();
+    let responders = Responders { treated: responders(treated), baseline: responders(baseline) };
+    let readout = read_out(&arms, responders, false, confidence);
+    let bounds = readout.and_then(|found| if cumulative { found.always_valid } else { Some(found.fixed) });
+    Some(Point {
+        treated_group: treated,
+        baseline_group: baseline,
+        customers: [customers(treated), customers(baseline)],
+        means: readout.map(|readout| [readout.treated, readout.baseline]),
+        lift: readout.map(|readout| readout.fixed.estimate),
+        lower: bounds.map(|bounds| bounds.lower),
+        upper: bounds.map(|bounds| bounds.upper),
+    })
+}
+
+struct Point {
+    treated_group: &'static str,
+    baseline_group: &'static str,
+    /// Of the treated group and the baseline.
+    customers: [f64; 2],
+    means: Option<[f64; 2]>,
+    lift: Option<f64>,
+    lower: Option<f64>,
+    upper: Option<f64>,
+}
+
+#[pg_extern(sql = false)]
+fn lift_over_time(
+    campaign: Option<&str>,
+    by: Option<&str>,
+    goal: Option<&str>,
+    confidence: Option<f64>,
+    as_of: Option<TimestampWithTimeZone>,
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(campaign, String),
+            name!(goal, String),
+            name!(day, Option<Date>),
+            name!(days_since_exposure, Option<i32>),
+            name!(measure, &'static str),
+            name!(treated_group, &'static str),
+            name!(baseline_group, &'static str),
+            name!(treated_customers, i64),
+            name!(baseline_customers, i64),
+            name!(treated_mean, Option<f64>),
+            name!(baseline_mean, Option<f64>),
+            name!(absolute_lift, Option<f64>),
+            name!(lower, Option<f64>),
+            name!(upper, Option<f64>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let by = By::parse(required(by, "by")?)?;
+    let confidence = checked_confidence(confidence)?;
+    let as_of = as_of.map_or_else(now, Ok)?;
+    let found = as_owner(|| {
+        if let Some(campaign) = campaign {
+            campaign::load(campaign)?;
+        }
+        series(campaign, goal, by, as_of)
+    })?;
+    let mut rows = Vec::new();
+    for (subject, series) in found {
+        let measure = Measure::of(&series.kind)[0];
+        for (at, cells) in series.points(by) {
+            let Some(point) = compare(&cells, measure, by == By::Day, confidence) else { continue };
+            rows.push((
+                subject.campaign.clone(),
+                subject.goal.clone(),
+                by.day(at),
+                (by == By::DaysSinceExposure).then_some(at),
+                measure.as_str(),
+                point.treated_group,
+                point.baseline_group,
+                point.customers[0] as i64,
+                point.customers[1] as i64,
+                point.means.map(|means| means[0]),
+                point.means.map(|means| means[1]),
+                point.lift,
+                point.lower,
+                point.upper,
+            ));
+        }
+    }
+    Ok(TableIterator::new(rows))
+}

@@ -1,0 +1,191 @@
+//! How many customers, and days, it takes to see a lift.
+
+use decisioning_core::measure::{customers_needed, detectable_difference, smallest_holdout, Sample, Variable, FEWEST_RESPONDERS};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::campaign::{self, Campaign, CampaignGoal};
+use super::configure::audience_size;
+use super::evaluate::checked_confidence;
+use super::lift::{self, Known, Question, Span, Subject};
+use super::{configure, now};
+use crate::pg::error::{required, Error, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::query;
+
+/// Days over which new customers are counted.
+const DAYS: f64 = 28.0;
+
+/// What customers do without a send, and where that is known from.
+pub struct Base {
+    pub mean: f64,
+    pub variance: f64,
+    pub basis: &'static str,
+}
+
+impl Base {
+    fn of(sample: &Sample, basis: &'static str) -> Self {
+        let (mean, squares) = (sample.mean(Variable::Outcome), sample.products(Variable::Outcome, Variable::Outcome));
+        Base { mean, variance: squares / (sample.count - 1.0).max(1.0), basis }
+    }
+}
+
+/// What a campaign knows of a goal: the holdout, within the attribution window; before there is enough of that, past events, as if
+/// the audience had done them in a window that ends now. `None` if there are too few of those, too. Runs as the owner.
+pub fn base(campaign: &Campaign, goal: &CampaignGoal, audience: f64) -> Result<Option<Base>> {
+    let question = Question {
+        goal: Some(goal.goal.clone()),
+        span: Span::For(goal.attribution_seconds),
+        ..Question::new(Some(&campaign.campaign), now()?, 0.95)
+    };
+    let subject = Subject { campaign: campaign.campaign.clone(), goal: goal.goal.clone() };
+    let known = lift::ask(&question)?.remove(&subject).unwrap_or_default();
+    let is_value = goal.kind == "value";
+    let of = |known: &Known, group: &str| {
+        let mut merged = Sample::default();
+        for cell in known.strata.values().filter_map(|cells| cells.get(group)) {
+            merged.merge(if is_value { &cell.value } else { &cell.rate });
+        }
+        merged
+    };
+    if known.responders("optimise", "holdout").baseline >= FEWEST_RESPONDERS {
+        return Ok(Some(Base::of(&of(&known, "holdout"), "holdout")));
+    }
+    let past = query::read_one(
+        "SELECT count(*)::float8, coalesce(sum(c.total), 0), coalesce(sum(c.total * c.total), 0)
+         FROM (SELECT CASE WHEN $4 THEN greatest(sum(o.value), 0) ELSE (sum(o.events) > 0)::integer END::float8 AS total
+               FROM decisioning.outcomes o
+               WHERE o.goal = $1 AND o.occurred_at <= $2 AND o.occurred_at > $2 - $3 * interval '1 second'
+               GROUP BY o.customer_id HAVING sum(o.events) > 0) AS c",
+        &[goal.goal.as_str().into(), now()?.into(), goal.attribution_seconds.into(), is_value.into()],
+        |row| Ok((row.value::<f64>(1)?, row.value::<f64>(2)?, row.value::<f64>(3)?)),
+    )?;
+    let past = past.filter(|(customers, ..)| *customers >= FEWEST_RESPONDERS && *customers <= audience);
+    Ok(past.map(|(_, sum, squares)| Base::of(&Sample::of_sums(audience, sum, squares), "history")))
+}
+
+/// Customers exposed so far, and new ones per day lately. Runs as the owner.
+fn traffic(campaign: &str) -> Result<(f64, f64)> {
+    let found = query::read_one(
+        "SELECT count(*)::float8,
+                count(*) FILTER (WHERE s.exposed_at > $2 - $3 * interval '1 day')
+                    / greatest(least($3, date_part('epoch', $2 - min(s.exposed_at)) / 86400), 1)
+         FROM decisioning._assignment s WHERE s.campaign = $1 AND s.exposed_at < $2",
+        &[campaign.into(), now()?.into(), DAYS.into()],
+        |row| Ok((row.value::<f64>(1)?, row.get::<f64>(2)?.unwrap_or(0.0))),
+    )?;
+    Ok(found.unwrap_or_default())
+}
+
+/// Days until so many customers have been exposed, and their windows are over: at once if the audience waits to be decided for, and
+/// at the pace of new customers if it does not. `None` if they will never be.
+fn days(needed: f64, exposed: f64, waiting: f64, daily: f64, window: f64) -> Option<f64> {
+    let missing = needed - exposed - waiting;
+    let days = match missing {
+        missing if missing <= 0.0 => 0.0,
+        missing if daily > 0.0 => missing / daily,
+        _ => return None,
+    };
+    Some((days + window / 86_400.0).ceil())
+}
+
+#[pg_extern(sql = false)]
+fn power_analysis(
+    campaign: Option<&str>,
+    relative_lift: Option<f64>,
+    power: Option<f64>,
+    confidence: Option<f64>,
+    goal: Option<&str>,
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(goal, String),
+            name!(measure, &'static str),
+            name!(base, Option<f64>),
+            name!(basis, &'static str),
+            name!(relative_lift, f64),
+            name!(audience, i64),
+            name!(exposed, i64),
+            name!(customers_per_day, f64),
+            name!(customers_needed, Option<i64>),
+            name!(days_needed, Option<i32>),
+            name!(detectable_lift, Option<f64>),
+            name!(holdout_share, f64),
+            name!(suggested_holdout_share, Option<f64>),
+            name!(advice, String),
+        ),
+    >,
+    ErrorReport,
+> {
+    let name = required(campaign, "campaign")?;
+    let relative = required(relative_lift, "relative_lift")?;
+    if !(relative > 0.0 && relative <= 100.0) {
+        return Err(Error::invalid("relative_lift must be above 0, 0.1 for ten per cent").into());
+    }
+    let power = configure::share(power, "power", 0.999)?;
+    if power <= 0.5 {
+        return Err(Error::invalid("power must be above 0.5").hint("0.8 is usual.").into());
+    }
+    let confidence = checked_confidence(confidence)?;
+    let (campaign, _) = as_owner(|| campaign::load(name))?;
+    let audience = audience_size(&campaign.customers(), &campaign.customer_key, campaign.audience.as_deref())? as f64;
+    let shares = campaign.shares().exact();
+    let (holdout, optimise) = (shares[0], shares[3]);
+    let rows = as_owner(|| {
+        let (exposed, daily) = traffic(name)?;
+        let all = exposed.max(audience);
+        let goals = campaign.goals.iter().filter(|known| known.kind != "engagement");
+        let mut rows = Vec::new();
+        for known in goals.filter(|known| goal.is_none_or(|goal| goal == known.goal)) {
+            let base = base(&campaign, known, all)?;
+            let measure = lift::Measure::of(&known.kind)[0].as_str();
+            let found = base.as_ref().filter(|base| base.mean > 0.0 && base.variance > 0.0);
+            let difference = |base: &Base| relative * base.mean;
+            let compared = holdout + optimise;
+            let needed = found.and_then(|base| {
+                let both = customers_needed(base.variance, difference(base), holdout / compared, power, confidence)?;
+                Some((both / compared).ceil())
+            });
+            let detectable = found.and_then(|base| {
+                let found = detectable_difference(base.variance, all * optimise, all * holdout, power, confidence)?;
+                Some(found / base.mean)
+            });
+            let suggested = found
+                .and_then(|base| smallest_holdout(base.variance, difference(base), all * compared, power, confidence))
+                .map(|share| ((100.0 * share).ceil() / 100.0).max(0.01));
+            let waiting = (audience - exposed).max(0.0);
+            let days = needed.and_then(|needed| days(needed, exposed, waiting, daily, known.attribution_seconds));
+            let advice = match (found, suggested) {
+                (None, _) => "nothing is known of this goal yet: ingest past events, or look again when 30 customers of the holdout have responded".to_owned(),
+                (Some(_), _) if holdout == 0.0 => "without a holdout no lift can be measured: give the campaign a holdout_share".to_owned(),
+                (Some(_), None) => format!("with {all:.0} customers such a lift cannot be detected at any holdout share: expect {:.0} % or more, or take a larger audience", 100.0 * detectable.unwrap_or(f64::NAN)),
+                (Some(_), Some(share)) if share > holdout + 0.005 => format!("a holdout of {:.0} % would detect it with the audience there is", 100.0 * share),
+                (Some(_), Some(_)) => "the holdout is large enough".to_owned(),
+            };
+            rows.push((
+                known.goal.clone(),
+                measure,
+                base.as_ref().map(|base| base.mean),
+                base.as_ref().map_or("none", |base| base.basis),
+                relative,
+                audience as i64,
+                exposed as i64,
+                daily,
+                needed.map(|needed| needed as i64),
+                days.map(|days| days.min(f64::from(i32::MAX)) as i32),
+                detectable,
+                holdout,
+                suggested,
+                advice,
+            ));
+        }
+        Ok(rows)
+    })?;
+    if let (Some(goal), true) = (goal, rows.is_empty()) {
+        return Err(Error::missing(format!("campaign \"{name}\" has no goal \"{goal}\" that is measured"))
+            .hint("SELECT goal FROM decisioning.campaign_goals lists its goals; engagement is not measured.")
+            .into());
+    }
+    Ok(TableIterator::new(rows))
+}
