@@ -185,7 +185,8 @@ def report(session: Session, test: MarketingTest, world: World, decided: pd.Data
     lifts = session.run(
         "SELECT treated_group, treated_customers, baseline_customers, treated_mean, baseline_mean,\n"
         "       absolute_lift, lower, upper, verdict\n"
-        "FROM decisioning.lift(%(campaign)s) WHERE baseline_group = 'holdout' AND goal = %(goal)s",
+        "FROM decisioning.lift(%(campaign)s)\n"
+        "WHERE baseline_group = 'holdout' AND measure = 'conversion rate' AND goal = %(goal)s",
         {"campaign": CAMPAIGN, "goal": test.goal},
     )
     rows = []

@@ -147,3 +147,99 @@ LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 20
 AS 'MODULE_PATHNAME', 'lift_before_exposure_wrapper';
 COMMENT ON FUNCTION decisioning.lift_before_exposure(text, interval, float8) IS
 'A/A test: the same comparison of the same groups over the time before exposure, when nothing could differ but by chance. alike says whether p_value is at least 0.001.';
+
+CREATE FUNCTION decisioning.group_differences(campaign text)
+RETURNS TABLE (topic text, treatment_group text, counted bigint, affected bigint, rate float8, p_value float8, alike boolean)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 16
+AS 'MODULE_PATHNAME', 'group_differences_wrapper';
+COMMENT ON FUNCTION decisioning.group_differences(text) IS
+'What treatment does to the groups besides what it is for: customers who were merged (clicking logs people in) and who turned out to be of two groups, and decisions that lost a candidate to a cap or a budget, by group. p_value tests that the rates are the same (chi-square); alike says whether it is at least 0.001. Merges that differ bias the lift; caps and budgets that differ are part of it.';
+
+-- Before launch, and along the way -------------------------------------------------------------------
+
+CREATE FUNCTION decisioning.power_analysis(
+    campaign        text,
+    relative_lift   float8  DEFAULT 0.1,
+    power           float8  DEFAULT 0.8,
+    confidence      float8  DEFAULT 0.95,
+    goal            text    DEFAULT NULL
+)
+RETURNS TABLE (
+    goal text, measure text, base float8, basis text, relative_lift float8, audience bigint, exposed bigint, customers_per_day float8,
+    customers_needed bigint, days_needed integer, detectable_lift float8, holdout_share float8, suggested_holdout_share float8, advice text)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 3
+AS 'MODULE_PATHNAME', 'power_analysis_wrapper';
+COMMENT ON FUNCTION decisioning.power_analysis(text, float8, float8, float8, text) IS
+'How many customers and days it takes to detect a lift of optimise over the holdout, from what the campaign''s own holdout does within the attribution window, or else from past events (basis: holdout, history, none) and from its traffic. detectable_lift is the smallest relative lift that the audience makes detectable; suggested_holdout_share the smallest share with which the wanted one is. Counts the audience as the caller.';
+
+CREATE FUNCTION decisioning.data_readiness(campaign text)
+RETURNS TABLE (topic text, status text, finding text, advice text)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 10
+AS 'MODULE_PATHNAME', 'data_readiness_wrapper';
+COMMENT ON FUNCTION decisioning.data_readiness(text) IS
+'Before launch: volume, repeated keys, features that are missing, constant, stale or look like consequences of the outcome, base rates, actions, and how long it takes to learn; status is good, warning or bad. Features are looked at in the first 100 000 rows of the audience, read as the caller.';
+
+CREATE VIEW decisioning.campaign_health AS
+WITH looked AS (
+    SELECT c.campaign, decisioning._now() AS at FROM decisioning.campaigns c WHERE c.status IN ('active', 'paused')
+), recent AS (
+    SELECT d.campaign, count(*) AS decisions, count(*) FILTER (WHERE cardinality(d.candidates) = 1) AS silenced
+    FROM decisioning.decisions d
+    JOIN looked l ON l.campaign = d.campaign AND d.decided_at > l.at - interval '7 days'
+    WHERE d.decision_id >= decisioning._uuid_floor(l.at - interval '7 days') AND d.origin = 'live'
+    GROUP BY d.campaign
+)
+SELECT l.campaign, f.topic, f.status, f.finding, f.advice
+FROM looked l
+CROSS JOIN LATERAL (
+    SELECT 'groups' AS topic, CASE WHEN bool_and(b.balanced) THEN 'good' ELSE 'bad' END AS status,
+           CASE WHEN bool_and(b.balanced) THEN 'groups are as large as they should be'
+                ELSE format('groups are not as large as they should be (p = %s)', to_char(min(b.p_value), 'FM0.0EEEE')) END AS finding,
+           CASE WHEN bool_and(b.balanced) THEN '' ELSE 'no lift means anything: look for customers who are lost or added in one group only (filters after the draw, imports), then acknowledge_imbalance' END AS advice
+    FROM decisioning.group_balance(l.campaign) AS b HAVING count(*) > 0
+    UNION ALL
+    SELECT 'learning', CASE WHEN m.learned_at IS NULL OR m.learned_at < l.at - interval '2 days' THEN 'warning' ELSE 'good' END,
+           CASE WHEN m.learned_at IS NULL THEN 'it has never learned' ELSE format('it learned last %s hours ago', floor(date_part('epoch', l.at - m.learned_at) / 3600)) END,
+           CASE WHEN m.learned_at IS NULL OR m.learned_at < l.at - interval '2 days' THEN 'let cron call decisioning.maintain() or learn every day' ELSE '' END
+    FROM (SELECT 1) AS one LEFT JOIN decisioning._learner m ON m.campaign = l.campaign
+    UNION ALL
+    SELECT 'decisions', CASE WHEN coalesce(r.decisions, 0) = 0 OR r.silenced > 0.5 * r.decisions THEN 'warning' ELSE 'good' END,
+           format('%s decisions in the last week, %s of them without any send to choose', coalesce(r.decisions, 0), coalesce(r.silenced, 0)),
+           CASE WHEN coalesce(r.decisions, 0) = 0 THEN 'call decide_all every day' WHEN r.silenced > 0.5 * r.decisions THEN 'see guardrail_funnel for what removes the candidates' ELSE '' END
+    FROM (SELECT 1) AS one LEFT JOIN recent r ON r.campaign = l.campaign
+    UNION ALL
+    SELECT 'outcomes', CASE WHEN o.latest IS NULL OR o.latest < l.at - interval '7 days' THEN 'warning' ELSE 'good' END,
+           CASE WHEN o.latest IS NULL THEN 'no outcome of any goal is recorded' ELSE format('the latest outcome was recorded %s days ago', floor(date_part('epoch', l.at - o.latest) / 86400)) END,
+           CASE WHEN o.latest IS NULL OR o.latest < l.at - interval '7 days' THEN 'see whether outcome sources still deliver: without outcomes everything looks like failure' ELSE '' END
+    FROM (SELECT max(n.recorded_at) AS latest
+          FROM decisioning.campaign_goals g
+          CROSS JOIN LATERAL (SELECT max(x.recorded_at) AS recorded_at FROM decisioning.outcomes x WHERE x.goal = g.goal) AS n
+          WHERE g.campaign = l.campaign) AS o
+    UNION ALL
+    SELECT 'policy', 'warning', format('nearly everybody gets %s', p.most_frequent_action),
+           'right if that is best for all; else a sign of a low temper or floor, or of features that say nothing'
+    FROM (SELECT e.most_frequent_action, e.collapsed FROM decisioning.policy_entropy e
+          WHERE e.campaign = l.campaign ORDER BY e.day DESC LIMIT 1) AS p WHERE p.collapsed
+    UNION ALL
+    SELECT 'actions', 'warning', format('%s actions are suspended by brand rules', count(*)), 'see suspended_reason in decisioning.actions'
+    FROM decisioning.actions a WHERE a.campaign = l.campaign AND a.status = 'suspended' HAVING count(*) > 0
+    UNION ALL
+    SELECT 'stop rules', 'bad', format('%s alarms in the last week, of %s', count(*), string_agg(DISTINCT s.stop_rule, ', ')), 'see decisioning.stop_alerts'
+    FROM decisioning.stop_alerts s WHERE s.campaign = l.campaign AND s.alerted_at > l.at - interval '7 days' HAVING count(*) > 0
+    UNION ALL
+    SELECT 'fairness', 'warning', format('%s alerts in the last week', count(*)), 'see decisioning.fairness_alerts'
+    FROM decisioning.fairness_alerts s WHERE s.campaign = l.campaign AND s.alerted_at > l.at - interval '7 days' HAVING count(*) > 0
+) AS f;
+COMMENT ON VIEW   decisioning.campaign_health IS 'Findings about every campaign that runs, each with advice: groups, learning, decisions, outcomes, and what is out of order.';
+COMMENT ON COLUMN decisioning.campaign_health.status IS 'good, warning or bad.';
+
+CREATE VIEW decisioning.campaign_overview AS
+SELECT c.campaign, c.status, c.mode, c.started_at, coalesce(s.customers, 0) AS customers, l.goal, l.measure, l.treated_mean, l.baseline_mean,
+       l.absolute_lift, l.lower, l.upper, l.relative_lift, l.verdict, h.health
+FROM decisioning.campaigns c
+LEFT JOIN (SELECT a.campaign, count(*) AS customers FROM decisioning.assignments a GROUP BY a.campaign) AS s ON s.campaign = c.campaign
+LEFT JOIN decisioning.lift l ON l.campaign = c.campaign
+LEFT JOIN (SELECT h.campaign, CASE WHEN bool_or(h.status = 'bad') THEN 'bad' WHEN bool_or(h.status = 'warning') THEN 'warning' ELSE 'good' END AS health
+           FROM decisioning.campaign_health h GROUP BY h.campaign) AS h ON h.campaign = c.campaign;
+COMMENT ON VIEW   decisioning.campaign_overview IS 'All campaigns at a glance, a line per goal. Lifts of campaigns are what each adds given the others: they must not be added up.';
+COMMENT ON COLUMN decisioning.campaign_overview.health IS 'The worst finding of campaign_health; NULL for campaigns that do not run.';

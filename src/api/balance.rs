@@ -80,7 +80,7 @@ fn parts(campaign: Option<&str>, weekly: bool, as_of: TimestampWithTimeZone) -> 
              JOIN strata a ON a.campaign = s.campaign
              JOIN decisioning.campaigns c ON c.campaign = s.campaign
              LEFT JOIN acknowledged k ON k.campaign = s.campaign
-             WHERE s.exposed_at < $2 GROUP BY 1, 2, 3, 4)
+             WHERE s.exposed_at <= $2 GROUP BY 1, 2, 3, 4)
          SELECT d.campaign, d.week, d.stratum, d.treatment_group, d.customers, d.unacknowledged, p.holdout_share, p.control_share,
                 p.explore_share, k.at
          FROM drawn d
@@ -114,7 +114,7 @@ fn dispersions(campaign: Option<&str>, as_of: TimestampWithTimeZone) -> Result<B
         "SELECT b.campaign, sum(b.size)::float8, sum(b.size * b.size)::float8
          FROM (SELECT s.campaign, s.bucket, count(*) AS size
                FROM decisioning._assignment s JOIN decisioning.campaigns c ON c.campaign = s.campaign AND c.unit = 'household'
-               WHERE s.exposed_at < $2 AND ($1 IS NULL OR s.campaign = $1) GROUP BY 1, 2) AS b
+               WHERE s.exposed_at <= $2 AND ($1 IS NULL OR s.campaign = $1) GROUP BY 1, 2) AS b
          GROUP BY b.campaign",
         &[campaign.into(), as_of.into()],
         |row| Ok((row.value::<String>(1)?, row.value::<f64>(2)? / buckets, row.value::<f64>(3)? / buckets)),

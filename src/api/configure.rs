@@ -213,7 +213,7 @@ fn session_zone() -> Result<String> {
 }
 
 /// Customers in the audience now, counted as the caller.
-fn audience_size(relation: &RelationName, key: &str, audience: Option<&str>) -> Result<i64> {
+pub fn audience_size(relation: &RelationName, key: &str, audience: Option<&str>) -> Result<i64> {
     let sql = format!(
         "SELECT pg_catalog.count(*) FROM {} AS relation WHERE {} IS NOT NULL AND (\n{}\n) IS TRUE",
         relation.quoted(),

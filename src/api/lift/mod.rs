@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 
 pub use line::{lines, Line, Measure};
 pub use parts::STRATA;
-pub use question::{Question, Span};
+pub use question::{ask, Known, Question, Span, Subject};
 
 use super::evaluate::checked_confidence;
 use super::{campaign, now};

@@ -89,7 +89,7 @@ SELECT campaign, model_version, part, count(*) AS coefficients FROM decisioning.
 SELECT campaign, treatment_group, customers, balanced FROM decisioning.group_balance ORDER BY 2;
 SELECT goal, treated_group, baseline_group, measure, treated_customers, baseline_customers, round(treated_mean::numeric, 4) AS treated,
        round(baseline_mean::numeric, 4) AS baseline, lower < absolute_lift AND absolute_lift < upper AS inside, verdict
-FROM decisioning.lift WHERE campaign = 'winback' AND baseline_group = 'holdout' ORDER BY 1, 2, 4;
+FROM decisioning.lift('winback') WHERE baseline_group = 'holdout' ORDER BY 1, 2, 4;
 
 -- The next day is a new decision; groups stay.
 SET decisioning.simulated_now = '2026-06-10 10:00+00';

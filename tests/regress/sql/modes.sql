@@ -79,10 +79,10 @@ WHERE s.treatment_group = 'control' AND p.action = 'no_send' GROUP BY 1 ORDER BY
 SELECT bool_and(r.matches) FROM decisioning.decisions d, decisioning.replay(d.decision_id) AS r;
 -- The groups are as they were drawn, and lift compares with the control customers who have not moved.
 SELECT treatment_group, customers, balanced FROM decisioning.group_balance ORDER BY 1;
-SELECT treated_group, baseline_group, treated_customers, baseline_customers FROM decisioning.lift
-WHERE treated_group = 'optimise' ORDER BY 2;
+SELECT treated_group, baseline_group, treated_customers, baseline_customers FROM decisioning.lift('c')
+WHERE treated_group = 'optimise' AND measure = 'conversion rate' ORDER BY 2;
 SELECT baseline_customers FROM decisioning.lift('c', as_of => '2026-06-03 09:00+00')
-WHERE treated_group = 'optimise' AND baseline_group = 'control';
+WHERE treated_group = 'optimise' AND baseline_group = 'control' AND measure = 'conversion rate';
 
 -- On evidence: learn takes the next step whenever optimise is better than control, and says why when it does not.
 SET client_min_messages = notice;
