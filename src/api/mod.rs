@@ -18,6 +18,7 @@ mod evaluate_log;
 mod explain;
 mod fairness;
 mod follow;
+mod global_holdout;
 mod goal;
 mod guardrail;
 mod guardrail_cost;

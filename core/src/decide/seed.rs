@@ -32,6 +32,11 @@ impl Salt {
         (self.hash("bucket", customer, 0) % u128::from(BUCKETS)) as u16
     }
 
+    /// Bucket of a customer in the global holdout, in `0..BUCKETS`.
+    pub fn global_bucket(&self, customer: &str) -> u16 {
+        (self.hash("global holdout", customer, 0) % u128::from(BUCKETS)) as u16
+    }
+
     /// Generator for the customer's decision number `ordinal`.
     pub fn random(&self, customer: &str, ordinal: i64) -> Xoshiro256PlusPlus {
         Xoshiro256PlusPlus::seed_from_u64(self.hash("choice", customer, ordinal) as u64)
