@@ -9,6 +9,7 @@ AS 'MODULE_PATHNAME', '_total_difference_wrapper';
 COMMENT ON FUNCTION decisioning._total_difference(float8, float8, float8, float8, float8, float8, float8) IS
 'Internal: difference of two means from counts, means and sums of squared deviations, with bounds that hold however often one looks and with those of a single look.';
 
+-- Tables that have just been filled look small to the planner, and nested loops over them would never end.
 CREATE FUNCTION decisioning.total_lift(confidence float8 DEFAULT 0.95, as_of timestamptz DEFAULT NULL)
 RETURNS TABLE (
     since timestamptz, goal text, kind text, measure text, currency text,
@@ -20,6 +21,7 @@ RETURNS TABLE (
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER COST 100000 ROWS 10
 SET search_path = pg_catalog, pg_temp
 SET jit = off
+SET enable_nestloop = off
 AS $$
     WITH held AS MATERIALIZED (
         SELECT h.since, round(10000 * h.least) AS least, round(10000 * h.most) AS most,

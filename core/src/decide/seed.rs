@@ -88,9 +88,11 @@ mod tests {
         let salt = Salt([7; 16]);
         let values = (salt.bucket("c-1042"), salt.hash("choice", "c-1042", 3));
         assert_eq!(values, (GOLDEN_BUCKET, GOLDEN_HASH));
+        assert_eq!(salt.global_bucket("c-1042"), GOLDEN_GLOBAL_BUCKET);
     }
 
     const GOLDEN_BUCKET: u16 = 8563;
+    const GOLDEN_GLOBAL_BUCKET: u16 = 0;
     const GOLDEN_HASH: u128 = 238432304520672599757730869896363152039;
 
     #[test]

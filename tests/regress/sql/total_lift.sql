@@ -105,11 +105,14 @@ SELECT DISTINCT treated_mean, verdict FROM decisioning.total_lift(as_of => '2026
 SELECT count(*) FROM decisioning.total_lift(as_of => '2026-06-01');
 SELECT count(*) FROM decisioning.total_lift(confidence => 1);
 
--- Sends that were not made cost nothing.
+-- Sends that were not made cost nothing: those of b are cancelled.
 CREATE TABLE public.before AS SELECT cost FROM decisioning.total_lift() WHERE goal IS NULL;
-SELECT count(*) > 0 AS dispatched FROM decisioning.dispatch(batch_size => 100000);
-SELECT m.status, count(*) > 0 AS any FROM decisioning.sends m GROUP BY 1 ORDER BY 1;
-SELECT x.cost < b.cost AS less FROM decisioning.total_lift() AS x, public.before AS b WHERE x.goal IS NULL;
+SET decisioning.simulated_now = '2026-06-02 12:00+00';
+SELECT decisioning.pause_action('b', 'email');
+SELECT queued > 1000 AS queued, cancelled > 1000 AS cancelled FROM decisioning.dispatch(batch_size => 100000);
+SET decisioning.simulated_now = '2026-06-03 09:00+00';
+SELECT abs(b.cost - x.cost - 0.25 * (SELECT count(*) FROM decisioning.sends m JOIN public.arms a USING (customer_id) WHERE a.treated AND m.status = 'cancelled')) < 1e-6 AS less
+FROM decisioning.total_lift() AS x, public.before AS b WHERE x.goal IS NULL;
 
 -- Merges change neither arms nor totals: an event of either id is that of whom it was recorded for.
 CREATE TABLE public.before_merge AS SELECT * FROM decisioning.total_lift();
@@ -123,9 +126,13 @@ CALL decisioning.resolve_all();
 SELECT count(*) AS merged FROM decisioning.assignments WHERE merged_at IS NOT NULL AND campaign = 'a';
 SELECT count(*) AS changed FROM ((TABLE public.before_merge EXCEPT SELECT * FROM decisioning.total_lift())
                                  UNION ALL (SELECT * FROM decisioning.total_lift() EXCEPT TABLE public.before_merge)) AS x;
+SELECT r.* FROM public.people p, LATERAL decisioning.record_outcome('visit', event_id => 'late-' || p.id, customer_id => p.id, occurred_at => '2026-06-03 08:00+00') AS r;
+SELECT round(x.treated_mean * x.treated_customers - b.treated_mean * b.treated_customers) AS treated, round(x.baseline_mean * x.baseline_customers - b.baseline_mean * b.baseline_customers) AS baseline
+FROM decisioning.total_lift() AS x JOIN public.before_merge b USING (goal, measure) WHERE x.goal = 'visit' AND x.measure LIKE 'events%';
 -- A customer who is forgotten still counts, in his arm.
+CREATE TABLE public.before_forgetting AS SELECT * FROM decisioning.total_lift();
 SELECT count(*) > 0 AS forgotten FROM decisioning.forget_customer((SELECT max(customer_id) FROM public.arms WHERE NOT treated));
-SELECT count(*) AS changed FROM decisioning.total_lift() x JOIN public.before_merge b USING (measure)
+SELECT count(*) AS changed FROM decisioning.total_lift() x JOIN public.before_forgetting b USING (measure)
 WHERE x.goal IS NOT DISTINCT FROM b.goal AND (x.baseline_customers, x.treated_customers, x.baseline_mean) IS DISTINCT FROM (b.baseline_customers, b.treated_customers, b.baseline_mean);
 
 -- A split that the shares do not explain makes it invalid.
