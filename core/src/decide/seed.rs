@@ -92,7 +92,7 @@ mod tests {
     }
 
     const GOLDEN_BUCKET: u16 = 8563;
-    const GOLDEN_GLOBAL_BUCKET: u16 = 0;
+    const GOLDEN_GLOBAL_BUCKET: u16 = 9128;
     const GOLDEN_HASH: u128 = 238432304520672599757730869896363152039;
 
     #[test]
