@@ -257,7 +257,7 @@ BEGIN
     RETURNING epoch INTO opened;
     IF TG_TABLE_NAME <> 'campaigns' AND changed IS NOT NULL THEN
         UPDATE decisioning.campaigns c SET epoch = opened WHERE c.campaign = changed;
-    ELSIF coalesce(new_row, old_row) ? 'campaign' AND changed IS NULL THEN
+    ELSIF TG_TABLE_NAME = 'global_holdout' OR coalesce(new_row, old_row) ? 'campaign' AND changed IS NULL THEN
         UPDATE decisioning.campaigns c SET epoch = opened WHERE true;       -- a rule for all campaigns
     ELSIF TG_TABLE_NAME = 'goals' THEN
         UPDATE decisioning.campaigns c SET epoch = opened

@@ -27,6 +27,8 @@ CREATE TABLE decisioning._assignment (
     united              integer,
     merged_at           timestamptz,
     mixed_at            timestamptz,
+    global_holdout      boolean     NOT NULL DEFAULT false,
+    global_bucket       smallint,
     PRIMARY KEY (customer_id, campaign)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE decisioning._assignment IS 'Internal: treatment group, exposure and open decision of each customer in each campaign.';
@@ -42,6 +44,8 @@ COMMENT ON COLUMN decisioning._assignment.merged_into IS 'Customer that this one
 COMMENT ON COLUMN decisioning._assignment.united IS 'Counts how often it changed whose assignments are merged into this customer: see _merged_assignment. NULL if none ever was.';
 COMMENT ON COLUMN decisioning._assignment.merged_at IS 'When this and another exposed customer first turned out to be one.';
 COMMENT ON COLUMN decisioning._assignment.mixed_at IS 'When that first was one of another group.';
+COMMENT ON COLUMN decisioning._assignment.global_holdout IS 'Drawn into holdout because he is in the global holdout.';
+COMMENT ON COLUMN decisioning._assignment.global_bucket IS 'Bucket in the global holdout; NULL if there was none when he was exposed.';
 
 -- Ids in the log whose customer has another id by now. Few, so that large joins over the log do not have to read all records;
 -- kept up when identities change, and when an outcome comes under an id that is not its customer's.
@@ -74,7 +78,8 @@ COMMENT ON TABLE decisioning._assignment_guard IS 'Internal: rows of _assignment
 
 CREATE VIEW decisioning.assignments AS
 SELECT s.customer_id, s.campaign, s.treatment_group, s.exposed_at, s.treatable, s.ramped_at,
-       coalesce(s.merged_into, s.customer_id) AS canonical_id, s.merged_at, s.mixed_at, s.mixed_at IS NOT NULL AS mixed
+       coalesce(s.merged_into, s.customer_id) AS canonical_id, s.merged_at, s.mixed_at, s.mixed_at IS NOT NULL AS mixed,
+       s.global_holdout
 FROM decisioning._assignment s
 WHERE s.exposed_at < 'infinity';
 COMMENT ON VIEW   decisioning.assignments IS 'The treatment group of each customer in each campaign, as assigned at exposure. Merges change neither groups nor rows; they are dated here, and a mixed customer tells less of his group.';
@@ -82,6 +87,7 @@ COMMENT ON COLUMN decisioning.assignments.customer_id IS 'Customer as exposed.';
 COMMENT ON COLUMN decisioning.assignments.canonical_id IS 'Customer as known today.';
 COMMENT ON COLUMN decisioning.assignments.ramped_at IS 'When a control customer moved to optimise.';
 COMMENT ON COLUMN decisioning.assignments.merged_at IS 'When this and another exposed customer first turned out to be one; stays after a split.';
+COMMENT ON COLUMN decisioning.assignments.global_holdout IS 'In holdout because the customer is in the global holdout, which no campaign contacts.';
 COMMENT ON COLUMN decisioning.assignments.mixed IS 'That was one of another group: from then on the person was treated as the group of whoever was exposed first.';
 
 -- The log. Partitioned by time-ordered uuid; partitions are made ahead by _make_partition and carry

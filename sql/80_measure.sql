@@ -33,14 +33,27 @@ COMMENT ON AGGREGATE decisioning._merge_samples(bytea) IS 'Internal: adds sample
 -- Groups -------------------------------------------------------------------------------------------
 
 CREATE VIEW decisioning._share_periods AS
-SELECT e.campaign, e.epoch, e.holdout_share, e.control_share, e.explore_share
-FROM (SELECT h.campaign, h.epoch, h.holdout_share, h.control_share, h.explore_share,
-             lag(ROW(h.holdout_share, h.control_share, h.explore_share)) OVER (PARTITION BY h.campaign ORDER BY h.epoch) AS before
-      FROM (SELECT p.campaign, p.epoch, (p.after ->> 'holdout_share')::float8 AS holdout_share,
-                   (p.after ->> 'control_share')::float8 AS control_share, (p.after ->> 'explore_share')::float8 AS explore_share
-            FROM decisioning.epochs p WHERE p.relation = 'campaigns' AND p.after IS NOT NULL) AS h) AS e
-WHERE e.before IS DISTINCT FROM ROW(e.holdout_share, e.control_share, e.explore_share);
-COMMENT ON VIEW decisioning._share_periods IS 'Internal: the shares that groups are drawn with, and the epoch from which on they hold.';
+WITH changes AS (
+    SELECT e.campaign, e.epoch FROM decisioning.epochs e WHERE e.relation = 'campaigns' AND e.after IS NOT NULL
+    UNION
+    SELECT c.campaign, g.epoch
+    FROM (SELECT e.campaign, min(e.epoch) AS epoch FROM decisioning.epochs e WHERE e.relation = 'campaigns' GROUP BY e.campaign) AS c
+    JOIN decisioning._global_shares g ON g.epoch > c.epoch
+), shares AS (
+    SELECT c.campaign, c.epoch, (h.after ->> 'holdout_share')::float8 AS holdout_share, (h.after ->> 'control_share')::float8 AS control_share,
+           (h.after ->> 'explore_share')::float8 AS explore_share,
+           coalesce((SELECT g.share FROM decisioning._global_shares g WHERE g.epoch <= c.epoch ORDER BY g.epoch DESC LIMIT 1), 0)::float8 AS global_share
+    FROM changes c
+    CROSS JOIN LATERAL (
+        SELECT e.after FROM decisioning.epochs e
+        WHERE e.campaign = c.campaign AND e.relation = 'campaigns' AND e.after IS NOT NULL AND e.epoch <= c.epoch
+        ORDER BY e.epoch DESC LIMIT 1) AS h
+)
+SELECT s.campaign, s.epoch, s.holdout_share, s.control_share, s.explore_share, s.global_share
+FROM (SELECT h.*, lag(ROW(h.holdout_share, h.control_share, h.explore_share, h.global_share)) OVER (PARTITION BY h.campaign ORDER BY h.epoch) AS before
+      FROM shares h) AS s
+WHERE s.before IS DISTINCT FROM ROW(s.holdout_share, s.control_share, s.explore_share, s.global_share);
+COMMENT ON VIEW decisioning._share_periods IS 'Internal: the shares that groups are drawn with, that of the global holdout first and the others of the rest, and the epoch from which on they hold.';
 
 CREATE TABLE decisioning.balance_acknowledgements (
     campaign        text        NOT NULL,
@@ -75,12 +88,23 @@ AS 'MODULE_PATHNAME', 'acknowledge_imbalance_wrapper';
 COMMENT ON FUNCTION decisioning.acknowledge_imbalance(text, text) IS
 'Says that groups which fail the sample-ratio check may be compared nevertheless, since the reason is known and harmless. Recorded with who and why; customers who are exposed from now on are checked anew.';
 
+CREATE TABLE decisioning._feature_balance (
+    campaign        text        NOT NULL,
+    feature         text        NOT NULL,
+    checked_at      timestamptz NOT NULL,
+    customers       bigint      NOT NULL,
+    p_value         float8      NOT NULL,
+    balanced        boolean     NOT NULL,
+    PRIMARY KEY (campaign, feature)
+);
+COMMENT ON TABLE decisioning._feature_balance IS 'Internal: what the last daily check of features found; lift is invalid while one of them is not balanced.';
+
 CREATE FUNCTION decisioning.feature_balance(campaign text)
 RETURNS TABLE (feature text, customers bigint, levels integer, statistic float8, p_value float8, balanced boolean)
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 20
 AS 'MODULE_PATHNAME', 'feature_balance_wrapper';
 COMMENT ON FUNCTION decisioning.feature_balance(text) IS
-'Are the groups alike in every feature, as it was at exposure? Chi-square test of independence over values (numbers by tenths, rare values together); balanced says whether p_value, times the number of features, is at least 0.001. Reads the first decision of every customer.';
+'Are the groups alike in every feature, as it was at exposure? Chi-square test of independence over values (numbers by tenths, rare values together); balanced says whether p_value, times the number of features, is at least 0.0001. Looks at the first decision of 200 000 customers at most. maintain does it every day; what it finds makes lift invalid, until acknowledge_imbalance.';
 
 -- Lift ---------------------------------------------------------------------------------------------
 
@@ -197,6 +221,10 @@ CROSS JOIN LATERAL (
                 ELSE format('groups are not as large as they should be (p = %s)', to_char(min(b.p_value), 'FM0.0EEEE')) END AS finding,
            CASE WHEN bool_and(b.balanced) THEN '' ELSE 'no lift means anything: look for customers who are lost or added in one group only (filters after the draw, imports), then acknowledge_imbalance' END AS advice
     FROM decisioning.group_balance(l.campaign) AS b HAVING count(*) > 0
+    UNION ALL
+    SELECT 'features', 'bad', format('groups are not alike in %s', string_agg(f.feature, ', ' ORDER BY f.feature)),
+           'no lift means anything: look for what treats customers of one group otherwise before they are drawn, then acknowledge_imbalance'
+    FROM decisioning._feature_balance f WHERE f.campaign = l.campaign AND NOT f.balanced HAVING count(*) > 0
     UNION ALL
     SELECT 'learning', CASE WHEN m.learned_at IS NULL OR m.learned_at < l.at - interval '2 days' THEN 'warning' ELSE 'good' END,
            CASE WHEN m.learned_at IS NULL THEN 'it has never learned' ELSE format('it learned last %s hours ago', floor(date_part('epoch', l.at - m.learned_at) / 3600)) END,

@@ -11,7 +11,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES
     ('reader',
-     ARRAY['preview', 'export_configuration', 'fairness', 'explain', 'explain_text', 'explain_document', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', 'lift_over_time', 'lift_before_exposure', 'group_differences', 'power_analysis', 'data_readiness', 'feature_balance', 'group_balance', '_sample', '_sample_add', '_sample_merge', '_merge_samples', '_coefficient_names',
+     ARRAY['preview', 'export_configuration', 'fairness', 'explain', 'explain_text', 'explain_document', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'total_lift', 'evaluate_policy', 'calibration', 'evaluate_log', '_now', '_uuid_floor', 'lift_over_time', 'lift_before_exposure', 'group_differences', 'power_analysis', 'data_readiness', 'feature_balance', 'group_balance', '_sample', '_sample_add', '_sample_merge', '_merge_samples', '_coefficient_names',
            '_match_rules', '_blocking_rules', '_normalised', '_is_identifier', 'explain_match', 'export_matching', 'identity_accuracy', 'identity_history'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'configuration_changes', 'decisions', 'outcomes',
            'open_decisions', 'shadow_decisions', 'assignments', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'policy_entropy', 'lift', 'lift_daily', 'campaign_health', 'campaign_overview', 'group_balance', 'balance_acknowledgements', 'sources', 'match_rules', 'blocked_values',
@@ -19,7 +19,7 @@ AS $$
            'blocking_rules', 'blocking_rules_in_effect', 'nicknames', 'identity_links', 'uncertain_pairs', 'normalised_records', 'identity_quality',
            'eligibility_rules', 'consent_columns', 'consent_sources', 'frequency_caps', 'quiet_hours', 'quiet_hours_presets', 'order_rules',
            'suppressions', 'guardrail_funnel',
-           'brand_rules', 'claims', 'action_contents', 'approvals', 'entry_sources', 'stop_rules', 'stop_alerts', 'fairness_guardrails', 'fairness_alerts', 'forgotten', 'sends', 'delivery_channels', 'delivery_sources', 'delivery_overview',
+           'brand_rules', 'claims', 'action_contents', 'approvals', 'entry_sources', 'stop_rules', 'stop_alerts', 'global_holdout', 'fairness_guardrails', 'fairness_alerts', 'forgotten', 'sends', 'delivery_channels', 'delivery_sources', 'delivery_overview',
            'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts', 'survivorship_rules', 'golden_records', 'households', 'match_corrections']),
     ('operator',
      ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_chunks', 'record_outcome', 'record_outcomes',
@@ -36,7 +36,7 @@ AS $$
            'approve_action', 'pause_action', 'set_budget', 'remove_budget', 'add_goal', 'add_campaign_goal', 'add_outcome_source', 'ingest_outcomes',
            'add_eligibility_rule', 'set_consent_column', 'add_consent_source', 'add_frequency_cap', 'set_quiet_hours', 'add_quiet_hours_preset',
            'add_order_rule', 'set_goal_exit', 'set_send_options', 'set_priority', 'remove_guardrail', 'suppress', 'lift_suppression',
-           'add_stop_rule', 'remove_stop_rule', 'check_stop_rules', 'set_fairness_guardrail', 'remove_fairness_guardrail', 'override_fairness', 'check_fairness', 'estimate_guardrail_costs', 'acknowledge_imbalance', 'set_profiling_consent', 'forget_customer', 'forget_refusals', 'export_customer', 'add_brand_rule', 'remove_brand_rule', 'add_claim', 'remove_claim', 'set_content', 'set_brand_options', 'propose_action',
+           'set_global_holdout', 'add_stop_rule', 'remove_stop_rule', 'check_stop_rules', 'set_fairness_guardrail', 'remove_fairness_guardrail', 'override_fairness', 'check_fairness', 'estimate_guardrail_costs', 'acknowledge_imbalance', 'set_profiling_consent', 'forget_customer', 'forget_refusals', 'export_customer', 'add_brand_rule', 'remove_brand_rule', 'add_claim', 'remove_claim', 'set_content', 'set_brand_options', 'propose_action',
            'add_entry_source', 'remove_entry_source', 'set_delivery', 'add_delivery_source', 'remove_delivery_source', 'ingest_deliveries', 'requeue_send',
            'import_decisions', 'learn', 'rebuild_model', 'maintain', 'add_source', 'remove_source', 'add_match_rule',
            'resolve_all', 'set_match_setting', 'set_match_weight', 'set_match_factor', 'add_blocking_rule', 'add_nickname', 'preview_blocking',

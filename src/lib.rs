@@ -30,11 +30,13 @@ extension_sql_file!("../sql/50_decide.sql", name = "decide", requires = ["config
 extension_sql_file!("../sql/55_budgets.sql", name = "budgets", requires = ["decide"]);
 extension_sql_file!("../sql/56_guardrails.sql", name = "guardrails", requires = ["budgets"]);
 extension_sql_file!("../sql/57_delivery.sql", name = "delivery", requires = ["guardrails"]);
-extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["delivery"]);
+extension_sql_file!("../sql/58_global_holdout.sql", name = "global_holdout", requires = ["delivery"]);
+extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["global_holdout"]);
 extension_sql_file!("../sql/70_learn.sql", name = "learn", requires = ["record"]);
 extension_sql_file!("../sql/75_statistics.sql", name = "statistics", requires = ["learn"]);
 extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["statistics"]);
-extension_sql_file!("../sql/82_stop_rules.sql", name = "stop_rules", requires = ["measure"]);
+extension_sql_file!("../sql/81_total_lift.sql", name = "total_lift", requires = ["measure"]);
+extension_sql_file!("../sql/82_stop_rules.sql", name = "stop_rules", requires = ["total_lift"]);
 extension_sql_file!("../sql/85_fairness.sql", name = "fairness", requires = ["stop_rules"]);
 extension_sql_file!("../sql/88_privacy.sql", name = "privacy", requires = ["fairness"]);
 extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["privacy"], finalize);

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use decisioning_core::decide::{Group, Shares, BUCKETS};
-use decisioning_core::measure::{chi_square, independence, sequential_balance, Drawn};
+use decisioning_core::measure::{chi_square, sequential_balance, Drawn};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::feature_balance as features;
 use super::lift::STRATA;
 use super::{campaign, now};
 use crate::pg::error::{required, Error, Result};
@@ -21,10 +22,25 @@ type Counts = [f64; 4];
 
 /// Groups that were drawn under the same shares.
 struct Draw {
+    /// Shares of those who are not in the global holdout, and its own.
     shares: Counts,
+    global: f64,
     /// All customers, and those who came since imbalance was last acknowledged.
     all: Counts,
     unacknowledged: Counts,
+    /// Those who stayed in the global holdout when it became smaller.
+    kept: f64,
+}
+
+impl Draw {
+    /// Shares that are to be expected: the global holdout is drawn first, and is part of the holdout.
+    fn expected(&self) -> Counts {
+        let kept = self.kept / self.all.iter().sum::<f64>().max(1.0);
+        let global = (self.global + kept).min(1.0);
+        let mut shares = self.shares.map(|share| (1.0 - global) * share);
+        shares[Group::Holdout as usize] += global;
+        shares
+    }
 }
 
 /// What is looked at as one: a campaign, or a week of it.
@@ -52,10 +68,10 @@ impl Part {
             std::array::from_fn(|group| draws().map(|draw| of(draw, group)).sum())
         };
         let customers = sum(&|draw, group| draw.all[group]);
-        let expected = sum(&|draw, group| draw.all.iter().sum::<f64>() * draw.shares[group]);
+        let expected = sum(&|draw, group| draw.all.iter().sum::<f64>() * draw.expected()[group]);
         let scaled = |counts: &Counts| counts.map(|count| count / self.dispersion);
         let drawn: Vec<Drawn> = draws()
-            .map(|draw| Drawn { observed: scaled(&draw.unacknowledged).to_vec(), shares: draw.shares.to_vec() })
+            .map(|draw| Drawn { observed: scaled(&draw.unacknowledged).to_vec(), shares: draw.expected().to_vec() })
             .collect();
         Balance {
             customers,
@@ -70,22 +86,25 @@ impl Part {
 fn parts(campaign: Option<&str>, weekly: bool, as_of: TimestampWithTimeZone) -> Result<BTreeMap<(String, Option<Date>), Part>> {
     let week = if weekly { "date_trunc('week', s.exposed_at AT TIME ZONE c.time_zone)::date" } else { "NULL::date" };
     let sql = format!(
-        "WITH {STRATA}, acknowledged AS (
+        "WITH {STRATA}, periods AS MATERIALIZED (
+             SELECT p.*, row_number() OVER (PARTITION BY p.campaign ORDER BY p.epoch)::integer AS stratum FROM decisioning._share_periods p),
+         acknowledged AS (
              SELECT a.campaign, max(a.acknowledged_at) AS at FROM decisioning.balance_acknowledgements a
              WHERE a.acknowledged_at < $2 GROUP BY a.campaign),
          drawn AS (
              SELECT s.campaign, {week} AS week, width_bucket(s.epoch, a.starts) AS stratum, s.treatment_group, count(*) AS customers,
-                    count(*) FILTER (WHERE k.at IS NULL OR s.exposed_at > k.at) AS unacknowledged
+                    count(*) FILTER (WHERE k.at IS NULL OR s.exposed_at > k.at) AS unacknowledged,
+                    count(*) FILTER (WHERE s.global_holdout AND s.global_bucket >= round(10000 * p.global_share)) AS kept
              FROM decisioning._assignment s
              JOIN strata a ON a.campaign = s.campaign
+             JOIN periods p ON p.campaign = s.campaign AND p.stratum = width_bucket(s.epoch, a.starts)
              JOIN decisioning.campaigns c ON c.campaign = s.campaign
              LEFT JOIN acknowledged k ON k.campaign = s.campaign
              WHERE s.exposed_at <= $2 GROUP BY 1, 2, 3, 4)
          SELECT d.campaign, d.week, d.stratum, d.treatment_group, d.customers, d.unacknowledged, p.holdout_share, p.control_share,
-                p.explore_share, k.at
+                p.explore_share, k.at, p.global_share, d.kept
          FROM drawn d
-         JOIN strata a ON a.campaign = d.campaign
-         JOIN decisioning._share_periods p ON p.campaign = d.campaign AND p.epoch = a.starts[greatest(d.stratum, 1)]
+         JOIN periods p ON p.campaign = d.campaign AND p.stratum = d.stratum
          LEFT JOIN acknowledged k ON k.campaign = d.campaign"
     );
     let dispersions = dispersions(campaign, as_of)?;
@@ -97,10 +116,12 @@ fn parts(campaign: Option<&str>, weekly: bool, as_of: TimestampWithTimeZone) -> 
         let dispersion = dispersions.get(&name).copied().unwrap_or(1.0);
         let part = parts.entry((name, row.get(2)?)).or_default();
         (part.acknowledged_at, part.dispersion) = (row.get(10)?, dispersion);
-        let new = || Draw { shares: shares.exact(), all: [0.0; 4], unacknowledged: [0.0; 4] };
+        let global: f64 = row.value(11)?;
+        let new = || Draw { shares: shares.exact(), global, all: [0.0; 4], unacknowledged: [0.0; 4], kept: 0.0 };
         let draw = part.draws.entry(row.value(3)?).or_insert_with(new);
         draw.all[group] = row.value::<i64>(5)? as f64;
         draw.unacknowledged[group] = row.value::<i64>(6)? as f64;
+        draw.kept += row.value::<i64>(12)? as f64;
         Ok(())
     })?;
     Ok(parts)
@@ -122,10 +143,12 @@ fn dispersions(campaign: Option<&str>, as_of: TimestampWithTimeZone) -> Result<B
     Ok(found.into_iter().map(|(name, mean, square)| (name, ((square - mean * mean) / mean).max(1.0))).collect())
 }
 
-/// Campaigns whose groups are not what they should be. Runs as the owner.
+/// Campaigns whose groups are not what they should be: in size, or by the last check of features. Runs as the owner.
 pub fn unbalanced(campaign: Option<&str>, as_of: TimestampWithTimeZone) -> Result<BTreeSet<String>> {
     let parts = parts(campaign, false, as_of)?;
-    Ok(parts.into_iter().filter(|(_, part)| part.balance().p_value < LEVEL).map(|((name, _), _)| name).collect())
+    let mut found = features::unlike(campaign)?;
+    found.extend(parts.into_iter().filter(|(_, part)| part.balance().p_value < LEVEL).map(|((name, _), _)| name));
+    Ok(found)
 }
 
 #[pg_extern(sql = false)]
@@ -179,10 +202,12 @@ fn acknowledge_imbalance(campaign: Option<&str>, reason: Option<&str>) -> std::r
         campaign::load(name)?;
         let now = now()?;
         let p_value = parts(Some(name), false, now)?.into_values().next().map(|part| part.balance().p_value);
-        let Some(p_value) = p_value.filter(|p_value| *p_value < LEVEL) else {
-            return Err(Error::state(format!("the groups of campaign \"{name}\" are as large as they should be"))
+        let unlike = features::unlike(Some(name))?.contains(name);
+        let Some(p_value) = p_value.filter(|p_value| unlike || *p_value < LEVEL) else {
+            return Err(Error::state(format!("the groups of campaign \"{name}\" are what they should be"))
                 .detail("There is nothing to acknowledge."));
         };
+        features::forget(name)?;
         query::execute(
             "INSERT INTO decisioning.balance_acknowledgements (campaign, acknowledged_at, acknowledged_by, p_value, reason)
              VALUES ($1, $2, decisioning._caller(), $3, $4)
@@ -191,79 +216,4 @@ fn acknowledge_imbalance(campaign: Option<&str>, reason: Option<&str>) -> std::r
         )
     })?;
     Ok(())
-}
-
-/// A feature's values that are told apart; others are one.
-const MOST_LEVELS: usize = 20;
-
-#[pg_extern(sql = false)]
-fn feature_balance(
-    campaign: Option<&str>,
-) -> std::result::Result<
-    TableIterator<
-        'static,
-        (
-            name!(feature, String),
-            name!(customers, i64),
-            name!(levels, i32),
-            name!(statistic, f64),
-            name!(p_value, f64),
-            name!(balanced, bool),
-        ),
-    >,
-    ErrorReport,
-> {
-    let name = required(campaign, "campaign")?;
-    let found = as_owner(|| {
-        campaign::load(name)?;
-        features(name)
-    })?;
-    let tested = found.len() as f64;
-    let rows = found.into_iter().map(|(feature, levels)| {
-        let customers = levels.iter().flatten().sum::<f64>() as i64;
-        let table: Vec<Vec<f64>> = (0..4).map(|group| levels.iter().map(|level| level[group]).collect()).collect();
-        let found = independence(&table);
-        let (statistic, p_value) = found.map_or((0.0, 1.0), |found| (found.statistic, found.p_value));
-        // One of many features: Bonferroni.
-        (feature, customers, levels.len() as i32, statistic, p_value, p_value * tested >= LEVEL)
-    });
-    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
-}
-
-/// Customers by feature, value and group, as they were when exposed: numbers by tenths of their distribution. Runs as the owner.
-fn features(campaign: &str) -> Result<BTreeMap<String, Vec<Counts>>> {
-    let mut features: BTreeMap<String, Vec<Counts>> = BTreeMap::new();
-    let mut levels: BTreeMap<(String, i64), usize> = BTreeMap::new();
-    query::read_large(
-        "WITH exposed AS (
-             SELECT d.treatment_group, f.key AS feature, jsonb_typeof(f.value) AS type, f.value
-             FROM decisioning.decisions d CROSS JOIN LATERAL jsonb_each(d.context) AS f
-             WHERE d.campaign = $1 AND d.ordinal = 1 AND d.origin = 'live'),
-         numbered AS (
-             SELECT e.feature, e.treatment_group,
-                    ntile(10) OVER (PARTITION BY e.feature ORDER BY (e.value #>> '{}')::float8)::bigint AS level, (e.value #>> '{}')::float8 AS x
-             FROM exposed e WHERE e.type = 'number'),
-         levels AS (
-             -- Equal numbers are in the tenth of the first of them.
-             SELECT n.feature, n.treatment_group, min(n.level) OVER (PARTITION BY n.feature, n.x) AS level FROM numbered n
-             UNION ALL
-             SELECT e.feature, e.treatment_group, 10 + dense_rank() OVER (PARTITION BY e.feature ORDER BY e.value) AS level
-             FROM exposed e WHERE e.type <> 'number')
-         SELECT l.feature, l.level, l.treatment_group, count(*) FROM levels l GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 2, 3",
-        &[campaign.into()],
-        |row| {
-            let (feature, level): (String, i64) = (row.value(1)?, row.value(2)?);
-            let Some(group) = Group::parse(&row.value::<String>(3)?) else { return Ok(()) };
-            let counts = features.entry(feature.clone()).or_default();
-            let at = *levels.entry((feature, level)).or_insert_with(|| {
-                if counts.len() < MOST_LEVELS {
-                    counts.push([0.0; 4]);
-                }
-                counts.len() - 1
-            });
-            counts[at][group as usize] += row.value::<i64>(4)? as f64;
-            Ok(())
-        },
-    )?;
-    Ok(features)
 }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::budget::{self, Budget, Prices};
 use super::entry::EntrySource;
+use super::global_holdout::GlobalHoldout;
 use super::guardrail::{Exit, Guardrails, Rows};
 
 use crate::pg::error::{Error, Result};
@@ -96,6 +97,8 @@ pub struct Campaign {
     pub budgets: Vec<Budget>,
     /// What makes customers due; empty if they always are.
     pub entries: Vec<EntrySource>,
+    /// `None` if there is none, or its share is 0.
+    pub global_holdout: Option<GlobalHoldout>,
     guardrail_rows: Rows,
     #[serde(skip)]
     pub guardrails: Guardrails,
@@ -331,11 +334,11 @@ pub struct CurrentModel {
     writer: i64,
 }
 
-fn salt(uuid: &str) -> Result<Salt> {
+pub fn salt(uuid: &str) -> Result<Salt> {
     let hex: String = uuid.chars().filter(|c| *c != '-').collect();
     u128::from_str_radix(&hex, 16)
         .map(|bits| Salt(bits.to_be_bytes()))
-        .map_err(|_| Error::corrupted("salt of the campaign is not a uuid"))
+        .map_err(|_| Error::corrupted("a salt is not a uuid"))
 }
 
 thread_local! {
@@ -400,6 +403,7 @@ fn read(name: &str) -> Result<Campaign> {
                  SELECT jsonb_agg(to_jsonb(n) || jsonb_build_object('valid_seconds', extract(epoch FROM n.valid_for))
                      ORDER BY n.entry_source)
                  FROM decisioning.entry_sources n WHERE n.campaign = c.campaign), '[]'),
+             'global_holdout', (SELECT to_jsonb(h) FROM decisioning.global_holdout h WHERE h.share > 0),
              'guardrail_rows', jsonb_build_object(
                  'eligibility', coalesce((
                      SELECT jsonb_agg(to_jsonb(e) ORDER BY e.rule) FROM decisioning.eligibility_rules e

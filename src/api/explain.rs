@@ -14,6 +14,7 @@ use super::constraint::{self, Constraints, Prospect, Remaining, Removed};
 use super::context;
 use super::decide::context_object;
 use super::entry::{self, NO_ENTRY};
+use super::global_holdout::GLOBAL_HOLDOUT;
 use super::guardrail::{self, Place, Subject, MUST_SEND};
 use super::model::{self, Compiled};
 use super::offer;
@@ -85,7 +86,7 @@ fn preview(
     model.encoder.encode(&customer.observation, &mut encoded);
     let salt = campaign.salt()?;
     let mut assignment = assigned.unwrap_or_else(Assignment::first);
-    assignment.draw(&campaign, campaign.bucket(&salt, &id, customer.household.as_deref()));
+    assignment.draw(&campaign, &salt, &id, customer.household.as_deref(), false)?;
     let group = assignment.treated_as(&campaign);
     let approved = Candidates::of(&campaign, now);
     let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
@@ -319,6 +320,9 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
         None,
     );
     let group = match logged.group.as_str() {
+        "holdout" if logged.reason == GLOBAL_HOLDOUT => {
+            "the customer is in the global holdout, which no campaign contacts"
+        }
         "holdout" => "the customer is in the holdout, which is never contacted",
         "control" => "the customer is in the control group, which always gets the control action",
         "explore" => "the customer is in the explore group, which gets a random action",

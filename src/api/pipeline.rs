@@ -363,7 +363,7 @@ fn enter(
     }
     let mut encoded = vec![0.0; encoder.width()];
     encoder.encode(&customer.observation, &mut encoded);
-    assignment.draw(campaign, campaign.bucket(salt, &customer.customer_id, customer.household.as_deref()));
+    assignment.draw(campaign, salt, &customer.customer_id, customer.household.as_deref(), round.writes())?;
     let ordinal = assignment.ordinal + 1;
     let millis = u64::try_from(now / 1000).map_err(|_| Error::invalid("decisions before 1970 cannot be logged"))?;
     Ok(Entrant {
@@ -493,7 +493,7 @@ fn propose<'a>(
         (Some(arm), Some(moments)) => moments[arm].clone().ok(),
         (Some(arm), None) => campaign.guardrails.moment(campaign, &entrant.place(), arm, *now)?.ok(),
     };
-    let reason = reason(entrant.group, &candidates, &removed, shadow.is_some());
+    let reason = reason(entrant.group, entrant.assignment.in_global_holdout(), &candidates, &removed, shadow.is_some());
     let stake = arm.and_then(|arm| constraints.stake(&entrant.encoded, arm));
     Ok(Proposal { entrant, held, candidates, removed, choice, shadow, reason, send_at, stake })
 }

@@ -76,7 +76,7 @@ def test_readers_read_and_managers_configure(shop_db):
     shop_db.sql("GRANT SELECT ON public.customers, public.orders TO reader, manager")
     shop_db.sql("SELECT count(*) FROM decisioning.decide_batch(ARRAY['c-1', 'c-2'], 'c')")
     reading = shop_db.connect(role=reader)
-    views = ("open_decisions", "lift", "group_balance", "models", "coefficients", "identity_map", "match_rules_in_effect")
+    views = ("open_decisions", "lift", "lift_daily", "group_balance", "campaign_health", "campaign_overview", "models", "coefficients", "identity_map", "match_rules_in_effect")
     for relation in (*views, "decisions", "outcomes", "campaigns", "sources"):
         reading.execute(f"SELECT * FROM decisioning.{relation}")
     assert reading.execute("SELECT count(*) FROM decisioning.preview('c-1', 'c')").fetchone() == (7,)

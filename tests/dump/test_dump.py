@@ -12,6 +12,7 @@ STATE = {
     "epochs": "SELECT * FROM decisioning.epochs ORDER BY epoch",
     "goals": "SELECT * FROM decisioning.goals, decisioning.campaign_goals ORDER BY 1",
     "caps": "SELECT * FROM decisioning.frequency_caps ORDER BY 1",
+    "global holdout": "SELECT * FROM decisioning.global_holdout",
     "brand rules": "SELECT * FROM decisioning.brand_rules ORDER BY 1",
     "claims": "SELECT * FROM decisioning.claims ORDER BY 1",
     "contents": "SELECT * FROM decisioning.action_contents ORDER BY 1, 2, 3",
@@ -42,6 +43,7 @@ STATE = {
     "partitions": "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'decisioning.decisions'::regclass ORDER BY 1",
     "shadows": "SELECT * FROM decisioning.shadow_decisions ORDER BY decision_id",
     "lift": "SELECT * FROM decisioning.lift('c', as_of => '2026-06-05')",
+    "total lift": "SELECT * FROM decisioning.total_lift(as_of => '2026-06-05')",
 }
 
 
@@ -60,6 +62,8 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
     connection.execute("SELECT decisioning.approve_action('c', 'x/email'), decisioning.approve_action('c', 'y/email')")
     connection.execute("""SELECT decisioning.add_brand_rule('banned_phrases', '{"phrases": ["best"]}')""")
     connection.execute("SELECT decisioning.set_budget('c', 300, unit => 'sends', dimension => 'channel', level => 'sms')")
+    # Lowered, so that all that is derived of it differs.
+    connection.execute("SELECT decisioning.set_global_holdout(0.2), decisioning.set_global_holdout(0.1)")
     connection.execute("CALL decisioning.decide_all('c')")
     connection.execute("SELECT decisioning.set_delivery('*', 'claimed')")
     connection.execute("SELECT decisioning.dispatch(batch_size => 1000)")
@@ -81,6 +85,8 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
 
     assert db.sql("SELECT count(*) > 0 FROM decisioning.shadow_decisions") == [(True,)]
     assert db.sql("SELECT count(*) > 0 FROM decisioning._assignment WHERE ramped_at IS NOT NULL") == [(True,)]
+    assert db.sql("SELECT share, least, most FROM decisioning.global_holdout") == [(0.1, 0.1, 0.2)]
+    assert db.sql("SELECT count(*) > 0 FROM decisioning.assignments WHERE global_holdout") == [(True,)]
     for name, query in STATE.items():
         assert empty_db.sql(query) == db.sql(query), name
     assert empty_db.sql("SELECT bool_and(r.matches) FROM decisioning.decisions d, decisioning.replay(d.decision_id) r") == [(True,)]
@@ -89,8 +95,9 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
     def go_on(database):
         session = shop.session(database, now="2026-06-05 10:00+00")
         learned = session.execute("SELECT * FROM decisioning.learn('c')").fetchall()
+        session.execute("INSERT INTO public.customers SELECT 'n-' || n, 30, 'a' FROM generate_series(1, 300) n")
         chosen = session.execute(
-            "SELECT customer_id, treatment_group, action, propensity, decision_id FROM decisioning.decide_batch((SELECT array_agg(id ORDER BY id) FROM public.customers), 'c')"
+            "SELECT customer_id, treatment_group, action, propensity, decision_id, reason FROM decisioning.decide_batch((SELECT array_agg(id ORDER BY id) FROM public.customers), 'c')"
         ).fetchall()
         session.execute("SELECT decisioning.dispatch()")
         session.execute("SELECT decisioning.pause_action('c', 'x/sms')")
@@ -101,4 +108,5 @@ def test_dump_and_parallel_restore(db, empty_db, tmp_path):
     assert here[0] == there[0]
     assert here[2] == there[2]
     assert len({row[2] for row in here[1]}) > 2
+    assert len({row[0] for row in here[1] if row[0].startswith("n-") and row[5] == "global_holdout"}) > 10
     assert empty_db.sql(STATE["sends"]) == db.sql(STATE["sends"])

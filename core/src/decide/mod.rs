@@ -2,6 +2,7 @@
 
 mod budget;
 mod choice;
+mod global;
 mod group;
 mod pacing;
 mod period;
@@ -10,6 +11,7 @@ mod seed;
 
 pub use budget::{demand, millionths, spread, Demand, Draws, Ledger, Scope, SLOTS};
 pub use choice::{choose, propensities, Choice, Rule};
+pub use global::{GlobalHoldout, Membership};
 pub use group::{Group, Shares};
 pub use pacing::{price, Pace, Progress};
 pub use period::{calendar_period, month, next_slot, period, Calendar, Period, PeriodError};

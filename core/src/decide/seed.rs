@@ -32,6 +32,11 @@ impl Salt {
         (self.hash("bucket", customer, 0) % u128::from(BUCKETS)) as u16
     }
 
+    /// Bucket of a customer in the global holdout, in `0..BUCKETS`.
+    pub fn global_bucket(&self, customer: &str) -> u16 {
+        (self.hash("global holdout", customer, 0) % u128::from(BUCKETS)) as u16
+    }
+
     /// Generator for the customer's decision number `ordinal`.
     pub fn random(&self, customer: &str, ordinal: i64) -> Xoshiro256PlusPlus {
         Xoshiro256PlusPlus::seed_from_u64(self.hash("choice", customer, ordinal) as u64)
@@ -83,9 +88,11 @@ mod tests {
         let salt = Salt([7; 16]);
         let values = (salt.bucket("c-1042"), salt.hash("choice", "c-1042", 3));
         assert_eq!(values, (GOLDEN_BUCKET, GOLDEN_HASH));
+        assert_eq!(salt.global_bucket("c-1042"), GOLDEN_GLOBAL_BUCKET);
     }
 
     const GOLDEN_BUCKET: u16 = 8563;
+    const GOLDEN_GLOBAL_BUCKET: u16 = 9128;
     const GOLDEN_HASH: u128 = 238432304520672599757730869896363152039;
 
     #[test]

@@ -183,7 +183,7 @@ fn statement(by: By) -> String {
              FROM decisioning._assignment s
              JOIN strata a ON a.campaign = s.campaign
              JOIN decisioning.campaigns c ON c.campaign = s.campaign
-             WHERE (s.ramped_at IS NULL OR s.ramped_at >= $2) AND s.treatable AND s.exposed_at < $2),
+             WHERE (s.ramped_at IS NULL OR s.ramped_at >= $2) AND NOT s.global_holdout AND s.treatable AND s.exposed_at < $2),
          daily AS (
              SELECT u.campaign, o.goal, u.stratum, u.treatment_group, u.customer_id, {event} AS at, sum(o.events)::float8 AS events,
                     sum(o.value)::float8 AS value

@@ -280,7 +280,7 @@ impl Statement<'_> {
                         width_bucket(s.epoch, a.starts) AS stratum
                  FROM decisioning._assignment s JOIN strata a ON a.campaign = s.campaign
                  -- Who has moved from control to optimise is a comparison for neither; buckets of a hash moved, so the rest stay fair.
-                 WHERE (s.ramped_at IS NULL OR s.ramped_at >= $2) AND {members}),
+                 WHERE (s.ramped_at IS NULL OR s.ramped_at >= $2) AND NOT s.global_holdout AND {members}),
              totals AS MATERIALIZED ({totals}),
              earliest AS (
                  SELECT d.campaign, d.customer_id,

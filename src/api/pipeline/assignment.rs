@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 
-use decisioning_core::decide::Group;
+use decisioning_core::decide::{Group, Membership, Salt};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{IntoDatum, Uuid};
 
 use super::canonical::Directory;
 use super::{parse_group, Proposal, Round};
 use crate::api::campaign::{self, Campaign};
+use crate::api::global_holdout::GlobalHoldout;
 use crate::api::guardrail::Reserved;
 use crate::api::offer::Held;
 use crate::pg::claim::Claims;
@@ -28,6 +29,9 @@ pub struct Assignment {
     /// As assigned; a ramp may have moved the customer since.
     group: Group,
     bucket: u16,
+    /// Whether the group is holdout because of the global holdout, and the bucket there, if there is one.
+    in_global_holdout: bool,
+    global_bucket: Option<u16>,
     /// In microseconds; `None` if he never was, under this id.
     exposed_at: Option<i64>,
     ramped_at: Option<TimestampWithTimeZone>,
@@ -52,10 +56,10 @@ pub struct Assignment {
 }
 
 /// Columns that [`Assignment::read`] reads.
-const READ: usize = 16;
+const READ: usize = 18;
 
 /// Columns that stay as they were when the customer was exposed.
-const KEPT: usize = 7;
+const KEPT: usize = 9;
 
 /// Columns that make the key.
 const KEY: usize = 2;
@@ -66,6 +70,8 @@ impl Assignment {
         Assignment {
             group: Group::Holdout,
             bucket: 0,
+            in_global_holdout: false,
+            global_bucket: None,
             exposed_at: None,
             ramped_at: None,
             ordinal: 0,
@@ -101,6 +107,8 @@ impl Assignment {
                 c"contact_times",
                 c"contact_actions",
                 c"entered_at",
+                c"global_holdout",
+                c"global_bucket",
             ],
         )
     }
@@ -114,6 +122,8 @@ impl Assignment {
         Ok(Assignment {
             group: parse_group(&row.value::<String>(0)?)?,
             bucket: row.value::<i16>(1)? as u16,
+            in_global_holdout: row.value(16)?,
+            global_bucket: row.get::<i16>(17)?.map(|bucket| bucket as u16),
             exposed_at: micros(row.value(2)?),
             ordinal: row.value(3)?,
             open: open.zip(row.get(4)?),
@@ -152,17 +162,54 @@ impl Assignment {
     fn unite(&mut self, merged: Vec<Assignment>) {
         self.merged = merged;
         if self.exposed_at.is_none() {
-            if let Some((group, bucket)) = self.exposed().map(|one| (one.group, one.bucket)) {
-                (self.group, self.bucket) = (group, bucket);
+            let counts = |one: &Assignment| (one.group, one.bucket, one.in_global_holdout, one.global_bucket);
+            if let Some(drawn) = self.exposed().map(counts) {
+                (self.group, self.bucket, self.in_global_holdout, self.global_bucket) = drawn;
             }
         }
     }
 
-    /// Draws the group of somebody who was never exposed, under no id.
-    pub fn draw(&mut self, campaign: &Campaign, bucket: u16) {
-        if self.exposed().is_none() {
-            (self.group, self.bucket) = (campaign.shares().group(bucket), bucket);
+    /// Draws the group of somebody who was never exposed, under no id. `latest` as for [`Moment::assignments`].
+    pub fn draw(
+        &mut self,
+        campaign: &Campaign,
+        salt: &Salt,
+        customer_id: &str,
+        household: Option<&str>,
+        latest: bool,
+    ) -> Result<()> {
+        if self.exposed().is_some() {
+            return Ok(());
         }
+        self.bucket = campaign.bucket(salt, customer_id, household);
+        self.group = campaign.shares().group(self.bucket);
+        // Never by household: whose members are one differs between campaigns, and the global holdout does not.
+        if let Some(GlobalHoldout(global)) = &campaign.global_holdout {
+            let bucket = global.bucket(customer_id);
+            self.global_bucket = Some(bucket);
+            self.in_global_holdout = match global.membership(bucket) {
+                Membership::Member => true,
+                Membership::Former => Self::was_in_global_holdout(customer_id, latest)?,
+                Membership::Outside => false,
+            };
+            if self.in_global_holdout {
+                self.group = Group::Holdout;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any campaign has drawn him into the global holdout.
+    fn was_in_global_holdout(customer_id: &str, latest: bool) -> Result<bool> {
+        let find =
+            || Lookup::open(c"_assignment", [c"global_holdout"])?.each(&[customer_id], |row| row.value::<bool>(0));
+        let drawn = if latest { snapshot::latest(find) } else { find() };
+        Ok(drawn?.contains(&true))
+    }
+
+    /// Whether his group is holdout because of the global holdout.
+    pub fn in_global_holdout(&self) -> bool {
+        self.exposed().unwrap_or(self).in_global_holdout
     }
 
     /// The group that the customer is treated as.
@@ -318,6 +365,8 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
             c"epoch",
             c"exposed_at",
             c"treatable",
+            c"global_holdout",
+            c"global_bucket",
             c"ordinal",
             c"decision_id",
             c"decided_at",
@@ -362,6 +411,8 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
                 round.campaign.edition.epoch.into_datum(),
                 exposed_at.into_datum(),
                 entrant.treatable.into_datum(),
+                assignment.in_global_holdout.into_datum(),
+                assignment.global_bucket.map(|bucket| bucket as i16).into_datum(),
                 entrant.ordinal.into_datum(),
                 Uuid::from_bytes(entrant.decision_id).into_datum(),
                 now.into_datum(),

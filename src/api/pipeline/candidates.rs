@@ -6,6 +6,7 @@ use decisioning_core::decide::{Group, Rule};
 
 use crate::api::campaign::{Campaign, Rules};
 use crate::api::constraint::Removed;
+use crate::api::global_holdout::GLOBAL_HOLDOUT;
 use crate::api::guardrail::MUST_SEND;
 use crate::api::model::Compiled;
 
@@ -78,12 +79,13 @@ pub fn rule<'a>(
 }
 
 /// Why a decision came out as it did, in a word.
-pub fn reason(group: Group, candidates: &Candidates, removed: &Removed, shadow: bool) -> &'static str {
+pub fn reason(group: Group, global: bool, candidates: &Candidates, removed: &Removed, shadow: bool) -> &'static str {
     match group {
         _ if !candidates.arms.contains(&None) => MUST_SEND,
         _ if !removed.is_empty() && !candidates.any_send() => "no_candidate_left",
         _ if !candidates.any_send() => "no_approved_action",
         _ if shadow => "shadow",
+        Group::Holdout if global => GLOBAL_HOLDOUT,
         Group::Holdout => "holdout",
         Group::Control => "control",
         Group::Explore => "explore",

@@ -1,0 +1,183 @@
+//! Are the groups alike? Features as they were at exposure must not tell groups apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use decisioning_core::decide::Group;
+use decisioning_core::measure::independence;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::{campaign, now};
+use crate::pg::error::{required, Result};
+use crate::pg::guard::as_owner;
+use crate::pg::query;
+
+/// Level of the test of all features together. It is looked at daily: at a level of 0.001 one of a hundred campaigns would fail at some
+/// time (`benches/statistics`).
+const LEVEL: f64 = 0.0001;
+
+/// Customers who are looked at; of more, a sample by their hash.
+const LOOKED_AT: i64 = 200_000;
+
+/// A feature's values that are told apart; others are one.
+const MOST_LEVELS: usize = 20;
+
+/// Customers by group, in the order of [`Group::ALL`].
+type Counts = [f64; 4];
+
+/// What is found of a feature.
+struct Finding {
+    feature: String,
+    customers: f64,
+    levels: usize,
+    statistic: f64,
+    p_value: f64,
+    balanced: bool,
+}
+
+#[pg_extern(sql = false)]
+fn feature_balance(
+    campaign: Option<&str>,
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(feature, String),
+            name!(customers, i64),
+            name!(levels, i32),
+            name!(statistic, f64),
+            name!(p_value, f64),
+            name!(balanced, bool),
+        ),
+    >,
+    ErrorReport,
+> {
+    let name = required(campaign, "campaign")?;
+    let found = as_owner(|| {
+        campaign::load(name)?;
+        look(name)
+    })?;
+    let row = |found: Finding| {
+        let Finding { feature, customers, levels, statistic, p_value, balanced } = found;
+        (feature, customers as i64, levels as i32, statistic, p_value, balanced)
+    };
+    Ok(TableIterator::new(found.into_iter().map(row).collect::<Vec<_>>()))
+}
+
+/// Runs as the owner.
+fn look(campaign: &str) -> Result<Vec<Finding>> {
+    let features = features(campaign)?;
+    let tested = features.len() as f64;
+    let finding = |(feature, levels): (String, Vec<Counts>)| {
+        let table: Vec<Vec<f64>> = (0..4).map(|group| levels.iter().map(|level| level[group]).collect()).collect();
+        let found = independence(&table);
+        let (statistic, p_value) = found.map_or((0.0, 1.0), |found| (found.statistic, found.p_value));
+        Finding {
+            feature,
+            customers: levels.iter().flatten().sum(),
+            levels: levels.len(),
+            statistic,
+            p_value,
+            // One of many features: Bonferroni.
+            balanced: p_value * tested >= LEVEL,
+        }
+    };
+    Ok(features.into_iter().map(finding).collect())
+}
+
+/// Customers who were exposed since imbalance was last acknowledged, by feature, value and group: numbers by tenths of their
+/// distribution. Who is in the global holdout was drawn otherwise. Runs as the owner.
+fn features(campaign: &str) -> Result<BTreeMap<String, Vec<Counts>>> {
+    let mut features: BTreeMap<String, Vec<Counts>> = BTreeMap::new();
+    let mut levels: BTreeMap<(String, i64), usize> = BTreeMap::new();
+    query::read(
+        "WITH chosen AS MATERIALIZED (
+             SELECT s.customer_id, s.exposed_at, s.treatment_group
+             FROM decisioning._assignment s
+             WHERE s.campaign = $1 AND s.exposed_at <= $2 AND NOT s.global_holdout
+               AND s.exposed_at > coalesce((SELECT max(a.acknowledged_at) FROM decisioning.balance_acknowledgements a WHERE a.campaign = $1), '-infinity')
+               AND abs(hashtext(s.customer_id)::bigint) %
+                   (SELECT 1 + count(*) / $3 FROM decisioning._assignment n WHERE n.campaign = $1) = 0),
+         exposed AS (
+             SELECT c.treatment_group, f.key AS feature, jsonb_typeof(f.value) AS type, f.value
+             FROM chosen c
+             JOIN decisioning.decisions d ON d.customer_id = c.customer_id AND d.campaign = $1 AND d.decided_at = c.exposed_at
+             CROSS JOIN LATERAL jsonb_each(d.context) AS f),
+         numbered AS (
+             SELECT e.feature, e.treatment_group, (e.value #>> '{}')::float8 AS x,
+                    ntile(10) OVER (PARTITION BY e.feature ORDER BY (e.value #>> '{}')::float8)::bigint AS level
+             FROM exposed e WHERE e.type = 'number'),
+         levels AS (
+             -- Equal numbers are in the tenth of the first of them.
+             SELECT n.feature, n.treatment_group, min(n.level) OVER (PARTITION BY n.feature, n.x) AS level FROM numbered n
+             UNION ALL
+             SELECT e.feature, e.treatment_group, 10 + dense_rank() OVER (PARTITION BY e.feature ORDER BY e.value) AS level
+             FROM exposed e WHERE e.type <> 'number')
+         SELECT l.feature, l.level, l.treatment_group, count(*) FROM levels l GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 2, 3",
+        &[campaign.into(), now()?.into(), LOOKED_AT.into()],
+        |row| {
+            let (feature, level): (String, i64) = (row.value(1)?, row.value(2)?);
+            let Some(group) = Group::parse(&row.value::<String>(3)?) else { return Ok(()) };
+            let counts = features.entry(feature.clone()).or_default();
+            let at = *levels.entry((feature, level)).or_insert_with(|| {
+                if counts.len() < MOST_LEVELS {
+                    counts.push([0.0; 4]);
+                }
+                counts.len() - 1
+            });
+            counts[at][group as usize] += row.value::<i64>(4)? as f64;
+            Ok(())
+        },
+    )?;
+    Ok(features)
+}
+
+/// Campaigns whose last check found groups that are not alike. Runs as the owner.
+pub fn unlike(campaign: Option<&str>) -> Result<BTreeSet<String>> {
+    let found = query::read(
+        "SELECT DISTINCT f.campaign FROM decisioning._feature_balance f WHERE NOT f.balanced AND ($1 IS NULL OR f.campaign = $1)",
+        &[campaign.into()],
+        |row| row.value(1),
+    )?;
+    Ok(found.into_iter().collect())
+}
+
+/// Forgets the last check. Runs as the owner.
+pub fn forget(campaign: &str) -> Result<()> {
+    query::execute("DELETE FROM decisioning._feature_balance f WHERE f.campaign = $1", &[campaign.into()])?;
+    Ok(())
+}
+
+/// Checks campaigns that run, once a day. One that cannot be checked does not keep the others.
+pub fn keep_all() -> Result<()> {
+    let due = as_owner(|| {
+        query::read(
+            "SELECT c.campaign FROM decisioning.campaigns c
+             WHERE c.status IN ('active', 'paused')
+               AND NOT EXISTS (SELECT FROM decisioning._feature_balance f WHERE f.campaign = c.campaign AND f.checked_at > $1 - interval '20 hours')
+             ORDER BY 1",
+            &[now()?.into()],
+            |row| row.value::<String>(1),
+        )
+    })?;
+    for campaign in due {
+        if let Err(error) = as_owner(|| keep(&campaign)) {
+            pgrx::warning!("balance of features of campaign \"{campaign}\": {}", error.message());
+        }
+    }
+    Ok(())
+}
+
+/// Runs as the owner.
+fn keep(campaign: &str) -> Result<()> {
+    let found = look(campaign)?;
+    forget(campaign)?;
+    for Finding { feature, customers, p_value, balanced, .. } in found {
+        query::execute(
+            "INSERT INTO decisioning._feature_balance (campaign, feature, checked_at, customers, p_value, balanced)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+            &[campaign.into(), feature.into(), now()?.into(), (customers as i64).into(), p_value.into(), balanced.into()],
+        )?;
+    }
+    Ok(())
+}

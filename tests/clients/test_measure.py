@@ -1,0 +1,84 @@
+"""Measuring: in parallel, by households, and while identities and configuration change."""
+
+import pytest
+
+import shop
+
+
+def grown(db, **options):
+    """Customers who were decided for, and of whom a tenth bought within a day."""
+    connection = db.connect()
+    shop.create(connection, **options)
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute(
+        """SELECT decisioning.record_outcomes('buy', array_agg('o-' || customer_id), array_agg(customer_id), value => array_agg(10::float8),
+                  occurred_at => array_agg(exposed_at + interval '1 hour'))
+           FROM decisioning.assignments WHERE abs(hashtext(customer_id)) % 10 = 0"""
+    )
+    return shop.session(db, now="2026-06-03 10:00+00")
+
+
+@pytest.mark.parametrize("query", ["decisioning.lift('c')", "decisioning.group_balance('c')", "decisioning.lift_over_time('c')"])
+def test_large_sums_run_in_parallel(db, query):
+    session = grown(db, customers=3000)
+    plans = []
+    session.add_notice_handler(lambda notice: plans.append(notice.message_primary))
+    alone = session.execute(f"SELECT * FROM {query}").fetchall()
+    for setting in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
+        session.execute(f"SET {setting} = 0")
+    session.execute("LOAD 'auto_explain'")
+    for setting in ("log_min_duration = 0", "log_nested_statements = on", "log_analyze = on"):
+        session.execute(f"SET auto_explain.{setting}")
+    session.execute("SET client_min_messages = log")
+    together = session.execute(f"SELECT * FROM {query}").fetchall()
+    assert any("Workers Launched: 2" in plan for plan in plans), plans
+    assert len(together) == len(alone) and all(
+        one == pytest.approx(other) if isinstance(one, float) else one == other
+        for row, again in zip(alone, together)
+        for one, other in zip(row, again)
+    ), "sums of parts are the sums"
+
+
+def test_households_are_the_units_where_they_are_drawn(db):
+    """Households of four that buy together: their members tell no more than one of them."""
+    connection = db.connect()
+    connection.execute("SELECT set_config('decisioning.simulated_now', %s, false)", [shop.NOW])
+    connection.execute("CREATE TABLE people AS SELECT 'p-' || n AS id, 'h-' || n / 4 AS home FROM generate_series(0, 7999) n")
+    for campaign, unit in (("together", "household"), ("apart", "customer")):
+        connection.execute(
+            "SELECT decisioning.create_campaign(%s, 'people', 'id', household_column => 'home', unit => %s, holdout_share => 0.4)", [campaign, unit]
+        )
+        connection.execute("SELECT decisioning.add_action(%s, 'mail'), decisioning.approve_action(%s, 'mail')", [campaign, campaign])
+    connection.execute("UPDATE decisioning.campaigns SET salt = %s", [shop.SALT])
+    connection.execute("SELECT decisioning.add_goal('buy', 'conversion')")
+    for campaign in ("together", "apart"):
+        connection.execute("SELECT decisioning.add_campaign_goal(%s, 'buy'), decisioning.start_campaign(%s)", [campaign, campaign])
+        connection.execute(f"CALL decisioning.decide_all('{campaign}')")
+    connection.execute(
+        """SELECT decisioning.record_outcomes('buy', array_agg('o-' || id), array_agg(id), occurred_at => array_agg('2026-06-01 12:00+00'::timestamptz))
+           FROM people WHERE abs(hashtext(home)) % 10 = 0"""
+    )
+    later = shop.session(db, now="2026-06-03 10:00+00")
+    rows = later.execute("SELECT campaign, fixed_upper - fixed_lower, treated_mean, treated_customers FROM decisioning.lift() WHERE headline").fetchall()
+    width = {campaign: width for campaign, width, *_ in rows}
+    assert width["together"] / width["apart"] == pytest.approx(2, rel=0.1), "the root of four"
+    truth = later.execute(
+        """SELECT avg((abs(hashtext(home)) % 10 = 0)::int)::float8, count(*) FROM decisioning.assignments a JOIN people p ON p.id = a.customer_id
+           WHERE a.campaign = 'together' AND a.treatment_group = 'optimise'"""
+    ).fetchone()
+    assert [(mean, customers) for campaign, _, mean, customers in rows if campaign == "together"] == [(pytest.approx(truth[0]), truth[1])]
+    balance = dict(later.execute("SELECT campaign, min(p_value) FROM decisioning.group_balance GROUP BY 1").fetchall())
+    assert balance["together"] > 0.05, "sizes vary as those of households do"
+
+
+def test_mixed_customers_can_be_left_out(db):
+    session = grown(db, customers=2000)
+    mixed = "UPDATE decisioning._assignment SET merged_at = %s, mixed_at = %s WHERE customer_id IN ('c-1', 'c-2', 'c-3')"
+    session.execute(mixed, ["2026-06-02", "2026-06-02"])
+    count = "SELECT sum(treated_customers + baseline_customers) FROM decisioning.lift('c', mixed => {}) WHERE headline"
+    groups = dict(session.execute("SELECT customer_id, treatment_group FROM decisioning.assignments").fetchall())
+    left = sum(groups[customer] in ("optimise", "holdout") for customer in ("c-1", "c-2", "c-3"))
+    all_of_them, rest = (session.execute(count.format(mixed)).fetchone()[0] for mixed in ("true", "false"))
+    assert all_of_them - rest == left > 0
+    rows = session.execute("SELECT topic, sum(affected) FROM decisioning.group_differences('c') WHERE topic LIKE '%customers%' GROUP BY 1 ORDER BY 1").fetchall()
+    assert rows == [("customers of two groups", 3), ("merged customers", 3)]
