@@ -90,7 +90,7 @@ fn parts(campaign: Option<&str>, weekly: bool, as_of: TimestampWithTimeZone) -> 
              SELECT p.*, row_number() OVER (PARTITION BY p.campaign ORDER BY p.epoch)::integer AS stratum FROM decisioning._share_periods p),
          acknowledged AS (
              SELECT a.campaign, max(a.acknowledged_at) AS at FROM decisioning.balance_acknowledgements a
-             WHERE a.acknowledged_at < $2 GROUP BY a.campaign),
+             WHERE a.acknowledged_at <= $2 GROUP BY a.campaign),
          drawn AS (
              SELECT s.campaign, {week} AS week, width_bucket(s.epoch, a.starts) AS stratum, s.treatment_group, count(*) AS customers,
                     count(*) FILTER (WHERE k.at IS NULL OR s.exposed_at > k.at) AS unacknowledged,

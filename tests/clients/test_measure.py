@@ -11,7 +11,7 @@ def grown(db, **options):
     shop.create(connection, **options)
     connection.execute("CALL decisioning.decide_all('c')")
     connection.execute(
-        """SELECT decisioning.record_outcomes('buy', array_agg('o-' || customer_id), array_agg(customer_id), value => array_agg(10::float8),
+        """SELECT decisioning.record_outcomes('buy', array_agg('o-' || customer_id), array_agg(customer_id), amounts => array_agg(10::float8),
                   occurred_at => array_agg(exposed_at + interval '1 hour'))
            FROM decisioning.assignments WHERE abs(hashtext(customer_id)) % 10 = 0"""
     )

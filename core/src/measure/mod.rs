@@ -18,6 +18,6 @@ pub use finding::Finding;
 pub use moments::Moments;
 pub use parity::{parity, wilson, Parity, Share, Verdict};
 pub use power::{customers_needed, detectable_difference, smallest_holdout};
-pub use readout::{read_out, Arms, Bounded, Readout, Responders, FEWEST_RESPONDERS};
+pub use readout::{plain_means, read_out, Arms, Bounded, Readout, Responders, FEWEST_RESPONDERS};
 pub use sample::{Sample, Variable, SAMPLE_BYTES};
 pub use sequence::{alarm_bounds, multiplier, Rate};

@@ -157,6 +157,17 @@ pub fn read_out(strata: &[Arms], responders: Responders, adjust: bool, confidenc
     })
 }
 
+/// Means of both groups over all strata, where nothing varies and there is no more to say. `None` where a group is empty.
+pub fn plain_means(strata: &[Arms]) -> Option<[f64; 2]> {
+    let mean = |of: fn(&Arms) -> &Sample| {
+        let mut all = Sample::default();
+        strata.iter().for_each(|arms| all.merge(of(arms)));
+        let denominator = all.mean(Variable::Denominator);
+        (denominator > 0.0).then(|| all.mean(Variable::Outcome) / denominator)
+    };
+    Some([mean(|arms| &arms.treated)?, mean(|arms| &arms.baseline)?])
+}
+
 /// A group over its strata.
 #[derive(Default)]
 struct Side {
@@ -304,6 +315,8 @@ mod tests {
         let many = Sample::of_rate(10.0, 5.0).per_unit();
         assert_eq!(read_out(&[Arms { treated: one, baseline: many }], few, false, 0.95), None);
         assert_eq!(read_out(&[], few, false, 0.95), None);
+        assert_eq!(plain_means(&[Arms { treated: same, baseline: many }]), Some([0.0, 0.5]));
+        assert_eq!(plain_means(&[]), None);
         let found = read_out(&[Arms { treated: many, baseline: same }], few, true, 0.95).unwrap();
         assert_eq!((found.fixed_relative, found.variance_removed), (None, Some(0.0)), "nothing to divide by, or to adjust with");
     }

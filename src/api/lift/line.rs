@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use decisioning_core::measure::{alarm_bounds, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS};
+use decisioning_core::measure::{alarm_bounds, plain_means, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS};
 
 use super::question::{ask, Cell, Known, Question, Subject};
 use crate::api::balance;
@@ -63,6 +63,8 @@ pub struct Line {
     pub baseline_customers: f64,
     /// Customers who responded.
     pub responders: [f64; 2],
+    /// Of both groups; `None` if there is nobody.
+    pub means: Option<[f64; 2]>,
     /// `None` if nothing varies, or there is nobody.
     pub readout: Option<Readout>,
     /// Bounds that hold at all looks, once enough have responded.
@@ -137,6 +139,7 @@ fn compare(
         treated_customers,
         baseline_customers,
         responders: [responders.treated, responders.baseline],
+        means: readout.map(|readout| [readout.treated, readout.baseline]).or_else(|| plain_means(&strata)),
         readout,
         bounds,
         winsorised_at: known.winsorised_at.filter(|_| matches!(measure, Measure::ValuePerCustomer | Measure::ValuePerEvent)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use decisioning_core::measure::{read_out, Arms, Responders, Sample};
+use decisioning_core::measure::{plain_means, read_out, Arms, Responders, Sample};
 use pgrx::datum::Date;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -254,7 +254,7 @@ fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -
         treated_group: treated,
         baseline_group: baseline,
         customers: [customers(treated), customers(baseline)],
-        means: readout.map(|readout| [readout.treated, readout.baseline]),
+        means: readout.map(|readout| [readout.treated, readout.baseline]).or_else(|| plain_means(&arms)),
         lift: readout.map(|readout| readout.fixed.estimate),
         lower: bounds.map(|bounds| bounds.lower),
         upper: bounds.map(|bounds| bounds.upper),

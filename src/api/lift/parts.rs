@@ -6,7 +6,7 @@ pub const STRATA: &str = "strata AS MATERIALIZED (
     FROM decisioning._share_periods p WHERE $1 IS NULL OR p.campaign = $1 GROUP BY p.campaign)";
 
 /// Goals that count, with what stop rules tolerate; a condition may follow.
-pub const GOALS: &str = "SELECT g.campaign, g.goal, k.kind, (
+pub const GOALS: &str = "SELECT g.campaign, g.goal, k.kind, c.time_zone, (
         SELECT min(r.tolerated) FROM decisioning.stop_rules r WHERE r.campaign = g.campaign AND r.goal = g.goal) AS tolerated
     FROM decisioning.campaign_goals g
     JOIN decisioning.goals k ON k.goal = g.goal AND k.kind <> 'engagement'

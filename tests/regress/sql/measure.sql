@@ -21,7 +21,7 @@ SELECT decisioning.add_campaign_goal('spring', goal, attribution_window => '3 da
 SET shop.open_to = 8000;
 SELECT topic, status, finding, advice FROM decisioning.data_readiness('spring');
 -- Past orders: members buy more. Known before exposure.
-SELECT decisioning.record_outcomes('order', array_agg('h-' || customer_id), array_agg(customer_id), value => array_agg(20 + 30 * spend),
+SELECT decisioning.record_outcomes('order', array_agg('h-' || customer_id), array_agg(customer_id), amounts => array_agg((20 + 30 * spend)::float8),
                                    occurred_at => array_agg(timestamptz '2026-05-31 12:00+00'))
 FROM public.customers WHERE public.luck('h' || customer_id) < CASE WHEN member THEN 0.3 ELSE 0.1 END;
 SELECT goal, measure, base::numeric(8,4), basis, audience, exposed, customers_needed, days_needed, detectable_lift::numeric(6,3), holdout_share, suggested_holdout_share, advice
@@ -42,11 +42,12 @@ CALL decisioning.decide_all('spring');
 CREATE VIEW public.truth AS
 SELECT a.customer_id, a.treatment_group, a.exposed_at, a.treatable, c.member, c.spend, a.treatment_group = 'optimise' AS treated
 FROM decisioning.assignments a JOIN public.customers c USING (customer_id);
+SET decisioning.simulated_now = '2026-06-12 10:00+00';
 SELECT decisioning.record_outcomes('order', array_agg('o-' || customer_id), array_agg(customer_id),
-    value => array_agg((20 + 30 * spend + CASE WHEN treated THEN 5 ELSE 0 END)::float8),
+    amounts => array_agg((20 + 30 * spend + CASE WHEN treated THEN 5 ELSE 0 END)::float8),
     occurred_at => array_agg(exposed_at + public.luck('t' || customer_id) * interval '4 days'))
 FROM public.truth WHERE public.luck('o' || customer_id) < CASE WHEN member THEN 0.3 ELSE 0.1 END * CASE WHEN treated THEN 1.5 ELSE 1 END;
-SELECT decisioning.record_outcomes('order', array_agg('p-' || customer_id), array_agg(customer_id), value => array_agg(10::float8),
+SELECT decisioning.record_outcomes('order', array_agg('p-' || customer_id), array_agg(customer_id), amounts => array_agg(10::float8),
     occurred_at => array_agg(exposed_at + public.luck('u' || customer_id) * interval '4 days'))
 FROM public.truth WHERE public.luck('p' || customer_id) < 0.05;
 SELECT decisioning.record_outcomes('visit', array_agg('v-' || customer_id), array_agg(customer_id), occurred_at => array_agg(exposed_at + interval '1 day'))
@@ -55,9 +56,6 @@ SELECT decisioning.record_outcomes('unsubscribe', array_agg('u-' || customer_id)
 FROM public.truth WHERE treated AND public.luck('x' || customer_id) < 0.02;
 SELECT decisioning.record_outcomes('open', array_agg('n-' || customer_id), array_agg(customer_id), occurred_at => array_agg(exposed_at + interval '1 hour'))
 FROM public.truth WHERE treated;
--- One order did not happen after all.
-SELECT decisioning.record_outcome('visit', 'v-x', 'c-1', occurred_at => '2026-06-02 10:00+00');
-SET decisioning.simulated_now = '2026-06-12 10:00+00';
 
 -- One line a goal, of those who may be sent something.
 SELECT goal, kind, measure, treated_group, baseline_group, treated_customers, baseline_customers, treated_mean::numeric(8,4), baseline_mean::numeric(8,4),
@@ -101,10 +99,10 @@ SELECT winsorised_at FROM decisioning.lift('spring', goal => 'order', winsorise 
 
 -- A horizon takes those for whom it is over, and what they did in it.
 SELECT measure, treated_customers, baseline_customers, treated_mean::numeric(8,4), baseline_mean::numeric(8,4)
-FROM decisioning.lift('spring', horizon => '2 days', goal => 'order', as_of => '2026-06-07 10:00+00') WHERE headline
+FROM decisioning.lift('spring', horizon => '2 days', goal => 'order', as_of => '2026-06-07 10:00+00', winsorise => 1) WHERE headline
 UNION ALL
-SELECT 'by hand', count(*) FILTER (WHERE treated), count(*) FILTER (WHERE NOT treated), avg(value) FILTER (WHERE treated), avg(value) FILTER (WHERE NOT treated)
-FROM (SELECT t.customer_id, t.treated, coalesce(sum(o.value), 0)::numeric(8,4) AS value
+SELECT 'by hand', count(*) FILTER (WHERE treated), count(*) FILTER (WHERE NOT treated), (avg(value) FILTER (WHERE treated))::numeric(8,4), (avg(value) FILTER (WHERE NOT treated))::numeric(8,4)
+FROM (SELECT t.customer_id, t.treated, coalesce(sum(o.value), 0) AS value
       FROM public.truth t LEFT JOIN decisioning.outcomes o ON o.customer_id = t.customer_id AND o.goal = 'order' AND o.occurred_at >= t.exposed_at AND o.occurred_at < t.exposed_at + interval '2 days'
       WHERE t.exposed_at < '2026-06-05' AND t.treatable AND t.treatment_group IN ('optimise', 'holdout') GROUP BY 1, 2) x;
 

@@ -1,0 +1,70 @@
+-- All that is known of the state of campaigns, in two views.
+
+CREATE VIEW decisioning.campaign_health AS
+WITH looked AS (
+    SELECT c.campaign, decisioning._now() AS at FROM decisioning.campaigns c WHERE c.status IN ('active', 'paused')
+), recent AS (
+    SELECT d.campaign, count(*) AS decisions, count(*) FILTER (WHERE cardinality(d.candidates) = 1) AS silenced
+    FROM decisioning.decisions d
+    JOIN looked l ON l.campaign = d.campaign AND d.decided_at > l.at - interval '7 days'
+    WHERE d.decision_id >= decisioning._uuid_floor(l.at - interval '7 days') AND d.origin = 'live'
+    GROUP BY d.campaign
+)
+SELECT l.campaign, f.topic, f.status, f.finding, f.advice
+FROM looked l
+CROSS JOIN LATERAL (
+    SELECT 'groups' AS topic, CASE WHEN bool_and(b.balanced) THEN 'good' ELSE 'bad' END AS status,
+           CASE WHEN bool_and(b.balanced) THEN 'groups are as large as they should be'
+                ELSE format('groups are not as large as they should be (p =%s)', to_char(min(b.p_value), '9.9EEEE')) END AS finding,
+           CASE WHEN bool_and(b.balanced) THEN '' ELSE 'no lift means anything: look for customers who are lost or added in one group only (filters after the draw, imports), then acknowledge_imbalance' END AS advice
+    FROM decisioning.group_balance(l.campaign) AS b HAVING count(*) > 0
+    UNION ALL
+    SELECT 'features', 'bad', format('groups are not alike in %s', string_agg(f.feature, ', ' ORDER BY f.feature)),
+           'no lift means anything: look for what treats customers of one group otherwise before they are drawn, then acknowledge_imbalance'
+    FROM decisioning._feature_balance f WHERE f.campaign = l.campaign AND NOT f.balanced HAVING count(*) > 0
+    UNION ALL
+    SELECT 'learning', CASE WHEN m.learned_at IS NULL OR m.learned_at < l.at - interval '2 days' THEN 'warning' ELSE 'good' END,
+           CASE WHEN m.learned_at IS NULL THEN 'it has never learned' ELSE format('it learned last %s hours ago', floor(date_part('epoch', l.at - m.learned_at) / 3600)) END,
+           CASE WHEN m.learned_at IS NULL OR m.learned_at < l.at - interval '2 days' THEN 'let cron call decisioning.maintain() or learn every day' ELSE '' END
+    FROM (SELECT 1) AS one LEFT JOIN decisioning._learner m ON m.campaign = l.campaign
+    UNION ALL
+    SELECT 'decisions', CASE WHEN coalesce(r.decisions, 0) = 0 OR r.silenced > 0.5 * r.decisions THEN 'warning' ELSE 'good' END,
+           format('%s decisions in the last week, %s of them without any send to choose', coalesce(r.decisions, 0), coalesce(r.silenced, 0)),
+           CASE WHEN coalesce(r.decisions, 0) = 0 THEN 'call decide_all every day' WHEN r.silenced > 0.5 * r.decisions THEN 'see guardrail_funnel for what removes the candidates' ELSE '' END
+    FROM (SELECT 1) AS one LEFT JOIN recent r ON r.campaign = l.campaign
+    UNION ALL
+    SELECT 'outcomes', CASE WHEN o.latest IS NULL OR o.latest < l.at - interval '7 days' THEN 'warning' ELSE 'good' END,
+           CASE WHEN o.latest IS NULL THEN 'no outcome of any goal is recorded' ELSE format('the latest outcome was recorded %s days ago', floor(date_part('epoch', l.at - o.latest) / 86400)) END,
+           CASE WHEN o.latest IS NULL OR o.latest < l.at - interval '7 days' THEN 'see whether outcome sources still deliver: without outcomes everything looks like failure' ELSE '' END
+    FROM (SELECT max(n.recorded_at) AS latest
+          FROM decisioning.campaign_goals g
+          CROSS JOIN LATERAL (SELECT max(x.recorded_at) AS recorded_at FROM decisioning.outcomes x WHERE x.goal = g.goal) AS n
+          WHERE g.campaign = l.campaign) AS o
+    UNION ALL
+    SELECT 'policy', 'warning', format('nearly everybody gets %s', p.most_frequent_action),
+           'right if that is best for all; else a sign of a low temper or floor, or of features that say nothing'
+    FROM (SELECT e.most_frequent_action, e.collapsed FROM decisioning.policy_entropy e
+          WHERE e.campaign = l.campaign ORDER BY e.day DESC LIMIT 1) AS p WHERE p.collapsed
+    UNION ALL
+    SELECT 'actions', 'warning', format('%s actions are suspended by brand rules', count(*)), 'see suspended_reason in decisioning.actions'
+    FROM decisioning.actions a WHERE a.campaign = l.campaign AND a.status = 'suspended' HAVING count(*) > 0
+    UNION ALL
+    SELECT 'stop rules', 'bad', format('%s alarms in the last week, of %s', count(*), string_agg(DISTINCT s.stop_rule, ', ')), 'see decisioning.stop_alerts'
+    FROM decisioning.stop_alerts s WHERE s.campaign = l.campaign AND s.alerted_at > l.at - interval '7 days' HAVING count(*) > 0
+    UNION ALL
+    SELECT 'fairness', 'warning', format('%s alerts in the last week', count(*)), 'see decisioning.fairness_alerts'
+    FROM decisioning.fairness_alerts s WHERE s.campaign = l.campaign AND s.alerted_at > l.at - interval '7 days' HAVING count(*) > 0
+) AS f;
+COMMENT ON VIEW   decisioning.campaign_health IS 'Findings about every campaign that runs, each with advice: groups, learning, decisions, outcomes, and what is out of order.';
+COMMENT ON COLUMN decisioning.campaign_health.status IS 'good, warning or bad.';
+
+CREATE VIEW decisioning.campaign_overview AS
+SELECT c.campaign, c.status, c.mode, c.started_at, coalesce(s.customers, 0) AS customers, l.goal, l.measure, l.treated_mean, l.baseline_mean,
+       l.absolute_lift, l.lower, l.upper, l.relative_lift, l.verdict, h.health
+FROM decisioning.campaigns c
+LEFT JOIN (SELECT a.campaign, count(*) AS customers FROM decisioning.assignments a GROUP BY a.campaign) AS s ON s.campaign = c.campaign
+LEFT JOIN decisioning.lift l ON l.campaign = c.campaign
+LEFT JOIN (SELECT h.campaign, CASE WHEN bool_or(h.status = 'bad') THEN 'bad' WHEN bool_or(h.status = 'warning') THEN 'warning' ELSE 'good' END AS health
+           FROM decisioning.campaign_health h GROUP BY h.campaign) AS h ON h.campaign = c.campaign;
+COMMENT ON VIEW   decisioning.campaign_overview IS 'All campaigns at a glance, a line per goal. Lifts of campaigns are what each adds given the others: they must not be added up.';
+COMMENT ON COLUMN decisioning.campaign_overview.health IS 'The worst finding of campaign_health; NULL for campaigns that do not run.';
