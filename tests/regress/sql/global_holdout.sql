@@ -109,6 +109,28 @@ SELECT count(*) FILTER (WHERE p.treatment_group <> a.treatment_group) AS differ,
 FROM previewed_b p JOIN decisioning.assignments a ON a.customer_id = p.id AND a.campaign = 'b';
 SELECT campaign, sum(customers) AS kept FROM decisioning._global_kept GROUP BY 1 ORDER BY 1;
 SELECT count(*) AS kept FROM decisioning._assignment a WHERE a.campaign = 'b' AND a.global_holdout AND a.customer_id LIKE 'd-%' AND a.global_bucket >= 1000;
+-- The groups of campaigns have the sizes that follow: members, those who were kept, and the campaign's shares of the rest.
+WITH sizes AS (
+    SELECT campaign, epoch, count(*) AS customers FROM decisioning._assignment WHERE campaign IN ('a', 'b') GROUP BY 1, 2
+), members AS (
+    SELECT s.campaign, s.customers, coalesce(k.customers, 0) AS kept, s.customers * coalesce((
+               SELECT g.share FROM decisioning._global_shares g WHERE g.epoch <= s.epoch ORDER BY g.epoch DESC LIMIT 1), 0) AS drawn
+    FROM sizes s LEFT JOIN decisioning._global_kept k USING (campaign, epoch)
+), expected AS (
+    SELECT m.campaign, m.counted, g.treatment_group, sum(g.every * m.members + g.share * (m.customers - m.members)) AS customers
+    FROM (SELECT campaign, customers, true AS counted, drawn + kept AS members FROM members
+          UNION ALL SELECT campaign, customers, false, drawn FROM members) AS m,
+         (VALUES ('holdout', 1, 0.1), ('control', 0, 0.2), ('explore', 0, 0.05), ('optimise', 0, 0.65)) AS g(treatment_group, every, share)
+    GROUP BY 1, 2, 3
+), observed AS (
+    SELECT campaign, treatment_group, count(*) AS customers FROM decisioning._assignment GROUP BY 1, 2
+)
+SELECT e.campaign, e.counted AS kept_are_counted, min(t.p_value) >= 0.001 AS balanced
+FROM (SELECT e.campaign, e.counted, array_agg(o.customers::float8 ORDER BY e.treatment_group) AS observed,
+             array_agg(e.customers::float8 ORDER BY e.treatment_group) AS expected
+      FROM expected e JOIN observed o USING (campaign, treatment_group) GROUP BY 1, 2) AS e,
+     LATERAL decisioning._chi_square(e.observed, e.expected) AS t
+GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- Merged customers: whoever was exposed first gives the group, marks included.
 CREATE TABLE public.people AS
