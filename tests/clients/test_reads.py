@@ -33,7 +33,10 @@ READS = [
 def test_reads_assign_no_transaction_id(db):
     connection = db.connect()
     shop.create(connection, customers=300, explore=0.5)
+    # Whoever a larger share has reached is looked up when he is drawn.
+    connection.execute("SELECT decisioning.set_global_holdout(0.9), decisioning.set_global_holdout(0.1)")
     connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute("INSERT INTO public.customers SELECT 'n-' || n, n, 'a' FROM generate_series(1, 10) n")
     later = shop.session(db, now="2026-06-03 10:00+00")
     later.execute("SELECT * FROM decisioning.learn('c')")
     reading = shop.session(db, now="2026-06-03 10:00+00", autocommit=False)
@@ -42,5 +45,6 @@ def test_reads_assign_no_transaction_id(db):
         reading.execute(query)
     reading.execute("SET decisioning.mode = preview")
     assert reading.execute("SELECT reason FROM decisioning.decide('c-1', 'c')").fetchone() == ("preview",)
+    assert len(reading.execute("SELECT * FROM decisioning.decide_batch(ARRAY['n-1', 'n-2', 'n-3', 'n-4', 'n-5'], 'c')").fetchall()) == 5
     assert reading.execute("SELECT pg_current_xact_id_if_assigned()").fetchone() == (None,)
     reading.commit()

@@ -107,8 +107,9 @@ SELECT left(customer_id, 1) AS who, global_holdout, count(*), min(global_bucket)
 FROM decisioning._assignment WHERE campaign = 'b' GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT count(*) FILTER (WHERE p.treatment_group <> a.treatment_group) AS differ, count(*)
 FROM previewed_b p JOIN decisioning.assignments a ON a.customer_id = p.id AND a.campaign = 'b';
-SELECT campaign, bool_and(balanced) AS balanced FROM decisioning.group_balance GROUP BY 1 ORDER BY 1;
 SELECT count(*) AS kept FROM decisioning._assignment a WHERE a.campaign = 'b' AND a.global_holdout AND a.customer_id LIKE 'd-%' AND a.global_bucket >= 1000;
+-- The groups of campaigns have the sizes that follow: members, those who were kept, and the campaign's shares of the rest.
+SELECT campaign, treatment_group, customers, round(expected) AS expected, balanced FROM decisioning.group_balance ORDER BY 1, 2;
 
 -- Merged customers: whoever was exposed first gives the group, marks included.
 CREATE TABLE public.people AS
