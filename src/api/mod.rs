@@ -2,6 +2,7 @@
 //! result; the declarations are in `sql/`.
 
 mod action;
+mod action_performance;
 mod brand;
 mod budget;
 mod calibration;

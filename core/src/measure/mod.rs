@@ -4,6 +4,7 @@ mod agreement;
 mod balance;
 mod calibration;
 mod parity;
+mod performance;
 mod proportion;
 mod sequence;
 
@@ -11,5 +12,6 @@ pub use agreement::Agreement;
 pub use balance::chi_square;
 pub use calibration::{Calibration, CalibrationBin};
 pub use parity::{parity, wilson, Parity, Share, Verdict};
+pub use performance::{Bounded, Brought, Performance, Trial, FEWEST};
 pub use proportion::{difference, minimum_detectable_difference, Difference, Moments};
 pub use sequence::always_valid;
