@@ -24,6 +24,7 @@ mod guardrail;
 mod guardrail_cost;
 mod identity;
 mod import;
+mod insights;
 mod learn;
 mod log;
 mod measure;
@@ -37,6 +38,7 @@ mod ramp;
 mod source;
 mod statistics;
 mod stop;
+mod trials;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

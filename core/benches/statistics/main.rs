@@ -3,10 +3,12 @@
 //! `cargo bench -p decisioning-core --bench statistics` runs all; names of simulations run these.
 
 mod adaptive;
+mod audience;
+mod insights;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let simulations: [(&str, fn()); 1] = [("adaptive", adaptive::main)];
+    let simulations: [(&str, fn()); 2] = [("adaptive", adaptive::main), ("insights", insights::main)];
     for (name, simulation) in simulations {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
             println!("{name}\n");
