@@ -339,7 +339,7 @@ pub fn checked_confidence(confidence: Option<f64>) -> Result<f64> {
     if confidence > 0.0 && confidence < 1.0 {
         Ok(confidence)
     } else {
-        Err(Error::invalid("confidence must be between 0 and 1"))
+        Err(Error::invalid("confidence must be between 0 and 1").hint("0.95 is usual."))
     }
 }
 

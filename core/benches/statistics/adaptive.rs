@@ -95,8 +95,8 @@ fn run(seed: u64) -> Outcome {
     let mut by_group = Performance::new(2, ACTIONS);
     let mut pooled = Performance::new(1, ACTIONS);
     let mut peers = vec![Peers::default(); ACTIONS];
-    let mut truth = vec![Moments::default(); ACTIONS];
-    let mut quiet = vec![Moments::default(); ACTIONS];
+    let mut truth = [Moments::default(); ACTIONS];
+    let mut quiet = [Moments::default(); ACTIONS];
     let mut outcome = Outcome {
         missed: [[false; ESTIMATORS.len()]; ACTIONS],
         uplift_missed: [false; ACTIONS],

@@ -4,7 +4,7 @@ SET timezone = 'UTC';
 CREATE TABLE public.customers AS SELECT 'c-' || n AS id, n % 2 = 0 AS member FROM generate_series(1, 2000) AS n;
 -- Members like sms and others do not; e-mail is the same to all. For the policy, and for us, to find out.
 CREATE FUNCTION public.rate(member boolean, action text) RETURNS float8 LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE action WHEN 'sms' THEN CASE WHEN member THEN 0.4 ELSE 0.08 END WHEN 'email' THEN 0.16 ELSE 0.1 END
+    SELECT CASE action WHEN 'sms' THEN CASE WHEN member THEN 0.4 ELSE 0.08 END WHEN 'email' THEN 0.16 WHEN 'letter' THEN 0.01 ELSE 0.1 END
 $$;
 CREATE EXTENSION decisioning;
 SET decisioning.simulated_now = '2026-06-01 10:00+00';
@@ -29,8 +29,6 @@ BEGIN
     PERFORM decisioning.learn('spring');
 END $$;
 CALL public.live('2026-06-01');
--- The window of the first day is over; few responded to anything yet.
-SELECT action, basis, response_rate IS NULL AS unknown FROM decisioning.action_performance('spring') ORDER BY 1;
 CALL public.live('2026-06-02');
 CALL public.live('2026-06-03');
 CALL public.live('2026-06-04');
@@ -39,9 +37,9 @@ CALL public.live('2026-06-06');
 CALL public.live('2026-06-07');
 CALL public.live('2026-06-08');
 -- Had everybody been sent an sms, 0.24 would have responded, and 0.16 to an e-mail.
-SELECT p.action, p.basis, round(p.raw_rate::numeric, 2) AS raw_rate, t.rate AS truth, abs(p.response_rate - t.rate) < 0.03 AS near,
+SELECT p.action, p.basis, round(p.raw_rate::numeric, 2) AS raw_rate, round(t.rate::numeric, 2) AS truth, abs(p.response_rate - t.rate) < 0.03 AS near,
        t.rate BETWEEN p.lower AND p.upper AS inside, t.rate - 0.1 BETWEEN p.uplift_lower AND p.uplift_upper AS uplift_inside,
-       p.worth_per_decision / p.response_rate AS worth_of_a_response
+       round((p.worth_per_decision / p.response_rate)::numeric, 6) AS worth_of_a_response
 FROM decisioning.action_performance('spring') AS p
 JOIN (SELECT action, avg(public.rate(member, action))::float8 AS rate FROM public.customers, unnest(ARRAY['no_send', 'email', 'sms']) AS action
       GROUP BY 1) AS t USING (action) ORDER BY 1;
@@ -72,6 +70,11 @@ FROM generate_series(1, 800) AS n;
 SELECT decisioning.import_decisions('spring', 'public.history', customer_key => 'id', action => 'action', decided_at => 'at', propensity => 'propensity');
 SELECT action, decisions FROM decisioning.action_performance('spring', since => '2026-05-01')
 EXCEPT SELECT action, decisions FROM decisioning.action_performance('spring', since => '2026-06-01') ORDER BY 1;
+-- A new action: too few responded to say anything of it, and so nothing is said.
+SELECT decisioning.add_action('spring', 'letter', channel => 'letter'), decisioning.approve_action('spring', 'letter');
+CALL public.live('2026-06-09');
+SELECT action, decisions > 50 AS tried, responses < 30 AS few, raw_rate IS NOT NULL AS seen, response_rate, lower, upper, uplift, worth_per_decision, basis
+FROM decisioning.action_performance('spring') WHERE action = 'letter';
 
 SELECT * FROM decisioning.action_performance('autumn');
 SELECT * FROM decisioning.action_performance(NULL);

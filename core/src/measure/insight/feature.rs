@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 /// Features that are looked at: those that vary most.
-pub const FEATURES: usize = 12;
+const FEATURES: usize = 12;
 
 /// Levels of a category that are told apart; the others are one, about which nothing is said.
 const LEVELS: usize = 10;

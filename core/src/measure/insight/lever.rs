@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::learn::Dimensions;
 
 /// Contrasts that are looked at, a bit each.
-pub const CONTRASTS: usize = 64;
+const CONTRASTS: usize = 64;
 
 /// A level of a dimension against its others, or any send against none.
 #[derive(Clone, Debug, PartialEq, Eq)]

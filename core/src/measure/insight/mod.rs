@@ -15,15 +15,15 @@ use super::multiplicity::{benjamini_hochberg, holm};
 use super::performance::Bounded;
 use super::shrinkage::{shrunken, spread};
 
-pub use feature::{Feature, Known, Sample, FEATURES};
-pub use lever::{Contrast, Levers, CONTRASTS};
+pub use feature::{Feature, Known, Sample};
+pub use lever::{Contrast, Levers};
 pub use log::Log;
 pub use table::Half;
 
 use table::{Comparison, Table};
 
 /// Features of which pairs are looked at: those that vary most.
-pub const PAIRED: usize = 8;
+const PAIRED: usize = 8;
 
 /// Of the reported intervals.
 const CONFIDENCE: f64 = 0.9;
@@ -177,7 +177,7 @@ impl Question {
 
 impl Seen {
     fn new(comparison: &Comparison, turned: bool) -> Self {
-        let half = Normal::standard().inverse_cdf(0.5 + CONFIDENCE / 2.0) * comparison.error;
+        let half = comparison.half_interval(CONFIDENCE);
         let ratio = |log: f64| log.exp();
         let (inside, outside) = (comparison.inside, comparison.outside);
         let log = comparison.log;

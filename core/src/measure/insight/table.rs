@@ -1,5 +1,7 @@
 //! Responses by segment and contrast, over the levels of one or two features.
 
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+
 use super::log::Log;
 
 /// Responses in a segment, to both sides of a contrast together, from which on it is looked at.
@@ -40,6 +42,8 @@ pub struct Ratio {
     pub baseline: f64,
     log: f64,
     variance: f64,
+    /// Effective numbers of responses on either side.
+    effective: [f64; 2],
 }
 
 /// A ratio of such ratios: of a segment, and of the customers that it is compared with.
@@ -47,9 +51,10 @@ pub struct Ratio {
 pub struct Comparison {
     pub inside: Ratio,
     pub outside: Ratio,
-    /// Its logarithm, with standard error.
+    /// Its logarithm, with standard error, and the degrees of freedom of the latter.
     pub log: f64,
     pub error: f64,
+    degrees: f64,
 }
 
 /// Cells by level of a feature, level of another one (or just one for all), and contrast.
@@ -110,7 +115,7 @@ impl Table {
         self.cell(usize::from(levels[0]), usize::from(levels[1]), contrast)
     }
 
-    /// A segment against everybody else, and the distance of this from nothing in standard errors. For a segment of two features it is the
+    /// A segment against everybody else, and the distance of this from nothing in standard errors of a normal distribution. For a segment of two features it is the
     /// smallest of three distances: from everybody else, and from those who share the first feature or the second alone, because what
     /// one feature says needs no other. `None` if too few responded.
     pub fn compare(&self, levels: [u8; 2], contrast: usize) -> Option<(Comparison, f64)> {
@@ -123,11 +128,10 @@ impl Table {
         let everybody = all(&mut rows.clone().flat_map(|i| columns.clone().map(move |j| (i, j))));
         let ratio = inside.ratio()?;
         let comparison = Comparison::new(ratio, everybody.ratio()?);
-        let mut distance = comparison.log / comparison.error;
+        let mut distance = comparison.distance();
         if self.levels[1] > 1 {
             for mut parent in [&mut columns.map(|j| (i, j)) as &mut dyn Iterator<Item = _>, &mut rows.map(|i| (i, j))] {
-                let near = Comparison::new(ratio, all(&mut parent).ratio()?);
-                let other = near.log / near.error;
+                let other = Comparison::new(ratio, all(&mut parent).ratio()?).distance();
                 distance = if other * distance <= 0.0 { 0.0 } else { other.abs().min(distance.abs()).copysign(other) };
             }
         }
@@ -163,18 +167,16 @@ impl Cell {
     /// ln (Σwr / Σw) of one side less that of the other, and its variance by the delta method, over customers.
     fn ratio(&self) -> Option<Ratio> {
         let [responses, weights, other_responses, other_weights] = self.totals;
-        let enough = |sum: f64, square: f64| square > 0.0 && sum * sum / square >= EFFECTIVE;
-        let known = self.responses >= FEWEST
-            && enough(responses, self.squares[0])
-            && enough(other_responses, self.squares[1])
-            && self.customers > 1.0;
+        let kish = |sum: f64, square: f64| if square > 0.0 { sum * sum / square } else { 0.0 };
+        let effective = [kish(responses, self.squares[0]), kish(other_responses, self.squares[1])];
+        let known = self.responses >= FEWEST && effective.iter().all(|n| *n >= EFFECTIVE) && self.customers > 1.0;
         known.then(|| {
             let of = [1.0 / responses, -1.0 / weights, -1.0 / other_responses, 1.0 / other_weights];
             let row = |row: &[f64; PARTS]| row.iter().zip(of).map(|(product, b)| product * b).sum::<f64>();
             let variance: f64 = self.products.iter().zip(of).map(|(products, a)| a * row(products)).sum();
             let (rate, baseline) = (responses / weights, other_responses / other_weights);
             let variance = variance.max(0.0) * self.customers / (self.customers - 1.0);
-            Ratio { rate, baseline, log: (rate / baseline).ln(), variance }
+            Ratio { rate, baseline, log: (rate / baseline).ln(), variance, effective }
         })
     }
 }
@@ -186,12 +188,31 @@ impl Ratio {
 }
 
 impl Comparison {
+    /// The error has the degrees of freedom of a sum of variances, each about one by the number of responses (Satterthwaite 1946).
     fn new(inside: Ratio, outside: Ratio) -> Self {
+        let parts = inside.effective.into_iter().chain(outside.effective);
+        let (sum, squares) =
+            parts.fold((0.0, 0.0), |(sum, squares), n| (sum + 1.0 / n, squares + 1.0 / (n * n * (n - 1.0))));
         Comparison {
             inside,
             outside,
             log: inside.log - outside.log,
             error: (inside.variance + outside.variance).sqrt(),
+            degrees: sum * sum / squares,
         }
+    }
+
+    /// As far from nothing as a normal variable with the same tail beyond it.
+    fn distance(&self) -> f64 {
+        let t = self.log / self.error;
+        let tail = StudentsT::new(0.0, 1.0, self.degrees).map_or(f64::NAN, |student| student.sf(t.abs()));
+        let normal = -Normal::standard().inverse_cdf(tail.max(f64::MIN_POSITIVE));
+        normal.copysign(t)
+    }
+
+    /// Half of the length of an interval of the logarithm.
+    pub fn half_interval(&self, confidence: f64) -> f64 {
+        let student = StudentsT::new(0.0, 1.0, self.degrees);
+        self.error * student.map_or(f64::NAN, |student| student.inverse_cdf(0.5 + confidence / 2.0))
     }
 }
