@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-dispatch bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-aggregates bench-evaluate bench-quality bench-bandit bench-identity clean-cluster
+.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-dispatch bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-statistics bench-aggregates bench-evaluate bench-quality bench-bandit bench-identity clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -69,6 +69,9 @@ bench-base: ## forms of the base and of action features, in simulated worlds (pu
 
 bench-campaign: ## the learner in simulated campaigns, or on classification sets (pure core; SEEDS=1..9 PER_DAY=2000, CLASSES=dir)
 	@cargo bench -p decisioning-core --bench campaign
+
+bench-statistics: ## what estimators and intervals of measure are worth, in simulations (pure core; T=adaptive or T=insights alone)
+	@cargo bench -p decisioning-core --bench statistics -- $(T)
 
 bench-aggregates: build ## statistics as parallel aggregates against a plain count
 	@benches/aggregates.sh

@@ -37,7 +37,9 @@ extension_sql_file!("../sql/75_statistics.sql", name = "statistics", requires = 
 extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["statistics"]);
 extension_sql_file!("../sql/81_total_lift.sql", name = "total_lift", requires = ["measure"]);
 extension_sql_file!("../sql/82_stop_rules.sql", name = "stop_rules", requires = ["total_lift"]);
-extension_sql_file!("../sql/85_fairness.sql", name = "fairness", requires = ["stop_rules"]);
+extension_sql_file!("../sql/83_performance.sql", name = "performance", requires = ["stop_rules"]);
+extension_sql_file!("../sql/84_insights.sql", name = "insights", requires = ["performance"]);
+extension_sql_file!("../sql/85_fairness.sql", name = "fairness", requires = ["insights"]);
 extension_sql_file!("../sql/86_health.sql", name = "health", requires = ["fairness"]);
 extension_sql_file!("../sql/88_privacy.sql", name = "privacy", requires = ["health"]);
 extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["privacy"], finalize);

@@ -83,7 +83,11 @@ impl Part {
 }
 
 /// Customers exposed before a moment, by campaign and, if asked for, week of the campaign. Runs as the owner.
-fn parts(campaign: Option<&str>, weekly: bool, as_of: TimestampWithTimeZone) -> Result<BTreeMap<(String, Option<Date>), Part>> {
+fn parts(
+    campaign: Option<&str>,
+    weekly: bool,
+    as_of: TimestampWithTimeZone,
+) -> Result<BTreeMap<(String, Option<Date>), Part>> {
     let week = if weekly { "date_trunc('week', s.exposed_at AT TIME ZONE c.time_zone)::date" } else { "NULL::date" };
     let sql = format!(
         "WITH {STRATA}, periods AS MATERIALIZED (
@@ -185,7 +189,17 @@ fn group_balance(
         let row = move |at: usize| {
             let group = Group::ALL[at].as_str();
             let balanced = p_value >= LEVEL;
-            (name.clone(), week, group, customers[at] as i64, expected[at], statistic, p_value, balanced, part.acknowledged_at)
+            (
+                name.clone(),
+                week,
+                group,
+                customers[at] as i64,
+                expected[at],
+                statistic,
+                p_value,
+                balanced,
+                part.acknowledged_at,
+            )
         };
         (0..4).filter(there).map(row).collect::<Vec<_>>()
     });

@@ -118,7 +118,7 @@ pub struct Session<'a> {
 
 /// Closed decisions `d` of campaign $1 that were random, from $2 to $3, with a window of $4 seconds, now being $5. A
 /// decision that could not have been another says nothing of other policies.
-const RANDOM_DECISIONS: &str = "
+pub const RANDOM_DECISIONS: &str = "
     d.campaign = $1 AND d.treatment_group IN ('imported', 'explore', 'optimise') AND d.propensity < 1
     AND ($2::timestamptz IS NULL OR d.decided_at >= $2) AND ($3::timestamptz IS NULL OR d.decided_at < $3)
     AND d.decided_at + $4 * interval '1 second' <= $5";
@@ -339,7 +339,7 @@ pub fn checked_confidence(confidence: Option<f64>) -> Result<f64> {
     if confidence > 0.0 && confidence < 1.0 {
         Ok(confidence)
     } else {
-        Err(Error::invalid("confidence must be between 0 and 1"))
+        Err(Error::invalid("confidence must be between 0 and 1").hint("0.95 is usual."))
     }
 }
 

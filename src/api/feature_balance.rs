@@ -176,7 +176,14 @@ fn keep(campaign: &str) -> Result<()> {
         query::execute(
             "INSERT INTO decisioning._feature_balance (campaign, feature, checked_at, customers, p_value, balanced)
              VALUES ($1, $2, $3, $4, $5, $6)",
-            &[campaign.into(), feature.into(), now()?.into(), (customers as i64).into(), p_value.into(), balanced.into()],
+            &[
+                campaign.into(),
+                feature.into(),
+                now()?.into(),
+                (customers as i64).into(),
+                p_value.into(),
+                balanced.into(),
+            ],
         )?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 //! result; the declarations are in `sql/`.
 
 mod action;
+mod action_performance;
 mod balance;
 mod brand;
 mod budget;
@@ -27,6 +28,7 @@ mod guardrail;
 mod guardrail_cost;
 mod identity;
 mod import;
+mod insights;
 mod learn;
 mod lift;
 mod log;
@@ -43,6 +45,7 @@ mod readiness;
 mod source;
 mod statistics;
 mod stop;
+mod trials;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

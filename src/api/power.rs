@@ -1,6 +1,8 @@
 //! How many customers, and days, it takes to see a lift.
 
-use decisioning_core::measure::{customers_needed, detectable_difference, smallest_holdout, Sample, Variable, FEWEST_RESPONDERS};
+use decisioning_core::measure::{
+    customers_needed, detectable_difference, smallest_holdout, Sample, Variable, FEWEST_RESPONDERS,
+};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 

@@ -129,10 +129,8 @@ pub fn follow(name: &str) -> Result<Option<f64>> {
         if let Some(harm) = evidence.iter().find(|line| line.kind == "harm" && line.finding == Finding::Negative) {
             return waits(format!("optimise has more of \"{}\"", harm.subject.goal));
         }
-        let Some((found, readout)) = evidence
-            .iter()
-            .filter(|line| line.subject.goal == goal)
-            .find_map(|line| Some((line, line.readout?)))
+        let Some((found, readout)) =
+            evidence.iter().filter(|line| line.subject.goal == goal).find_map(|line| Some((line, line.readout?)))
         else {
             return waits(format!("there is no lift of \"{goal}\" yet"));
         };
@@ -164,7 +162,8 @@ fn is_due(campaign: &Campaign) -> Result<bool> {
 fn evidence(campaign: &Campaign) -> Result<Vec<Line>> {
     let question = Question::new(Some(&campaign.campaign), now()?, campaign.ramp_confidence);
     let counts = |line: &Line| {
-        (line.treated_group, line.baseline_group) == ("optimise", "control") && line.measure == Measure::of(&line.kind)[0]
+        (line.treated_group, line.baseline_group) == ("optimise", "control")
+            && line.measure == Measure::of(&line.kind)[0]
     };
     Ok(lift::lines(&question)?.into_iter().filter(counts).collect())
 }

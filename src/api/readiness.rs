@@ -36,7 +36,13 @@ struct Finding {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, topic: &'static str, status: &'static str, finding: impl Into<String>, advice: impl Into<String>) {
+    fn add(
+        &mut self,
+        topic: &'static str,
+        status: &'static str,
+        finding: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
         self.0.push(Finding { topic, status, finding: finding.into(), advice: advice.into() });
     }
 }
@@ -68,11 +74,20 @@ fn volume(campaign: &Campaign, found: &mut Findings) -> Result<f64> {
     let holdout = (audience as f64 * campaign.shares().exact()[0]).floor();
     let finding = format!("{audience} customers in the audience now, {holdout:.0} of them for the holdout");
     match holdout {
-        _ if audience == 0 => found.add("volume", "bad", finding, "nobody satisfies the audience: look at its predicate"),
-        holdout if holdout < 100.0 => {
-            found.add("volume", "bad", finding, "no lift can be proved with so few: widen the audience, or give the holdout a larger share");
+        _ if audience == 0 => {
+            found.add("volume", "bad", finding, "nobody satisfies the audience: look at its predicate")
         }
-        holdout if holdout < 1000.0 => found.add("volume", "warning", finding, "only a large lift can be proved: see power_analysis"),
+        holdout if holdout < 100.0 => {
+            found.add(
+                "volume",
+                "bad",
+                finding,
+                "no lift can be proved with so few: widen the audience, or give the holdout a larger share",
+            );
+        }
+        holdout if holdout < 1000.0 => {
+            found.add("volume", "warning", finding, "only a large lift can be proved: see power_analysis")
+        }
         _ => found.add("volume", "good", finding, ""),
     }
     Ok(audience as f64)
@@ -86,12 +101,15 @@ fn keys(campaign: &Campaign, found: &mut Findings) -> Result<()> {
          FROM {} AS relation",
         campaign.customers().quoted()
     );
-    let counts = query::read_one(&sql, &[], |row| Ok((row.value::<i64>(1)?, row.value::<i64>(2)?, row.value::<i64>(3)?)))?;
+    let counts =
+        query::read_one(&sql, &[], |row| Ok((row.value::<i64>(1)?, row.value::<i64>(2)?, row.value::<i64>(3)?)))?;
     let (rows, distinct, missing) = counts.unwrap_or_default();
     let repeated = rows - distinct - missing;
     match (repeated, missing) {
         (0, 0) => found.add("keys", "good", format!("{rows} rows, each with an id of its own"), ""),
-        (0, missing) => found.add("keys", "warning", format!("{missing} of {rows} rows have no id"), "they are left out"),
+        (0, missing) => {
+            found.add("keys", "warning", format!("{missing} of {rows} rows have no id"), "they are left out")
+        }
         (repeated, _) => found.add(
             "keys",
             "bad",
@@ -125,7 +143,12 @@ fn features(campaign: &Campaign, found: &mut Findings) -> Result<()> {
     };
     let columns: Vec<&Column> = columns.iter().filter(used).collect();
     if columns.is_empty() {
-        found.add("features", "warning", "there are no features", "everybody gets the same action: add columns that tell customers apart");
+        found.add(
+            "features",
+            "warning",
+            "there are no features",
+            "everybody gets the same action: add columns that tell customers apart",
+        );
         return Ok(());
     }
     let responders = as_owner(|| responders(campaign))?;
@@ -152,9 +175,27 @@ fn features(campaign: &Campaign, found: &mut Findings) -> Result<()> {
         0 => found.add(topic, "good", format!("no feature {what}"), ""),
         _ => found.add(topic, status, format!("features that {what}: {}", names.join(", ")), advice),
     };
-    say("missing values", sparse, "warning", "is missing for most customers", "missing is a level of its own; leave out what is missing for nearly all");
-    say("constant features", constant, "warning", "has one value only", "they tell customers apart no better than nothing: leave them out");
-    say("stale features", stale, "warning", "has had no new time for a week", "see whether the job that fills them still runs");
+    say(
+        "missing values",
+        sparse,
+        "warning",
+        "is missing for most customers",
+        "missing is a level of its own; leave out what is missing for nearly all",
+    );
+    say(
+        "constant features",
+        constant,
+        "warning",
+        "has one value only",
+        "they tell customers apart no better than nothing: leave them out",
+    );
+    say(
+        "stale features",
+        stale,
+        "warning",
+        "has had no new time for a week",
+        "see whether the job that fills them still runs",
+    );
     say(
         "leakage",
         suspects,
@@ -234,7 +275,8 @@ fn look(campaign: &Campaign, columns: &[&Column], responders: &[String]) -> Resu
 
 /// Runs as the owner.
 fn goals(campaign: &Campaign, audience: f64, found: &mut Findings) -> Result<()> {
-    let goals: Vec<_> = campaign.goals.iter().filter(|goal| matches!(goal.kind.as_str(), "conversion" | "value")).collect();
+    let goals: Vec<_> =
+        campaign.goals.iter().filter(|goal| matches!(goal.kind.as_str(), "conversion" | "value")).collect();
     if goals.is_empty() {
         found.add("goals", "bad", "the campaign has no goal to work for", "add one with add_campaign_goal");
         return Ok(());
@@ -242,7 +284,12 @@ fn goals(campaign: &Campaign, audience: f64, found: &mut Findings) -> Result<()>
     let approved = campaign.actions.iter().filter(|action| action.status == "approved").count();
     match approved {
         0 => found.add("actions", "bad", "no action is approved", "approve actions with approve_action"),
-        1 => found.add("actions", "warning", "one action is approved", "there is nothing to learn but whether to send it"),
+        1 => found.add(
+            "actions",
+            "warning",
+            "one action is approved",
+            "there is nothing to learn but whether to send it",
+        ),
         _ => found.add("actions", "good", format!("{approved} actions are approved"), ""),
     }
     let levels: std::collections::BTreeSet<_> = campaign.actions.iter().flat_map(|action| &action.dimensions).collect();
@@ -260,11 +307,29 @@ fn goals(campaign: &Campaign, audience: f64, found: &mut Findings) -> Result<()>
         let detectable = detectable_difference(base.variance, audience * shares[3], audience * shares[0], 0.8, 0.95);
         let relative = detectable.map(|difference| difference / base.mean);
         let measured = if goal.kind == "value" { "value per customer" } else { "rate" };
-        let finding = format!("{measured} of \"{}\" without a send {:.4} within {:.0} days ({})", goal.goal, base.mean, goal.attribution_seconds / 86_400.0, base.basis);
+        let finding = format!(
+            "{measured} of \"{}\" without a send {:.4} within {:.0} days ({})",
+            goal.goal,
+            base.mean,
+            goal.attribution_seconds / 86_400.0,
+            base.basis
+        );
         match relative {
-            Some(relative) if relative <= 0.2 => found.add("base rate", "good", finding, format!("a lift of {:.0} % can be detected", 100.0 * relative)),
-            Some(relative) => found.add("base rate", "warning", finding, format!("only a lift of {:.0} % or more can be detected: see power_analysis", 100.0 * relative)),
-            None => found.add("base rate", "warning", finding, "without a holdout and an optimise group no lift can be measured"),
+            Some(relative) if relative <= 0.2 => {
+                found.add("base rate", "good", finding, format!("a lift of {:.0} % can be detected", 100.0 * relative))
+            }
+            Some(relative) => found.add(
+                "base rate",
+                "warning",
+                finding,
+                format!("only a lift of {:.0} % or more can be detected: see power_analysis", 100.0 * relative),
+            ),
+            None => found.add(
+                "base rate",
+                "warning",
+                finding,
+                "without a holdout and an optimise group no lift can be measured",
+            ),
         }
         if goal.kind == "value" {
             continue;
@@ -275,9 +340,22 @@ fn goals(campaign: &Campaign, audience: f64, found: &mut Findings) -> Result<()>
         if weekly < FEWEST_WEEKLY {
             found.add("time to learn", "bad", finding, "one-off or rare responses teach too little: choose a goal earlier on the way (a visit, a reply), fewer actions, or a fixed rule instead of a learned one");
         } else if weeks > 8.0 {
-            found.add("time to learn", "warning", finding, format!("expect {weeks:.0} weeks until levels are told apart: start with fewer"));
+            found.add(
+                "time to learn",
+                "warning",
+                finding,
+                format!("expect {weeks:.0} weeks until levels are told apart: start with fewer"),
+            );
         } else {
-            found.add("time to learn", "good", finding, format!("expect {:.0} days until levels are told apart", (7.0 * weeks).ceil().max(goal.attribution_seconds / 86_400.0)));
+            found.add(
+                "time to learn",
+                "good",
+                finding,
+                format!(
+                    "expect {:.0} days until levels are told apart",
+                    (7.0 * weeks).ceil().max(goal.attribution_seconds / 86_400.0)
+                ),
+            );
         }
     }
     Ok(())

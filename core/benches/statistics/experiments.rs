@@ -1,8 +1,6 @@
 //! Intervals of lift: how often they are wrong when groups are alike, one look or sixty, and how often they find what is there.
 
-use decisioning_core::measure::{
-    read_out, sequential_balance, Arms, Bounded, Drawn, Readout, Responders, Sample,
-};
+use decisioning_core::measure::{read_out, sequential_balance, Arms, Bounded, Drawn, Readout, Responders, Sample};
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Binomial, Distribution, LogNormal, Normal};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -82,8 +80,18 @@ fn share(looks: &[Looks], of: impl Fn(&Looks) -> bool) -> f64 {
 
 /// A/A tests under sixty daily looks, and tests with an effect.
 pub fn peeking() {
-    println!("{:>6} {:>8} {:>8} {:>7} | {:>10} {:>10} {:>12} {:>13}", "rate", "holdout", "a day", "effect", "one look", "peeking", "always valid", "sample ratio");
-    for (rate, holdout, daily) in [(0.02, 0.1, 5e3), (0.002, 0.1, 5e3), (0.02, 0.01, 5e3), (0.002, 0.01, 5e3), (0.002, 0.1, 5e4), (0.002, 0.01, 5e5)] {
+    println!(
+        "{:>6} {:>8} {:>8} {:>7} | {:>10} {:>10} {:>12} {:>13}",
+        "rate", "holdout", "a day", "effect", "one look", "peeking", "always valid", "sample ratio"
+    );
+    for (rate, holdout, daily) in [
+        (0.02, 0.1, 5e3),
+        (0.002, 0.1, 5e3),
+        (0.02, 0.01, 5e3),
+        (0.002, 0.01, 5e3),
+        (0.002, 0.1, 5e4),
+        (0.002, 0.01, 5e5),
+    ] {
         for (effect, runs) in [(0.0, 10_000), (0.2, 2_000)] {
             let world = World { daily, rate, holdout, effect };
             let looks: Vec<Looks> = (0..runs).map(|seed| world.run(seed)).collect();
@@ -175,7 +183,8 @@ pub fn cuped() {
             }
             let found = read_out(&[arms], Responders::default(), true, 0.95).unwrap();
             removed += found.variance_removed.unwrap() / f64::from(runs as u32);
-            covered += f64::from(u8::from(found.fixed.lower <= 0.0 && found.fixed.upper >= 0.0)) / f64::from(runs as u32);
+            covered +=
+                f64::from(u8::from(found.fixed.lower <= 0.0 && found.fixed.upper >= 0.0)) / f64::from(runs as u32);
         }
         println!("{rho:>5} {:>8.4} | {removed:>8.4} {covered:>8.4}", rho * rho);
     }

@@ -47,6 +47,11 @@ impl Salt {
         (self.hash("fold", customer, 0) % folds as u128) as usize
     }
 
+    /// Whether a customer is of the half that confirms what the other half finds.
+    pub fn confirms(&self, customer: &str) -> bool {
+        self.hash("confirm", customer, 0) & 1 == 1
+    }
+
     /// Generator for the number of times that a customer is in each bootstrap replicate.
     pub fn resampling(&self, customer: &str) -> Xoshiro256PlusPlus {
         Xoshiro256PlusPlus::seed_from_u64(self.hash("bootstrap", customer, 0) as u64)

@@ -26,7 +26,8 @@ pub fn sequential_balance(drawn: &[Drawn]) -> f64 {
 impl Drawn {
     fn log_bayes_factor(&self) -> f64 {
         let total: f64 = self.observed.iter().sum();
-        let cells = self.observed.iter().zip(&self.shares).filter(|(observed, share)| **observed > 0.0 || **share > 0.0);
+        let cells =
+            self.observed.iter().zip(&self.shares).filter(|(observed, share)| **observed > 0.0 || **share > 0.0);
         let mut log = ln_gamma(CONCENTRATION) - ln_gamma(CONCENTRATION + total);
         for (observed, share) in cells {
             if *share <= 0.0 {
@@ -135,7 +136,13 @@ mod tests {
             (0..100).any(|_| {
                 for _ in 0..100 {
                     let draw: f64 = rng.random();
-                    observed[if draw < holdout { 0 } else if draw < holdout + 0.05 { 1 } else { 2 }] += 1.0;
+                    observed[if draw < holdout {
+                        0
+                    } else if draw < holdout + 0.05 {
+                        1
+                    } else {
+                        2
+                    }] += 1.0;
                 }
                 let drawn = Drawn { observed: observed.clone(), shares: vec![0.1, 0.05, 0.85] };
                 sequential_balance(&[drawn]) < 0.05

@@ -108,10 +108,8 @@ impl Linear {
 /// within groups, one for all. `confidence` is that of the bounds, 0.95 say. `None` if no stratum has two units on both sides, or
 /// nothing varies.
 pub fn read_out(strata: &[Arms], responders: Responders, adjust: bool, confidence: f64) -> Option<Readout> {
-    let pairs: Vec<(Linear, Linear)> = strata
-        .iter()
-        .filter_map(|arms| Some((Linear::new(&arms.treated)?, Linear::new(&arms.baseline)?)))
-        .collect();
+    let pairs: Vec<(Linear, Linear)> =
+        strata.iter().filter_map(|arms| Some((Linear::new(&arms.treated)?, Linear::new(&arms.baseline)?))).collect();
     let groups = || pairs.iter().flat_map(|(treated, baseline)| [treated, baseline]);
     let slope = groups().map(|group| group.zx).sum::<f64>() / groups().map(|group| group.xx).sum::<f64>();
     let theta = if adjust && slope.is_finite() { slope } else { 0.0 };
@@ -299,7 +297,10 @@ mod tests {
         };
         let clustered = Arms { treated: households(500, 100), baseline: households(500, 50) };
         let found = read_out(&[clustered], Responders::default(), false, 0.95).unwrap();
-        let alone = Arms { treated: Sample::of_rate(2000.0, 400.0).per_unit(), baseline: Sample::of_rate(2000.0, 200.0).per_unit() };
+        let alone = Arms {
+            treated: Sample::of_rate(2000.0, 400.0).per_unit(),
+            baseline: Sample::of_rate(2000.0, 200.0).per_unit(),
+        };
         let naive = read_out(&[alone], Responders::default(), false, 0.95).unwrap();
         near(found.fixed.estimate, 0.1);
         near(naive.fixed.estimate, 0.1);
@@ -318,6 +319,10 @@ mod tests {
         assert_eq!(plain_means(&[Arms { treated: same, baseline: many }]), Some([0.0, 0.5]));
         assert_eq!(plain_means(&[]), None);
         let found = read_out(&[Arms { treated: many, baseline: same }], few, true, 0.95).unwrap();
-        assert_eq!((found.fixed_relative, found.variance_removed), (None, Some(0.0)), "nothing to divide by, or to adjust with");
+        assert_eq!(
+            (found.fixed_relative, found.variance_removed),
+            (None, Some(0.0)),
+            "nothing to divide by, or to adjust with"
+        );
     }
 }

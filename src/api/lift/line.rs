@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use decisioning_core::measure::{alarm_bounds, plain_means, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS};
+use decisioning_core::measure::{
+    alarm_bounds, plain_means, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS,
+};
 
 use super::question::{ask, Cell, Known, Question, Subject};
 use crate::api::balance;
@@ -82,7 +84,8 @@ pub fn lines(question: &Question) -> Result<Vec<Line>> {
 }
 
 fn of(question: &Question, subject: &Subject, known: &Known, unbalanced: &BTreeSet<String>) -> Vec<Line> {
-    let is_there = |(treated, baseline): &&(&str, &str)| known.customers(treated) > 0.0 && known.customers(baseline) > 0.0;
+    let is_there =
+        |(treated, baseline): &&(&str, &str)| known.customers(treated) > 0.0 && known.customers(baseline) > 0.0;
     let comparable: Vec<_> = COMPARISONS.iter().filter(is_there).collect();
     let shown = if comparable.is_empty() { vec![&COMPARISONS[0]] } else { comparable };
     let measures = Measure::of(&known.kind);
@@ -108,9 +111,8 @@ fn compare(
     treated_group: &'static str,
     baseline_group: &'static str,
 ) -> Line {
-    let both = |cells: &BTreeMap<String, Cell>| {
-        Some(measure.arms(cells.get(treated_group)?, cells.get(baseline_group)?))
-    };
+    let both =
+        |cells: &BTreeMap<String, Cell>| Some(measure.arms(cells.get(treated_group)?, cells.get(baseline_group)?));
     let strata: Vec<Arms> = known.strata.values().filter_map(both).collect();
     let responders = known.responders(treated_group, baseline_group);
     let readout = read_out(&strata, responders, question.covariate.is_some(), question.confidence);
@@ -142,7 +144,9 @@ fn compare(
         means: readout.map(|readout| [readout.treated, readout.baseline]).or_else(|| plain_means(&strata)),
         readout,
         bounds,
-        winsorised_at: known.winsorised_at.filter(|_| matches!(measure, Measure::ValuePerCustomer | Measure::ValuePerEvent)),
+        winsorised_at: known
+            .winsorised_at
+            .filter(|_| matches!(measure, Measure::ValuePerCustomer | Measure::ValuePerEvent)),
         headline: false,
         finding,
     }

@@ -182,8 +182,9 @@ fn quantile(winsorise: Option<f64>) -> Result<f64> {
     if quantile > 0.5 && quantile <= 1.0 {
         Ok(quantile)
     } else {
-        Err(Error::invalid("winsorise must be above 0.5 and at most 1")
-            .hint("It is the quantile of customers' totals beyond which they count as that; 1 leaves them as they are."))
+        Err(Error::invalid("winsorise must be above 0.5 and at most 1").hint(
+            "It is the quantile of customers' totals beyond which they count as that; 1 leaves them as they are.",
+        ))
     }
 }
 

@@ -217,7 +217,12 @@ fn statement(by: By) -> String {
 }
 
 /// Every goal over time. Runs as the owner.
-fn series(campaign: Option<&str>, goal: Option<&str>, by: By, as_of: TimestampWithTimeZone) -> Result<BTreeMap<Subject, Series>> {
+fn series(
+    campaign: Option<&str>,
+    goal: Option<&str>,
+    by: By,
+    as_of: TimestampWithTimeZone,
+) -> Result<BTreeMap<Subject, Series>> {
     let mut found: BTreeMap<Subject, Series> = BTreeMap::new();
     query::read_large(&statement(by), &[campaign.into(), as_of.into(), goal.into()], |row| {
         let subject = Subject { campaign: row.value(1)?, goal: row.value(2)? };
@@ -229,7 +234,12 @@ fn series(campaign: Option<&str>, goal: Option<&str>, by: By, as_of: TimestampWi
             }
             None => &mut series.responses,
         };
-        let change = Change { customers: row.value(8)?, responders: row.value(9)?, value: row.value(10)?, squares: row.value(11)? };
+        let change = Change {
+            customers: row.value(8)?,
+            responders: row.value(9)?,
+            value: row.value(10)?,
+            squares: row.value(11)?,
+        };
         points.entry(row.value(5)?).or_default().insert((row.value(6)?, row.value(7)?), change);
         Ok(())
     })?;
@@ -238,15 +248,22 @@ fn series(campaign: Option<&str>, goal: Option<&str>, by: By, as_of: TimestampWi
 
 /// The comparison that counts at a point, if there is one: the groups of the first comparison with customers in both.
 fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -> Option<Point> {
-    let customers = |group: &str| cells.iter().filter(|(cell, _)| cell.1 == group).map(|(_, change)| change.customers).sum::<f64>();
-    let responders = |group: &str| cells.iter().filter(|(cell, _)| cell.1 == group).map(|(_, change)| change.responders).sum::<f64>();
+    let customers =
+        |group: &str| cells.iter().filter(|(cell, _)| cell.1 == group).map(|(_, change)| change.customers).sum::<f64>();
+    let responders = |group: &str| {
+        cells.iter().filter(|(cell, _)| cell.1 == group).map(|(_, change)| change.responders).sum::<f64>()
+    };
     let (treated, baseline) =
         COMPARISONS.into_iter().find(|(treated, baseline)| customers(treated) > 0.0 && customers(baseline) > 0.0)?;
-    let of = |stratum: i32, group: &str| cells.get(&(stratum, group.to_owned())).copied().unwrap_or_default().sample(measure);
+    let of = |stratum: i32, group: &str| {
+        cells.get(&(stratum, group.to_owned())).copied().unwrap_or_default().sample(measure)
+    };
     let mut strata: Vec<i32> = cells.keys().map(|(stratum, _)| *stratum).collect();
     strata.dedup();
-    let arms: Vec<Arms> =
-        strata.into_iter().map(|stratum| Arms { treated: of(stratum, treated), baseline: of(stratum, baseline) }).collect();
+    let arms: Vec<Arms> = strata
+        .into_iter()
+        .map(|stratum| Arms { treated: of(stratum, treated), baseline: of(stratum, baseline) })
+        .collect();
     let responders = Responders { treated: responders(treated), baseline: responders(baseline) };
     let readout = read_out(&arms, responders, false, confidence);
     let bounds = readout.and_then(|found| if cumulative { found.always_valid } else { Some(found.fixed) });

@@ -158,7 +158,8 @@ fn read(row: &Row<'_, '_>, clustered: bool) -> Result<Found> {
     let customers = row.get::<i64>(7)?.unwrap_or(0) as f64;
     let sample = |ordinal: usize, per_unit: bool| -> Result<Sample> {
         let bytes = row.get::<Vec<u8>>(ordinal)?;
-        let found = bytes.map(|bytes| Sample::from_bytes(&bytes).ok_or_else(|| Error::corrupted("a sample is damaged")));
+        let found =
+            bytes.map(|bytes| Sample::from_bytes(&bytes).ok_or_else(|| Error::corrupted("a sample is damaged")));
         let mut sample = found.transpose()?.unwrap_or_default();
         if clustered {
             return Ok(sample);
@@ -203,7 +204,9 @@ impl Statement<'_> {
         match self.question.span {
             Span::SinceExposure => "o.occurred_at >= u.exposed_at AND o.occurred_at < $2".to_owned(),
             Span::For(seconds) => {
-                format!("o.occurred_at >= u.exposed_at AND o.occurred_at < u.exposed_at + {seconds} * interval '1 second'")
+                format!(
+                    "o.occurred_at >= u.exposed_at AND o.occurred_at < u.exposed_at + {seconds} * interval '1 second'"
+                )
             }
             Span::Before(seconds) => before(seconds),
         }
