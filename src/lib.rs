@@ -36,7 +36,8 @@ extension_sql_file!("../sql/75_statistics.sql", name = "statistics", requires = 
 extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["statistics"]);
 extension_sql_file!("../sql/82_stop_rules.sql", name = "stop_rules", requires = ["measure"]);
 extension_sql_file!("../sql/85_fairness.sql", name = "fairness", requires = ["stop_rules"]);
-extension_sql_file!("../sql/88_privacy.sql", name = "privacy", requires = ["fairness"]);
+extension_sql_file!("../sql/87_report.sql", name = "report", requires = ["fairness"]);
+extension_sql_file!("../sql/88_privacy.sql", name = "privacy", requires = ["report"]);
 extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["privacy"], finalize);
 
 #[pg_guard]

@@ -33,6 +33,7 @@ mod outcome;
 mod pipeline;
 mod privacy;
 mod ramp;
+mod report;
 mod source;
 mod statistics;
 mod stop;
