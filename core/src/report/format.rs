@@ -5,8 +5,10 @@ use jiff::civil::Date;
 /// What a number counts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Unit {
-    /// A share, shown in per cent; a difference of shares is in percentage points.
+    /// A share, shown in per cent.
     Share,
+    /// A difference of shares, in percentage points.
+    Points,
     /// An amount, in a currency if one is known.
     Amount(Option<String>),
     Number,
@@ -17,23 +19,51 @@ impl Unit {
     pub fn value(&self, value: f64) -> String {
         match self {
             Unit::Share => format!("{} %", decimal(value * 100.0, digits(value * 100.0))),
+            Unit::Points => format!("{} points", decimal(value * 100.0, 2)),
             Unit::Amount(currency) => with_currency(&decimal(value, 2), currency.as_deref()),
             Unit::Number => decimal(value, digits(value)),
         }
     }
 
-    /// A difference of two values, with its sign.
-    pub fn difference(&self, value: f64) -> String {
-        let sign = if value > 0.0 { "+" } else { "" };
+    /// What differences of such values count.
+    pub fn of_differences(&self) -> Unit {
         match self {
-            Unit::Share => format!("{sign}{} points", decimal(value * 100.0, 2)),
-            _ => format!("{sign}{}", self.value(value)),
+            Unit::Share => Unit::Points,
+            other => other.clone(),
+        }
+    }
+
+    /// A value with its sign.
+    pub fn signed(&self, value: f64) -> String {
+        format!("{}{}", plus(value), self.value(value))
+    }
+
+    /// The bounds of an interval, each with its sign, and what they count once.
+    pub fn signed_range(&self, lower: Option<f64>, upper: Option<f64>) -> String {
+        match (lower, upper) {
+            (Some(lower), Some(upper)) => {
+                let (upper, unit) = (self.signed(upper), self.name());
+                let lower = self.signed(lower);
+                let lower = unit.map_or(lower.as_str(), |unit| lower.trim_end_matches(unit).trim_end());
+                format!("{lower} to {upper}")
+            }
+            _ => "no interval yet".to_owned(),
+        }
+    }
+
+    /// What stands behind a value.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Unit::Share => Some("%"),
+            Unit::Points => Some("points"),
+            Unit::Amount(currency) => currency.as_deref(),
+            Unit::Number => None,
         }
     }
 
     /// A value on an axis whose ticks are `step` apart.
     pub fn tick(&self, value: f64, step: f64) -> String {
-        let factor = if *self == Unit::Share { 100.0 } else { 1.0 };
+        let factor = if matches!(self, Unit::Share | Unit::Points) { 100.0 } else { 1.0 };
         let decimals = (-(step * factor).log10().floor()).clamp(0.0, 6.0) as usize;
         let number = decimal(value * factor, decimals);
         if *self == Unit::Share {
@@ -42,6 +72,19 @@ impl Unit {
             number
         }
     }
+}
+
+fn plus(value: f64) -> &'static str {
+    if value > 0.0 {
+        "+"
+    } else {
+        ""
+    }
+}
+
+/// A ratio less one, as a share of the baseline.
+pub fn relative(value: f64) -> String {
+    format!("{}{} %", plus(value), decimal(value * 100.0, 1))
 }
 
 fn with_currency(number: &str, currency: Option<&str>) -> String {
@@ -127,10 +170,13 @@ mod tests {
     fn numbers_are_readable() {
         assert_eq!(Unit::Share.value(0.123_456), "12.3 %");
         assert_eq!(Unit::Share.value(0.0123), "1.23 %");
-        assert_eq!(Unit::Share.difference(-0.0123), "−1.23 points");
-        assert_eq!(Unit::Share.difference(0.000_001), "+0.00 points");
-        assert_eq!(Unit::Share.difference(-0.000_001), "0.00 points");
-        assert_eq!(Unit::Amount(Some("EUR".into())).difference(1234.5), "+1234.50 EUR");
+        assert_eq!(Unit::Points.signed(-0.0123), "−1.23 points");
+        assert_eq!(Unit::Points.signed(0.000_001), "+0.00 points");
+        assert_eq!(Unit::Points.signed(-0.000_001), "0.00 points");
+        assert_eq!(Unit::Amount(Some("EUR".into())).signed(1234.5), "+1234.50 EUR");
+        assert_eq!(Unit::Points.signed_range(Some(-0.01), Some(0.02)), "−1.00 to +2.00 points");
+        assert_eq!(Unit::Amount(None).signed_range(Some(-1.0), Some(2.0)), "−1.00 to +2.00");
+        assert_eq!(relative(0.2431), "+24.3 %");
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(decimal(f64::NAN, 2), "–");
         assert_eq!(Unit::Share.tick(0.005, 0.005), "0.5 %");

@@ -2,7 +2,7 @@
 
 use maud::{html, Markup};
 
-use super::format::{count, interval, optional, Unit};
+use super::format::{count, optional, relative, Unit};
 use super::page::{table, Figure};
 use super::palette::Colour;
 use super::plot::Result;
@@ -118,9 +118,10 @@ pub fn headline(lifts: &[Lift], currency: Option<&str>) -> Result<Markup> {
 fn card(at: usize, lift: &Lift, currency: Option<&str>) -> Result<Markup> {
     let unit = unit(&lift.measure, currency);
     let verdict = lift.verdict();
-    let difference = |value: f64| unit.difference(value);
-    let bounds = interval(lift.lower, lift.upper, difference);
-    let relative = lift.relative_lift.filter(|value| value.is_finite());
+    let differences = unit.of_differences();
+    let difference = |value: f64| differences.signed(value);
+    let bounds = differences.signed_range(lift.lower, lift.upper);
+    let of_baseline = lift.relative_lift.filter(|value| value.is_finite());
     let figure = match (lift.absolute_lift, lift.lower, lift.upper) {
         (Some(lift_by), Some(lower), Some(upper)) => {
             let row = Row {
@@ -129,13 +130,19 @@ fn card(at: usize, lift: &Lift, currency: Option<&str>) -> Result<Markup> {
                 colour: Some(verdict.colour),
                 ..Row::default()
             };
-            let x = Axis::around([lower, upper], &[0.0], 4, &unit);
+            let x = Axis::around([lower, upper], &[0.0], 4, &differences);
             let cells = |group: &str, customers, mean| {
                 vec![group.to_owned(), count(customers), optional(mean, |mean| unit.value(mean))]
             };
             Some(Figure {
                 id: format!("headline-{at}"),
-                title: format!("{}: {} against {}", lift.measure, lift.treated_group, lift.baseline_group),
+                title: format!(
+                    "{}{}: {} against {}",
+                    lift.measure,
+                    if unit == Unit::Share { ", in percentage points" } else { "" },
+                    lift.treated_group,
+                    lift.baseline_group
+                ),
                 description: format!("Lift {}, interval {bounds}. {}", difference(lift_by), verdict.sentence),
                 drawing: rows(&[row], x, Some(0.0))?,
                 note: html! {},
@@ -155,10 +162,10 @@ fn card(at: usize, lift: &Lift, currency: Option<&str>) -> Result<Markup> {
         article.card {
             h3 { (lift.goal) @if lift.kind == "harm" { " " span.tag { "harm" } } }
             p.verdict { span class=(format!("sign of-{}", verdict.colour.name())) aria-hidden="true" { (verdict.sign) } " " (verdict.short) }
-            p.big { (optional(lift.absolute_lift, difference)) }
+            p.big.unsure[lift.verdict == "collecting"] { (optional(lift.absolute_lift, difference)) }
             p.range {
                 (bounds)
-                @if let Some(relative) = relative { " · relative " (Unit::Share.difference(relative).replace(" points", " %")) }
+                @if let Some(of_baseline) = of_baseline { " · " (relative(of_baseline)) " relative" }
             }
             p { (verdict.sentence) }
             @if let Some(figure) = figure { (figure.render()) }

@@ -73,14 +73,31 @@ pub fn learning(
     }))
 }
 
-fn by_group(captured: &[Captured], value: impl Fn(&Captured) -> f64) -> Vec<Series> {
+/// Days that a point of a line is the mean of: days of a small group jump about, and weekdays differ.
+const SMOOTHED: i32 = 7;
+
+/// Means of a value per decision over the days up to each.
+fn smoothed(of_group: &[&Captured], total: impl Fn(&Captured) -> f64) -> Vec<(Date, f64)> {
+    of_group
+        .iter()
+        .map(|at| {
+            let since = at.day.saturating_sub(jiff::Span::new().days(SMOOTHED - 1));
+            let days = of_group.iter().filter(|other| (since..=at.day).contains(&other.day));
+            let (decisions, sum) =
+                days.fold((0, 0.0), |(decisions, sum), other| (decisions + other.decisions, sum + total(other)));
+            (at.day, sum / decisions.max(1) as f64)
+        })
+        .collect()
+}
+
+fn by_group(captured: &[Captured], total: impl Fn(&Captured) -> f64) -> Vec<Series> {
     GROUPS
         .iter()
         .map(|(group, colour, marker)| Series {
             name: (*group).to_owned(),
             colour: *colour,
             marker: *marker,
-            points: captured.iter().filter(|at| at.treatment_group == *group).map(|at| (at.day, value(at))).collect(),
+            points: smoothed(&captured.iter().filter(|at| at.treatment_group == *group).collect::<Vec<_>>(), &total),
         })
         .filter(|series| !series.points.is_empty())
         .collect()
@@ -122,10 +139,10 @@ fn captured_table(captured: &[Captured], unit: &Unit) -> Markup {
 fn rates(captured: &[Captured], span: (Date, Date), marks: &Marks) -> Result<Figure> {
     Ok(Figure {
         id: "captured-rate".into(),
-        title: "Response rate by day of decision".into(),
-        description: "Share of the decisions of each day and group that were followed by a goal within its attribution window. Only days whose windows are over.".into(),
-        drawing: lines(&by_group(captured, rate), &[], &[0.0], &Unit::Share, span, marks)?,
-        note: html! { p.note { "Days whose attribution window is still open are left out. Small groups jump about: the verdict is at the top." } },
+        title: "Response rate, mean of seven days".into(),
+        description: "Share of the decisions of each group that were followed by a goal within its attribution window, over the seven days up to each. Only days whose windows are over.".into(),
+        drawing: lines(&by_group(captured, |at| at.responses as f64), &[], &[0.0], &Unit::Share, span, marks)?,
+        note: html! { p.note { "By day of decision; the numbers have single days. Days whose attribution window is still open are left out." } },
         table: captured_table(captured, &Unit::Amount(None)),
     })
 }
@@ -134,9 +151,9 @@ fn worth(captured: &[Captured], currency: Option<&str>, span: (Date, Date), mark
     let unit = Unit::Amount(currency.map(str::to_owned));
     Ok(Figure {
         id: "captured-worth".into(),
-        title: "Net worth per decision by day".into(),
-        description: "Mean worth of what followed a decision within the attribution window, less what the action costs, by day and group.".into(),
-        drawing: lines(&by_group(captured, |at| at.net_worth), &[], &[0.0], &unit, span, marks)?,
+        title: "Net worth per decision, mean of seven days".into(),
+        description: "Mean worth of what followed a decision within the attribution window, less what the action costs, by group, over the seven days up to each.".into(),
+        drawing: lines(&by_group(captured, |at| at.net_worth * at.decisions as f64), &[], &[0.0], &unit, span, marks)?,
         note: html! { p.note { "Worth of responses less the costs of actions, in " (currency.unwrap_or("units of the goals' value")) "." } },
         table: captured_table(captured, &unit),
     })
@@ -215,4 +232,24 @@ fn entropy(policy: &[PolicyDay], span: (Date, Date), marks: &Marks) -> Result<Fi
         note: html! { p.note { "100 %: chooses at random. 0 %: is certain of the best action for each customer." } },
         table: policy_table(policy),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Days count by their decisions, and those that are longer ago not at all.
+    #[test]
+    fn means_are_of_decisions() {
+        let at = |day, decisions, responses| Captured {
+            day: Date::constant(2026, 6, day),
+            decisions,
+            responses,
+            ..Captured::default()
+        };
+        let days = [at(1, 90, 9), at(2, 10, 10), at(9, 50, 5)];
+        let means = smoothed(&days.iter().collect::<Vec<_>>(), |at| at.responses as f64);
+        let means: Vec<f64> = means.into_iter().map(|mean| mean.1).collect();
+        assert_eq!(means, [0.1, 0.19, 0.1]);
+    }
 }

@@ -65,7 +65,7 @@ impl Marks {
     }
 
     /// Marks go behind what is drawn after them.
-    pub fn draw(&self, plot: &mut Plot<'_, '_>, x: &Axis, y: &Axis) -> Result<()> {
+    pub fn draw(&self, plot: &mut Plot<'_, '_>, x: &Axis, y: &Axis, colour: Colour) -> Result<()> {
         // Numbers that would overlap are left out; the days are in the table.
         let room = (x.high - x.low) / 22.0;
         let mut last = f64::NEG_INFINITY;
@@ -74,7 +74,7 @@ impl Marks {
             if !(x.low..=x.high).contains(&place) {
                 continue;
             }
-            plot.dashes((place, y.low), (place, y.high), 14, Colour::Muted)?;
+            plot.dashes((place, y.low), (place, y.high), 14, colour)?;
             if place - last >= room {
                 plot.text((place, y.high), (0, -8), at.to_string(), Colour::Muted, Side::Middle)?;
                 last = place;

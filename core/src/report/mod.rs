@@ -94,6 +94,9 @@ pub struct Report {
 /// A part of the page: its id, title, and what it tells and when not to trust it.
 type Part = (&'static str, &'static str, &'static str);
 
+/// Parts with a single chart.
+const SMALL: [&str; 3] = ["balance-part", "send-times", "calibration-part"];
+
 impl Report {
     /// First and last day of anything that has days: one axis for all charts.
     fn span(&self) -> Option<(Date, Date)> {
@@ -125,14 +128,14 @@ impl Report {
             (("lift", "Does it work?", "What the campaign causes: the treated group against the one that is left alone, over everybody who was exposed, whatever was sent. The intervals hold however often you look."), lifts),
             (("health", "Health", "What was checked, the most urgent first."), words::health(&self.health)),
             (("progress", "How the lift came about", "All that was seen until the end of each day. The band narrows as customers come in; a line that wanders inside of it says nothing."), over_time(&|span| progress::progress(&self.lift_days, currency, span, &marks))?),
-            (("balance-part", "Are the groups comparable?", "Customers are drawn into groups by a hash. If the sizes are off by more than chance, so may be everything else."), balance::balance(&self.groups)?),
             (("learning", "What learning brings", "By day of decision. The gap between optimise and explore is what was learned; that to the holdout is what sending does to those days' customers. It is a picture and no proof: the proof is above."), over_time(&|span| learning::learning(&self.policy, &self.captured, heading.has_worth, currency, span, &marks))?),
             (("insights-part", "Who responds to what", "Found on one part of the data and confirmed on another, with many comparisons accounted for. Still a hint of what to try, and no promise."), insights::insights(&self.insights)?),
             (("shares", "What was chosen", "Shares of the decisions of the optimise group, no_send included."), over_time(&|span| shares::shares(&self.shares, span, &marks))?),
+            (("balance-part", "Are the groups comparable?", "Customers are drawn into groups by a hash. If the sizes are off by more than chance, so may be everything else."), balance::balance(&self.groups)?),
             (("send-times", "When it is sent", "Planned moments of the sends that were decided; what was cancelled since is in it."), times::times(&self.sends, &heading.time_zone)?),
+            (("calibration-part", "Are predictions right?", "Decisions by how likely a response was said to be, against how often it came. Predictions are of the model that decided, which had not seen what came of it."), calibration::calibration(&self.calibration)?),
             (("guardrail-part", "What guardrails removed", "A candidate is counted with the first rule that removed it, so that a rule that comes later looks smaller than it is."), guardrails::guardrails(&self.guardrails)?),
             (("budget-part", "Budgets", "Current periods. Costs of goals are expected until the attribution window is over, and then what they were."), budgets::budgets(&self.budgets, currency, &marks)?),
-            (("calibration-part", "Are predictions right?", "Decisions by how likely a response was said to be, against how often it came. Predictions are of the model that decided, which had not seen what came of it."), calibration::calibration(&self.calibration)?),
             (("identity", "Who is who", "How records were put together into customers, over all campaigns."), words::identity(&self.identity)),
             (("changes", "What was changed, and by whom", "Numbers are those of the upright marks in the charts. A step in a chart at a mark is likely to be the change, and no trend."), words::changes(&self.changes, &marks)),
         ];
@@ -149,7 +152,7 @@ impl Report {
                 @if heading.decisions == 0 {
                     p.empty { "Nothing decided yet. Once the campaign is active and decide_all has run, this page says what came of it." }
                 }
-                @for ((id, title, about), content) in &parts { @if let Some(content) = content { (page::section(id, title, about, content)) } }
+                @for ((id, title, about), content) in &parts { @if let Some(content) = content { (page::section(id, title, about, SMALL.contains(id), content)) } }
             }
             footer {
                 @if !missing.is_empty() { p { "Left out, because there is nothing to show: " (missing.join(" · ")) "." } }

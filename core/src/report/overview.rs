@@ -2,7 +2,7 @@
 
 use maud::{html, Markup};
 
-use super::format::{count, interval, optional};
+use super::format::{counted, optional};
 use super::headline::{unit, Lift};
 use super::page::{document, ROWS};
 
@@ -41,22 +41,21 @@ fn lines_table(lines: &[Line]) -> Markup {
             table {
                 caption { "Campaigns, with the lift of each goal" @if lines.len() > ROWS { ": the first " (ROWS) " of " (lines.len()) } }
                 thead { tr {
-                    th scope="col" { "campaign" } th scope="col" { "status" } th.number scope="col" { "customers" }
-                    th scope="col" { "goal" } th scope="col" { "verdict" } th.number scope="col" { "lift" } th.number scope="col" { "95 % interval" }
+                    th scope="col" { "campaign" } th scope="col" { "goal" } th scope="col" { "verdict" } th.number scope="col" { "lift" } th.number scope="col" { "95 % interval" }
                 } }
                 @for line in lines.iter().take(ROWS) {
                     tbody {
                         @if line.lifts.is_empty() { tr { (named(line, 1)) td colspan="4" { "nothing to compare yet" } } }
                         @for (at, lift) in line.lifts.iter().enumerate() {
                             @let verdict = lift.verdict();
-                            @let unit = unit(&lift.measure, line.currency.as_deref());
-                            @let show = |value: f64| unit.difference(value);
+                            @let unit = unit(&lift.measure, line.currency.as_deref()).of_differences();
+                            @let show = |value: f64| unit.signed(value);
                             tr {
                                 @if at == 0 { (named(line, line.lifts.len())) }
                                 td { (lift.goal) }
                                 td { span class=(format!("sign of-{}", verdict.colour.name())) aria-hidden="true" { (verdict.sign) } " " (verdict.short) }
                                 td.number { (optional(lift.absolute_lift, show)) }
-                                td.number { (interval(lift.lower, lift.upper, show)) }
+                                td.number { (unit.signed_range(lift.lower, lift.upper)) }
                             }
                         }
                     }
@@ -68,8 +67,9 @@ fn lines_table(lines: &[Line]) -> Markup {
 
 fn named(line: &Line, rows: usize) -> Markup {
     html! {
-        th scope="rowgroup" rowspan=(rows) { (line.campaign) }
-        td rowspan=(rows) { (line.status) }
-        td.number rowspan=(rows) { (count(line.customers)) }
+        th scope="rowgroup" rowspan=(rows) {
+            strong { (line.campaign) } br;
+            span.aside { (line.status) ", " (counted(line.customers, "customer", "customers")) }
+        }
     }
 }

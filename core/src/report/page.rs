@@ -76,10 +76,11 @@ pub fn legend(entries: &[(&'static str, String)], numbered: bool) -> Markup {
     }
 }
 
-/// A part of the page; `about` says what it tells and when not to trust it.
-pub fn section(id: &str, title: &str, about: &str, content: &Markup) -> Markup {
+/// A part of the page; `about` says what it tells and when not to trust it. A small one has a single chart, and room beside it for
+/// others.
+pub fn section(id: &str, title: &str, about: &str, small: bool, content: &Markup) -> Markup {
     html! {
-        section id=(id) aria-labelledby=(format!("{id}-heading")) {
+        section.small[small] id=(id) aria-labelledby=(format!("{id}-heading")) {
             h2 id=(format!("{id}-heading")) { (title) }
             p.about { (about) }
             (content)

@@ -103,7 +103,10 @@ pub fn plot(frame: &Frame, paint: impl FnOnce(&mut Plot<'_, '_>) -> Result<()>) 
             .build_cartesian_2d(frame.x.clone(), frame.y.clone())?;
         let thin = ShapeStyle { color: Colour::Line.drawn().to_rgba(), filled: false, stroke_width: FINER };
         let mut mesh = chart.configure_mesh();
-        mesh.bold_line_style(thin).axis_style(thin).label_style(letters(Colour::Muted)).set_all_tick_mark_size(FINER);
+        mesh.bold_line_style(thin)
+            .axis_style(thin)
+            .label_style(letters(Colour::Muted))
+            .set_all_tick_mark_size(3 * FINER);
         let (x, y) = (frame.x.clone(), frame.y.clone());
         let x_label = move |value: &f64| x.label(*value);
         let y_label = move |value: &f64| y.label(*value);

@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 use maud::{html, Markup};
 
-use super::format::{count, day, optional};
+use super::format::{count, day, optional, Unit};
 use super::headline::unit;
 use super::marks::Marks;
 use super::page::{table, Figure};
@@ -36,11 +36,11 @@ pub fn progress(days: &[LiftDay], currency: Option<&str>, span: (Date, Date), ma
 }
 
 fn figure(at: usize, days: &[LiftDay], currency: Option<&str>, span: (Date, Date), marks: &Marks) -> Result<Figure> {
-    let unit = unit(&days[0].measure, currency);
+    let unit = unit(&days[0].measure, currency).of_differences();
     let points = days.iter().filter_map(|day| Some((day.day, day.absolute_lift?))).collect();
     let bounds: Vec<(Date, f64, f64)> = days.iter().filter_map(|day| Some((day.day, day.lower?, day.upper?))).collect();
     let series = [Series { name: "lift".into(), colour: Colour::Blue, marker: Marker::None, points }];
-    let show = |value: f64| unit.difference(value);
+    let show = |value: f64| unit.signed(value);
     let last = &days[days.len() - 1];
     let rows: Vec<Vec<String>> = days
         .iter()
@@ -59,7 +59,12 @@ fn figure(at: usize, days: &[LiftDay], currency: Option<&str>, span: (Date, Date
         .collect();
     Ok(Figure {
         id: format!("progress-{at}"),
-        title: format!("{}: lift in {}", days[0].goal, days[0].measure),
+        title: format!(
+            "{}: lift in {}{}",
+            days[0].goal,
+            days[0].measure,
+            if unit == Unit::Points { ", in percentage points" } else { "" }
+        ),
         description: format!(
             "The lift with all that was seen until the end of each day, and a band in which it lies with 95 % confidence on all days at once. At the end it is {}, between {} and {}.",
             optional(last.absolute_lift, show),

@@ -31,8 +31,8 @@ pub fn rows(rows: &[Row], x: Axis, zero: Option<f64>) -> Result<Drawing> {
     let count = rows.len() as u32;
     let frame = Frame {
         height: 30 + HEIGHT * count,
-        left: 8,
-        right: 16,
+        left: 18,
+        right: 18,
         top: 4,
         x: x.clone(),
         y: Axis::new(0.0, f64::from(count), Vec::new()),

@@ -56,7 +56,7 @@ pub fn lines(
         if always.contains(&0.0) && y.low < 0.0 {
             plot.line(&[(x.low, 0.0), (x.high, 0.0)], Colour::Muted, 1.0)?;
         }
-        marks.draw(plot, &x, &y)?;
+        marks.draw(plot, &x, &y, Colour::Muted)?;
         for one in series {
             let places = one.places();
             plot.line(&places, one.colour, 2.0)?;

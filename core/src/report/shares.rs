@@ -8,7 +8,7 @@ use maud::{html, Markup};
 use super::format::{clipped, count, day, Unit};
 use super::marks::Marks;
 use super::page::{legend, table, Figure};
-use super::palette::SERIES;
+use super::palette::{Colour, SERIES};
 use super::plot::{plot, Drawing, Frame, Result, Side};
 use super::scale::{number, Axis};
 
@@ -28,7 +28,7 @@ const SHOWN: usize = SERIES.len() - 1;
 const OTHER: &str = "other";
 
 /// A stroke with its number must be this high to have one.
-const NUMBERED: f64 = 0.05;
+const NUMBERED: f64 = 0.07;
 
 pub fn shares(shares: &[Share], span: (Date, Date), marks: &Marks) -> Result<Option<Markup>> {
     let figures = shares
@@ -64,8 +64,8 @@ fn figure(at: usize, shares: &[Share], span: (Date, Date), marks: &Marks) -> Res
     let mut days: Vec<(Date, [f64; SERIES.len()])> = days.into_iter().collect();
     days.sort_unstable_by_key(|day| day.0);
     let title = match &shares[0].dimension {
-        None => "Actions".to_owned(),
-        Some(dimension) => clipped(dimension, 60),
+        None => "By action".to_owned(),
+        Some(dimension) => format!("By {}", clipped(dimension, 60)),
     };
     let named = |(name, decisions): &(String, i64)| format!("{name}: {}", Unit::Share.value(*decisions as f64 / all));
     let entries: Vec<(&'static str, String)> =
@@ -120,11 +120,11 @@ fn draw(days: &[(Date, [f64; SERIES.len()])], span: (Date, Date), marks: &Marks)
             for (share, at) in shares.iter().zip(1..) {
                 if *share >= NUMBERED {
                     let middle = (x.high, from + share / 2.0);
-                    plot.text(middle, (4, 0), format!("{at}"), super::palette::Colour::Ink, Side::Left)?;
+                    plot.text(middle, (4, 0), format!("{at}"), Colour::Ink, Side::Left)?;
                 }
                 from += share;
             }
         }
-        marks.draw(plot, &x, &y)
+        marks.draw(plot, &x, &y, Colour::Ink)
     })
 }

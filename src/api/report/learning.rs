@@ -7,6 +7,7 @@ use super::{day_number, since, text};
 use crate::api::campaign::Campaign;
 use crate::api::log::rewards;
 use crate::pg::error::Result;
+use crate::pg::guard::for_large_sets;
 use crate::pg::query;
 
 /// Runs as the owner.
@@ -54,7 +55,7 @@ pub fn captured(campaign: &Campaign, now: TimestampWithTimeZone) -> Result<Vec<C
         day = day_number("d.decided_at AT TIME ZONE c.time_zone"),
     );
     let arguments = [campaign.campaign.as_str().into(), now.into(), campaign.window_seconds().into()];
-    query::read(&sql, &arguments, |row| {
+    let decode = |row: &query::Row<'_, '_>| {
         Ok(Captured {
             day: day(row.value(1)?),
             treatment_group: row.value(2)?,
@@ -62,5 +63,6 @@ pub fn captured(campaign: &Campaign, now: TimestampWithTimeZone) -> Result<Vec<C
             responses: row.value(4)?,
             net_worth: row.value(5)?,
         })
-    })
+    };
+    for_large_sets(|| query::read(&sql, &arguments, decode))
 }
