@@ -68,10 +68,11 @@ def build(connection, names=Names(), customers=5000):
         run("UPDATE public.calendar SET day = %s", [day])
         if day == 12:
             run("UPDATE decisioning.campaigns SET propensity_floor = 0.05")
-        if day % 2 == 0:
-            run("SELECT decisioning.learn(%s)", [names.campaign])
+        run("SELECT decisioning.learn(%s)", [names.campaign])
         run("CALL decisioning.decide_all(%s)", [names.campaign])
         respond(connection, names, day)
+        at(connection, day, hour=20)
+        run("SELECT decisioning.ingest_outcomes()")
     at(connection, DAYS - 1, hour=20)
     run("SELECT decisioning.learn(%s)", [names.campaign])
     run("SELECT decisioning.estimate_guardrail_costs(%s)", [names.campaign])

@@ -25,7 +25,7 @@ pub fn calibration(bins: &[Bin]) -> Result<Option<Markup>> {
     }
     let x = Axis::around(bins.iter().map(|bin| bin.predicted), &[0.0], 5, &Unit::Share);
     let y = Axis::around(bins.iter().flat_map(|bin| [bin.upper, bin.predicted]), &[0.0], 5, &Unit::Share);
-    let frame = Frame { height: 240, right: 16, top: 8, along: true, ..Frame::new(x.clone(), y.clone()) };
+    let frame = Frame { height: 240, right: 22, top: 8, along: true, ..Frame::new(x.clone(), y.clone()) };
     let drawing = plot(&frame, |plot| {
         let end = x.high.min(y.high);
         plot.dashes((0.0, 0.0), (end, end), 20, Colour::Muted)?;

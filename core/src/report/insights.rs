@@ -73,10 +73,10 @@ pub fn insights(insights: &[Insight]) -> Result<Option<Markup>> {
     let figure = Figure {
         id: "insights".into(),
         title: "Response against what it would be otherwise".into(),
-        description: "Ratio of response rates with its interval, for each confirmed finding. 1 is no difference."
+        description: "Ratio of response rates with its 90 % interval, for each confirmed finding. 1 is no difference."
             .into(),
         drawing: rows(&drawn, Axis::around(ends, &[1.0], 4, &Unit::Number), Some(1.0))?,
-        note: html! { p.note { "Point: ratio of rates. Line: its interval. 1 is no difference." } },
+        note: html! { p.note { "Point: ratio of rates. Line: its 90 % interval. 1 is no difference." } },
         table: table(
             "Confirmed findings",
             &[

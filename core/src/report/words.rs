@@ -34,7 +34,7 @@ pub fn health(findings: &[Finding]) -> Option<Markup> {
                     li {
                         span class=(format!("sign of-{}", colour.name())) aria-hidden="true" { (sign) }
                         div {
-                            strong { (word) ": " (one.topic) } " " (one.finding)
+                            strong { (word) } ", " (one.topic) ": " (one.finding)
                             @if let Some(advice) = one.advice.as_ref().filter(|advice| !advice.is_empty()) { p.advice { (advice) } }
                         }
                     }
