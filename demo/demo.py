@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The whole loop on a real marketing test, in an empty database: what docs/demo.md describes and `make demo` runs.
 
-demo.py --dsn "host=… port=… user=… dbname=…"
+demo.py --dsn "host=… port=… user=… dbname=…" [--report FILE]
 """
 
 import argparse
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -31,7 +32,9 @@ SEED = 20080320
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dsn", required=True, help="of an empty database, as a superuser")
-    dsn = parser.parse_args().dsn
+    parser.add_argument("--report", type=Path, help="file for the report of the simulated campaign")
+    arguments = parser.parse_args()
+    dsn = arguments.dsn
     started = time.monotonic()
     rng = np.random.default_rng(SEED)
     today = pd.Timestamp.now(tz="UTC").normalize()
@@ -57,7 +60,10 @@ def main() -> None:
             play(session, test, halves, today, rng)
         with step("5  Guardrails: somebody who is protected by each kind of rule"):
             protection.play(session, today)
-        with step("6  Go on playing"):
+        if arguments.report:
+            with step("6  The report, for people who do not read views"):
+                write_report(session, arguments.report)
+        with step("7  Go on playing"):
             farewell(session, dsn, test, since=sent_at["B"])
         say(f"The demo took {time.monotonic() - started:.0f} s.")
     except datasets.DatasetError as error:
@@ -191,6 +197,13 @@ def play(
     loop.explain(session, decided)
     session.run("RESET decisioning.simulated_now", quiet=True)
     session.run("UPDATE warehouse.calendar SET today = %(today)s", {"today": today}, quiet=True)
+
+
+def write_report(session: Session, file: Path) -> None:
+    page = session.value("SELECT decisioning.report(%(campaign)s)", {"campaign": loop.CAMPAIGN}, quiet=True)
+    file.write_text(page, encoding="utf-8")
+    say(f"psql -AtXc \"select decisioning.report('{loop.CAMPAIGN}')\" > {os.path.relpath(file)}")
+    say(f"Open {os.path.relpath(file)} in a browser: one page of {len(page) // 1024} kB that needs no network.")
 
 
 def farewell(session: Session, dsn: str, test: MarketingTest, since: pd.Timestamp) -> None:

@@ -8,7 +8,7 @@ eval "$("$cluster" env demo)"
 dropdb --if-exists --force demo
 createdb demo
 
-"$target/venv/bin/python" "$root/demo/demo.py" --dsn "host=$PGHOST port=$PGPORT user=$PGUSER dbname=demo" "$@"
+"$target/venv/bin/python" "$root/demo/demo.py" --dsn "host=$PGHOST port=$PGPORT user=$PGUSER dbname=demo" --report "$target/report.html" "$@"
 
 cat <<END
 

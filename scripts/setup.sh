@@ -30,6 +30,8 @@ command -v pkg-config >/dev/null || missing+=(pkg-config)
 command -v clang >/dev/null || missing+=(clang)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 if is_root; then command -v sudo >/dev/null || missing+=(sudo); fi # `cargo pgrx test` calls it to leave root
+# The report is looked at in a browser. Ubuntu has no package of one: there playwright fetches its own, below.
+if ! command -v chromium >/dev/null && [[ $(. /etc/os-release 2>/dev/null && echo "${ID:-}") == debian ]]; then missing+=(chromium); fi
 have_pgrx=$(cargo pgrx --version 2>/dev/null | grep -Fx "cargo-pgrx $pgrx_version" || true)
 if command -v dpkg-query >/dev/null; then
   [[ -n ${LIBCLANG_PATH:-} ]] || has_package libclang-dev || missing+=(libclang-dev)
@@ -81,4 +83,10 @@ if [[ $(cat "$target/venv/stamp" 2>/dev/null) != "$stamp" ]]; then
   python3 -m venv --clear "$target/venv"
   "$target/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
   echo "$stamp" >"$target/venv/stamp"
+fi
+
+if ! command -v chromium >/dev/null && [[ -z $(compgen -G "${PLAYWRIGHT_BROWSERS_PATH:-$HOME/.cache/ms-playwright}/chromium*") ]]; then
+  say "installing a browser for the tests"
+  as_root "$target/venv/bin/playwright" install-deps chromium
+  "$target/venv/bin/playwright" install chromium
 fi

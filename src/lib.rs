@@ -41,7 +41,8 @@ extension_sql_file!("../sql/83_performance.sql", name = "performance", requires 
 extension_sql_file!("../sql/84_insights.sql", name = "insights", requires = ["performance"]);
 extension_sql_file!("../sql/85_fairness.sql", name = "fairness", requires = ["insights"]);
 extension_sql_file!("../sql/86_health.sql", name = "health", requires = ["fairness"]);
-extension_sql_file!("../sql/88_privacy.sql", name = "privacy", requires = ["health"]);
+extension_sql_file!("../sql/87_report.sql", name = "report", requires = ["health"]);
+extension_sql_file!("../sql/88_privacy.sql", name = "privacy", requires = ["report"]);
 extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["privacy"], finalize);
 
 #[pg_guard]

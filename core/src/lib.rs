@@ -14,3 +14,4 @@ pub mod guardrail;
 pub mod identity;
 pub mod learn;
 pub mod measure;
+pub mod report;

@@ -42,6 +42,7 @@ mod power;
 mod privacy;
 mod ramp;
 mod readiness;
+mod report;
 mod source;
 mod statistics;
 mod stop;
