@@ -7,7 +7,7 @@ use super::{day_number, since, text};
 use crate::pg::error::Result;
 use crate::pg::query::{self, Row};
 
-/// Columns of the view lift `l`, for [`lift`].
+/// Columns of lift `l`, for [`lift`].
 const LIFT: &str =
     "l.goal, l.kind, l.measure, l.treated_group, l.baseline_group, l.treated_customers, l.baseline_customers,
     l.treated_mean, l.baseline_mean, l.absolute_lift, l.lower, l.upper, l.relative_lift, l.verdict";
@@ -37,7 +37,7 @@ fn lift(row: &Row<'_, '_>) -> Result<Lift> {
 /// Runs as the owner.
 pub fn lifts(name: &str) -> Result<Vec<Lift>> {
     query::read(
-        &format!("SELECT {LIFT} FROM decisioning.lift l WHERE l.campaign = $1 ORDER BY {ORDER}"),
+        &format!("SELECT {LIFT} FROM decisioning.lift($1) AS l WHERE l.headline ORDER BY {ORDER}"),
         &[name.into()],
         lift,
     )
@@ -47,9 +47,9 @@ pub fn lifts(name: &str) -> Result<Vec<Lift>> {
 pub fn by_day(name: &str, now: TimestampWithTimeZone) -> Result<Vec<LiftDay>> {
     let sql = format!(
         "SELECT l.goal, l.measure, {day}, l.treated_customers, l.baseline_customers, l.absolute_lift, l.lower, l.upper
-         FROM decisioning.lift_daily l
+         FROM decisioning.lift_over_time($1) AS l
          JOIN decisioning.campaigns k ON k.campaign = l.campaign
-         WHERE l.campaign = $1 AND l.day >= ({since} AT TIME ZONE k.time_zone)::date
+         WHERE l.day >= ({since} AT TIME ZONE k.time_zone)::date
          ORDER BY l.goal, l.measure, l.day",
         day = day_number("l.day"),
         since = since(),

@@ -20,7 +20,7 @@ pub fn health(name: &str) -> Result<Vec<Finding>> {
 pub fn groups(name: &str) -> Result<Vec<GroupSize>> {
     query::read(
         "SELECT b.treatment_group, b.customers, b.expected::float8, b.statistic, b.p_value, b.balanced, b.acknowledged_at IS NOT NULL
-         FROM decisioning.group_balance b WHERE b.campaign = $1
+         FROM decisioning.group_balance($1) AS b
          ORDER BY array_position('{optimise, explore, control, holdout}', b.treatment_group), b.treatment_group",
         &[name.into()],
         |row| {
