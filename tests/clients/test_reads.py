@@ -26,6 +26,8 @@ READS = [
     "SELECT * FROM decisioning.models",
     "SELECT * FROM decisioning.coefficients",
     "SELECT * FROM decisioning.identity_map",
+    "SELECT decisioning.report('c')",
+    "SELECT decisioning.report()",
     "SELECT * FROM decisioning.match_rules_in_effect",
 ]
 
