@@ -10,16 +10,21 @@ use audience::{log, Effects, ACTIVITIES};
 const RATE: f64 = 0.1;
 
 fn found(seed: u64, effects: Effects) -> Vec<Insight> {
-    insights(&mut log(seed, 6000, 10, effects), RATE, 20, &mut || {})
+    found_of(6000, seed, effects)
+}
+
+fn found_of(customers: usize, seed: u64, effects: Effects) -> Vec<Insight> {
+    insights(&mut log(seed, customers, 10, effects), RATE, 20, &mut || {})
 }
 
 #[test]
 fn planted_effects_are_found_with_their_sign_and_size() {
-    for (factor, least) in [(2.5, 27), (0.3, 24)] {
+    // What makes responses rarer takes more customers to be seen.
+    for (factor, customers, least) in [(2.5, 6000, 27), (0.4, 16_000, 24)] {
         let effects = Effects { single: Some(factor), pair: None };
         let (mut confirmed, mut covered) = (0, 0);
         for seed in 0..30 {
-            let planted = found(seed, effects).into_iter().find(|insight| {
+            let planted = found_of(customers, seed, effects).into_iter().find(|insight| {
                 insight.segment == format!("top_activity = {}", ACTIVITIES[2]) && insight.level == "swimming"
             });
             let Some((planted, seen)) = planted.and_then(|planted| Some((planted.clone(), planted.seen?))) else {

@@ -23,7 +23,7 @@ CREATE EXTENSION decisioning;
 SET decisioning.simulated_now = '2026-02-01';
 SELECT decisioning.create_campaign(c, 'public.history', 'id', features => '{top_activity, age, member, source}') IS NOT NULL AS created
 FROM unnest(ARRAY['spring', 'walks']) AS c;
-UPDATE decisioning.campaigns SET salt = '00000000-0000-4000-8000-000000000006';
+UPDATE decisioning.campaigns SET salt = CASE campaign WHEN 'spring' THEN uuid '00000000-0000-4000-8000-000000000006' ELSE '00000000-0000-4000-8000-000000000007' END;
 SELECT decisioning.add_action(c, m || '_' || ch, message => m, channel => ch)
 FROM unnest(ARRAY['spring', 'walks']) AS c, unnest(ARRAY['swimming', 'news', 'coupon']) AS m, unnest(ARRAY['email', 'sms']) AS ch;
 SELECT decisioning.add_goal('visit'), decisioning.add_campaign_goal('spring', 'visit', attribution_window => '1 day'),
@@ -32,7 +32,7 @@ SELECT decisioning.add_outcome_source('visit', 'public.visits', customer_key => 
        decisioning.add_outcome_source('stroll', 'public.strolls', customer_key => 'id', occurred_at => 'at', event_id => 'event');
 SELECT decisioning.import_decisions(c, 'public.history', customer_key => 'id', action => 'action', decided_at => 'at', propensity => 'propensity')
 FROM unnest(ARRAY['spring', 'walks']) AS c;
-SELECT new_decisions FROM decisioning.learn('spring');
+SELECT c, l.new_decisions FROM unnest(ARRAY['spring', 'walks']) AS c, decisioning.learn(c) AS l;
 
 SELECT segment, dimension, level, round(response_rate::numeric, 3) AS response_rate, round(baseline_rate::numeric, 3) AS baseline_rate,
        round(ratio::numeric, 2) AS ratio, round(lower::numeric, 2) AS lower, round(upper::numeric, 2) AS upper, confirmed
@@ -48,6 +48,7 @@ FROM decisioning.insights('spring') WITH ORDINALITY AS a JOIN decisioning.insigh
 SELECT count(*) FROM decisioning.insights('spring', most => 1);
 SELECT count(*) FROM decisioning.insights('spring', since => '2026-01-15', false_discovery_rate => 1e-12);
 -- Members walk more, whatever they are sent: nothing to be said about what to send.
+SELECT sum(decisions) AS decisions, sum(responses) AS responses FROM decisioning.action_performance('walks');
 SELECT * FROM decisioning.insights('walks') WHERE confirmed;
 
 SELECT * FROM decisioning.insights('autumn');
