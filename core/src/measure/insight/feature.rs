@@ -262,7 +262,9 @@ mod tests {
 
     #[test]
     fn few_numbers_and_truths_are_categories() {
-        let row = |n: u32| vec![("children", Known::Number(f64::from(n % 3))), ("member", Known::Boolean(n % 4 == 0))];
+        let row = |n: u32| {
+            vec![("children", Known::Number(f64::from(n % 3))), ("member", Known::Boolean(n.is_multiple_of(4)))]
+        };
         let features = sample((0..300).map(row));
         assert_eq!(features.iter().map(|feature| feature.name.as_str()).collect::<Vec<_>>(), ["children", "member"]);
         assert_eq!(features[0].label(features[0].level(&Known::Number(2.0))), "children = 2");
@@ -273,8 +275,8 @@ mod tests {
     #[test]
     fn rare_levels_are_others_and_what_does_not_vary_is_left_out() {
         let row = |n: usize| {
-            let letter = if n % 2 == 0 { "x".to_owned() } else { format!("rare {n}") };
-            let zip = if n % 5 == 0 { Known::Missing } else { Known::Text(letter) };
+            let letter = if n.is_multiple_of(2) { "x".to_owned() } else { format!("rare {n}") };
+            let zip = if n.is_multiple_of(5) { Known::Missing } else { Known::Text(letter) };
             vec![("zip", zip), ("planet", Known::Text("earth".to_owned()))]
         };
         let features = sample((0..100).map(row));
