@@ -66,6 +66,11 @@ CREATE TABLE decisioning.balance_acknowledgements (
 COMMENT ON TABLE  decisioning.balance_acknowledgements IS 'Who has said of groups that are not what they should be that they may be compared nevertheless, and why. It holds for the customers exposed by then.';
 COMMENT ON COLUMN decisioning.balance_acknowledgements.p_value IS 'Of the check at that time.';
 
+CREATE FUNCTION decisioning._sequential_balance(observed float8[], shares float8[]) RETURNS float8
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', '_sequential_balance_wrapper';
+COMMENT ON FUNCTION decisioning._sequential_balance(float8[], float8[]) IS 'Internal: p-value, valid at whatever time one looks, of counts that were drawn with these shares. NULL if these are not known.';
+
 CREATE FUNCTION decisioning.group_balance(campaign text DEFAULT NULL, weekly boolean DEFAULT false)
 RETURNS TABLE (campaign text, week date, treatment_group text, customers bigint, expected float8, statistic float8, p_value float8,
                balanced boolean, acknowledged_at timestamptz)

@@ -184,10 +184,10 @@ AS $$
     CROSS JOIN held h
     CROSS JOIN LATERAL (SELECT l.absolute * l.treated_customers AS estimate, l.lower * l.treated_customers AS lower,
                                l.upper * l.treated_customers AS upper) AS i
-    CROSS JOIN LATERAL (SELECT (l.treated_customers + l.baseline_customers) / nullif(10000 - h.most + h.least, 0) AS part) AS x
-    LEFT JOIN LATERAL decisioning._chi_square(
-        ARRAY[l.treated_customers, l.baseline_customers],
-        ARRAY[(10000 - h.most) * x.part, h.least * x.part]) AS r ON true
+    CROSS JOIN LATERAL (SELECT nullif(10000 - h.most + h.least, 0)::float8 AS buckets) AS x
+    CROSS JOIN LATERAL (
+        SELECT decisioning._sequential_balance(ARRAY[l.treated_customers, l.baseline_customers]::float8[],
+                                               ARRAY[(10000 - h.most) / x.buckets, h.least / x.buckets]::float8[]) AS p_value) AS r
     ORDER BY l.goal IS NOT NULL, l.goal, l.measure, l.currency
 $$;
 COMMENT ON FUNCTION decisioning.total_lift(float8, timestamptz) IS

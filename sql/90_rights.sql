@@ -11,7 +11,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES
     ('reader',
-     ARRAY['preview', 'export_configuration', 'fairness', 'explain', 'explain_text', 'explain_document', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'report', 'total_lift', 'evaluate_policy', 'calibration', 'action_performance', 'insights', 'evaluate_log', '_now', '_uuid_floor', 'lift_over_time', 'lift_before_exposure', 'group_differences', 'power_analysis', 'data_readiness', 'feature_balance', 'group_balance', '_sample', '_sample_add', '_sample_merge', '_merge_samples', '_coefficient_names',
+     ARRAY['preview', 'export_configuration', 'fairness', 'explain', 'explain_text', 'explain_document', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'report', 'total_lift', 'evaluate_policy', 'calibration', 'action_performance', 'insights', 'evaluate_log', '_now', '_uuid_floor', 'lift_over_time', 'lift_before_exposure', 'group_differences', 'power_analysis', 'data_readiness', 'feature_balance', 'group_balance', '_sample', '_sample_add', '_sample_merge', '_merge_samples', '_sequential_balance', '_coefficient_names',
            '_match_rules', '_blocking_rules', '_normalised', '_is_identifier', 'explain_match', 'export_matching', 'identity_accuracy', 'identity_history'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'configuration_changes', 'decisions', 'outcomes',
            'open_decisions', 'shadow_decisions', 'assignments', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'action_performance', 'policy_entropy', 'lift', 'lift_daily', 'campaign_health', 'campaign_overview', 'group_balance', 'balance_acknowledgements', 'sources', 'match_rules', 'blocked_values',

@@ -231,3 +231,10 @@ fn acknowledge_imbalance(campaign: Option<&str>, reason: Option<&str>) -> std::r
     })?;
     Ok(())
 }
+
+#[pg_extern(sql = false)]
+fn _sequential_balance(observed: Vec<Option<f64>>, shares: Vec<Option<f64>>) -> Option<f64> {
+    let numbers = |numbers: Vec<Option<f64>>| numbers.into_iter().collect::<Option<Vec<f64>>>();
+    let (observed, shares) = (numbers(observed)?, numbers(shares)?);
+    (observed.len() == shares.len()).then(|| sequential_balance(&[Drawn { observed, shares }]))
+}

@@ -184,7 +184,7 @@ fn statement(by: By) -> String {
              JOIN strata a ON a.campaign = s.campaign
              JOIN decisioning.campaigns c ON c.campaign = s.campaign
              WHERE (s.ramped_at IS NULL OR s.ramped_at >= $2) AND NOT s.global_holdout AND s.treatable AND s.exposed_at < $2),
-         daily AS (
+         daily AS MATERIALIZED (
              SELECT u.campaign, o.goal, u.stratum, u.treatment_group, u.customer_id, {event} AS at, sum(o.events)::float8 AS events,
                     sum(o.value)::float8 AS value
              FROM events o JOIN units u ON u.campaign = o.campaign AND u.customer_id = o.customer_id
@@ -198,7 +198,8 @@ fn statement(by: By) -> String {
                                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
          caps AS (
              SELECT t.campaign, t.goal, percentile_disc({WINSORISE}) WITHIN GROUP (ORDER BY abs(t.value)) AS cap
-             FROM totals t WHERE t.value <> 0 GROUP BY 1, 2 HAVING count(*) >= {FEWEST_TOTALS}),
+             FROM (SELECT d.campaign, d.goal, d.customer_id, sum(d.value) AS value FROM daily d GROUP BY 1, 2, 3) AS t
+             WHERE t.value <> 0 GROUP BY 1, 2 HAVING count(*) >= {FEWEST_TOTALS}),
          clipped AS (
              SELECT t.campaign, t.goal, t.stratum, t.treatment_group, t.at,
                     (t.events > 0)::integer - (t.events_before > 0)::integer AS responders,

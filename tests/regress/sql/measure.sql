@@ -119,7 +119,7 @@ SELECT d.day, d.treated_customers, d.baseline_customers, d.absolute_lift::numeri
 FROM decisioning.lift_daily d WHERE d.goal = 'visit' ORDER BY 1;
 SELECT d.goal, d.absolute_lift::numeric(10,6) = l.absolute_lift::numeric(10,6) AS same, d.lower::numeric(10,6) = l.lower::numeric(10,6) AS same_bound
 FROM decisioning.lift_daily d JOIN decisioning.lift l ON l.goal = d.goal WHERE d.day = '2026-06-12' AND d.goal <> 'unsubscribe' ORDER BY 1;
-SELECT day, treated_customers, treated_mean::numeric(8,4), baseline_mean::numeric(8,4) FROM decisioning.lift_over_time('spring', 'week', goal => 'order') ORDER BY 1;
+SELECT day, treated_customers, treated_mean::numeric(8,4), baseline_mean::numeric(8,4) FROM decisioning.lift_over_time('spring', 'week', goal => 'order', as_of => '2026-06-16 10:00+00') ORDER BY 1;
 SELECT days_since_exposure AS day, treated_customers, treated_mean::numeric(8,4), baseline_mean::numeric(8,4) FROM decisioning.lift_over_time('spring', 'days since exposure', goal => 'visit') ORDER BY 1;
 
 -- Harm that is tolerated.
