@@ -48,8 +48,8 @@ def test_households_are_the_units_where_they_are_drawn(db):
         connection.execute(
             "SELECT decisioning.create_campaign(%s, 'people', 'id', household_column => 'home', unit => %s, holdout_share => 0.4)", [campaign, unit]
         )
-        connection.execute("SELECT decisioning.add_action(%s, 'mail'), decisioning.approve_action(%s, 'mail')", [campaign, campaign])
-    connection.execute("UPDATE decisioning.campaigns SET salt = %s", [shop.SALT])
+        connection.execute("SELECT decisioning.add_action(%s, 'mail', channel => 'email'), decisioning.approve_action(%s, 'mail')", [campaign, campaign])
+    connection.execute("UPDATE decisioning.campaigns SET salt = md5(campaign)::uuid")
     connection.execute("SELECT decisioning.add_goal('buy', 'conversion')")
     for campaign in ("together", "apart"):
         connection.execute("SELECT decisioning.add_campaign_goal(%s, 'buy'), decisioning.start_campaign(%s)", [campaign, campaign])
