@@ -10,11 +10,13 @@ bench_cluster lift -c shared_buffers=4GB -c max_wal_size=32GB -c autovacuum=off 
   -c max_parallel_workers_per_gather=2
 bench_campaign "$seed_customers"
 say "$customers customers, $days decisions each, an outcome for every other one"
-psql -XqAt -v ON_ERROR_STOP=1 -v copies="$((customers / seed_customers - 1))" -v days="$days" >/dev/null 2>&1 <<'SQL'
+psql -XqAt -v ON_ERROR_STOP=1 -v copies="$((customers / seed_customers - 1))" -v days="$days" >/dev/null <<'SQL'
 SET decisioning.simulated_now = '2026-01-05 10:00+00';
 SELECT decisioning.maintain();
-SELECT format('SET decisioning.simulated_now = %L; CALL decisioning.decide_all(''c'')', timestamptz '2026-01-05 10:00+00' + n * interval '1 day')
-FROM generate_series(0, :days - 1) n \gexec
+SELECT s.statement
+FROM generate_series(0, :days - 1) n
+CROSS JOIN LATERAL (VALUES (1, format('SET decisioning.simulated_now = %L', timestamptz '2026-01-05 10:00+00' + n * interval '1 day')),
+                           (2, 'CALL decisioning.decide_all(''c'')')) AS s(step, statement) ORDER BY n, s.step \gexec
 CREATE TEMP TABLE decided AS SELECT * FROM decisioning.decisions;
 CREATE TEMP TABLE assigned AS SELECT * FROM decisioning._assignment;
 INSERT INTO decisioning.decisions

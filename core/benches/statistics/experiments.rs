@@ -146,8 +146,8 @@ pub fn coverage() {
             read_out(&[of], over, false, 0.95).unwrap().fixed.estimate
         };
         let truth = if shape == "revenue" { truth } else { 0.0 };
-        for (n, holdout) in [(20_000, 0.1), (20_000, 0.5)] {
-            let runs = 2_000;
+        for (n, holdout) in [(10_000, 0.1), (10_000, 0.5)] {
+            let runs = 5_000;
             let (mut fixed, mut valid) = (0.0, 0.0);
             for seed in 0..runs {
                 let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
