@@ -92,19 +92,24 @@ fn parts(
     let sql = format!(
         "WITH {STRATA}, periods AS MATERIALIZED (
              SELECT p.*, row_number() OVER (PARTITION BY p.campaign ORDER BY p.epoch)::integer AS stratum FROM decisioning._share_periods p),
-         acknowledged AS (
+         acknowledged AS NOT MATERIALIZED (
              SELECT a.campaign, max(a.acknowledged_at) AS at FROM decisioning.balance_acknowledgements a
              WHERE a.acknowledged_at <= $2 GROUP BY a.campaign),
-         drawn AS (
-             SELECT s.campaign, {week} AS week, width_bucket(s.epoch, a.starts) AS stratum, s.treatment_group, count(*) AS customers,
-                    count(*) FILTER (WHERE k.at IS NULL OR s.exposed_at > k.at) AS unacknowledged,
-                    count(*) FILTER (WHERE s.global_holdout AND s.global_bucket >= round(10000 * p.global_share)) AS kept
+         counted AS (
+             SELECT s.campaign, {week} AS week, s.epoch, s.treatment_group, CASE WHEN s.global_holdout THEN s.global_bucket END AS held,
+                    count(*) AS customers, count(*) FILTER (WHERE k.at IS NULL OR s.exposed_at > k.at) AS unacknowledged
              FROM decisioning._assignment s
-             JOIN strata a ON a.campaign = s.campaign
-             JOIN periods p ON p.campaign = s.campaign AND p.stratum = width_bucket(s.epoch, a.starts)
              JOIN decisioning.campaigns c ON c.campaign = s.campaign
              LEFT JOIN acknowledged k ON k.campaign = s.campaign
-             WHERE s.exposed_at <= $2 GROUP BY 1, 2, 3, 4)
+             WHERE s.exposed_at <= $2 AND ($1 IS NULL OR s.campaign = $1) GROUP BY 1, 2, 3, 4, 5),
+         drawn AS (
+             SELECT n.campaign, n.week, p.stratum, n.treatment_group, sum(n.customers)::bigint AS customers,
+                    sum(n.unacknowledged)::bigint AS unacknowledged,
+                    coalesce(sum(n.customers) FILTER (WHERE n.held >= round(10000 * p.global_share)), 0)::bigint AS kept
+             FROM counted n
+             JOIN strata a ON a.campaign = n.campaign
+             JOIN periods p ON p.campaign = n.campaign AND p.stratum = width_bucket(n.epoch, a.starts)
+             GROUP BY 1, 2, 3, 4)
          SELECT d.campaign, d.week, d.stratum, d.treatment_group, d.customers, d.unacknowledged, p.holdout_share, p.control_share,
                 p.explore_share, k.at, p.global_share, d.kept
          FROM drawn d

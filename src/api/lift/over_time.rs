@@ -176,44 +176,43 @@ fn statement(by: By) -> String {
     };
     let (events, value) = (before("events"), before("value"));
     format!(
-        "WITH {STRATA}, goals AS MATERIALIZED ({GOALS} AND ($3 IS NULL OR g.goal = $3)), {EVENTS},
+        "WITH {STRATA}, goals AS NOT MATERIALIZED ({GOALS} AND ($3 IS NULL OR g.goal = $3)), {EVENTS},
          units AS NOT MATERIALIZED (
-             SELECT s.campaign, s.customer_id, s.treatment_group, s.exposed_at, c.time_zone, width_bucket(s.epoch, a.starts) AS stratum,
-                    {enters} AS at
+             SELECT s.campaign, s.customer_id, s.treatment_group, s.exposed_at, c.time_zone, s.epoch, {enters} AS at
              FROM decisioning._assignment s
-             JOIN strata a ON a.campaign = s.campaign
              JOIN decisioning.campaigns c ON c.campaign = s.campaign
-             WHERE (s.ramped_at IS NULL OR s.ramped_at >= $2) AND NOT s.global_holdout AND s.treatable AND s.exposed_at < $2),
+             WHERE ($1 IS NULL OR s.campaign = $1) AND (s.ramped_at IS NULL OR s.ramped_at >= $2) AND NOT s.global_holdout AND s.treatable AND s.exposed_at < $2),
          daily AS MATERIALIZED (
-             SELECT u.campaign, o.goal, u.stratum, u.treatment_group, u.customer_id, {event} AS at, sum(o.events)::float8 AS events,
+             SELECT u.campaign, o.goal, u.epoch, u.treatment_group, u.customer_id, {event} AS at, sum(o.events)::float8 AS events,
                     sum(o.value)::float8 AS value
              FROM events o JOIN units u ON u.campaign = o.campaign AND u.customer_id = o.customer_id
              WHERE o.occurred_at >= u.exposed_at AND o.occurred_at < $2 AND {event} {counts} u.at
              GROUP BY 1, 2, 3, 4, 5, 6),
          totals AS MATERIALIZED (
-             SELECT d.campaign, d.goal, d.stratum, d.treatment_group, d.at, {events} AS events_before, {events} + d.events AS events,
+             SELECT d.campaign, d.goal, d.epoch, d.treatment_group, d.at, {events} AS events_before, {events} + d.events AS events,
                     {value} AS value_before, {value} + d.value AS value
              FROM daily d
-             WINDOW before AS (PARTITION BY d.campaign, d.goal, d.stratum, d.treatment_group, d.customer_id ORDER BY d.at
+             WINDOW before AS (PARTITION BY d.campaign, d.goal, d.epoch, d.treatment_group, d.customer_id ORDER BY d.at
                                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
          caps AS (
              SELECT t.campaign, t.goal, percentile_disc({WINSORISE}) WITHIN GROUP (ORDER BY abs(t.value)) AS cap
              FROM (SELECT d.campaign, d.goal, d.customer_id, sum(d.value) AS value FROM daily d GROUP BY 1, 2, 3) AS t
              WHERE t.value <> 0 GROUP BY 1, 2 HAVING count(*) >= {FEWEST_TOTALS}),
          clipped AS (
-             SELECT t.campaign, t.goal, t.stratum, t.treatment_group, t.at,
+             SELECT t.campaign, t.goal, t.epoch, t.treatment_group, t.at,
                     (t.events > 0)::integer - (t.events_before > 0)::integer AS responders,
                     least(greatest(t.value, -k.cap), k.cap) AS value, least(greatest(t.value_before, -k.cap), k.cap) AS value_before
              FROM totals t
              LEFT JOIN caps c ON c.campaign = t.campaign AND c.goal = t.goal
              CROSS JOIN LATERAL (SELECT coalesce(c.cap, 'Infinity') AS cap) AS k)
-         SELECT g.campaign, g.goal, g.kind, {end}, u.at, u.stratum, u.treatment_group, u.customers::float8, 0::float8, 0::float8, 0::float8
-         FROM (SELECT u.campaign, u.at, u.stratum, u.treatment_group, count(*) AS customers FROM units u GROUP BY 1, 2, 3, 4) AS u
+         SELECT g.campaign, g.goal, g.kind, {end}, u.at, width_bucket(u.epoch, a.starts), u.treatment_group, u.customers::float8, 0::float8, 0::float8, 0::float8
+         FROM (SELECT u.campaign, u.at, u.epoch, u.treatment_group, count(*) AS customers FROM units u GROUP BY 1, 2, 3, 4) AS u
+         JOIN strata a ON a.campaign = u.campaign
          JOIN goals g ON g.campaign = u.campaign
          UNION ALL
-         SELECT c.campaign, c.goal, NULL, NULL, c.at, c.stratum, c.treatment_group, 0, sum(c.responders)::float8,
+         SELECT c.campaign, c.goal, NULL, NULL, c.at, width_bucket(c.epoch, a.starts), c.treatment_group, 0, sum(c.responders)::float8,
                 sum(c.value - c.value_before), sum(c.value * c.value - c.value_before * c.value_before)
-         FROM clipped c GROUP BY 1, 2, 5, 6, 7"
+         FROM clipped c JOIN strata a ON a.campaign = c.campaign GROUP BY 1, 2, 5, 6, 7"
     )
 }
 
@@ -241,7 +240,7 @@ fn series(
             value: row.value(10)?,
             squares: row.value(11)?,
         };
-        points.entry(row.value(5)?).or_default().insert((row.value(6)?, row.value(7)?), change);
+        points.entry(row.value(5)?).or_default().entry((row.value(6)?, row.value(7)?)).or_default().add(&change);
         Ok(())
     })?;
     Ok(found)

@@ -227,7 +227,7 @@ impl Statement<'_> {
             None => (during.clone(), "NULL::float8".to_owned()),
         };
         format!(
-            "SELECT u.campaign, o.goal, u.stratum, u.treatment_group, u.bucket, u.customer_id,
+            "SELECT u.campaign, o.goal, u.epoch, u.treatment_group, u.bucket, u.customer_id,
                     greatest(coalesce(sum(o.events) FILTER (WHERE {during}), 0), 0)::float8 AS events,
                     coalesce(sum(o.value) FILTER (WHERE {during}), 0)::float8 AS value, coalesce({earlier}, 0)::float8 AS x
              FROM events o JOIN units u ON u.campaign = o.campaign AND u.customer_id = o.customer_id
@@ -240,7 +240,7 @@ impl Statement<'_> {
     fn customers(&self) -> &'static str {
         match self.question.covariate {
             Some(Covariate::Feature(_)) => {
-                "SELECT u.campaign, g.goal, u.stratum, u.treatment_group, u.bucket, coalesce(t.events, 0) AS events,
+                "SELECT u.campaign, g.goal, u.epoch, u.treatment_group, u.bucket, coalesce(t.events, 0) AS events,
                         coalesce(t.value, 0) AS value, coalesce(x.x, y.x, 0) AS x
                  FROM units u
                  JOIN goals g ON g.campaign = u.campaign
@@ -249,7 +249,7 @@ impl Statement<'_> {
                  LEFT JOIN (SELECT e.campaign, avg(e.x) AS x FROM earliest e GROUP BY 1) AS y ON y.campaign = u.campaign"
             }
             Some(Covariate::History(_)) | None => {
-                "SELECT t.campaign, t.goal, t.stratum, t.treatment_group, t.bucket, t.events, t.value, t.x FROM totals t"
+                "SELECT t.campaign, t.goal, t.epoch, t.treatment_group, t.bucket, t.events, t.value, t.x FROM totals t"
             }
         }
     }
@@ -259,7 +259,8 @@ impl Statement<'_> {
         if self.clustered {
             "SELECT b.campaign, g.goal, b.stratum, b.treatment_group, b.size, coalesce(c.responders, 0) AS responders,
                     coalesce(c.events, 0) AS events, coalesce(c.value, 0) AS value, coalesce(c.x, 0) AS x
-             FROM (SELECT u.campaign, u.stratum, u.treatment_group, u.bucket, count(*) AS size FROM units u GROUP BY 1, 2, 3, 4) AS b
+             FROM (SELECT u.campaign, width_bucket(u.epoch, a.starts) AS stratum, u.treatment_group, u.bucket, count(*) AS size
+                   FROM units u JOIN strata a ON a.campaign = u.campaign GROUP BY 1, 2, 3, 4) AS b
              JOIN goals g ON g.campaign = b.campaign
              LEFT JOIN (SELECT c.campaign, c.goal, c.stratum, c.treatment_group, c.bucket, sum((c.events > 0)::integer) AS responders,
                                sum(c.events) AS events, sum(c.value) AS value, sum(c.x) AS x
@@ -277,13 +278,12 @@ impl Statement<'_> {
         let unit = if self.clustered { "household" } else { "customer" };
         let (members, totals, customers, drawn) = (self.members(), self.totals(), self.customers(), self.drawn());
         format!(
-            "WITH {STRATA}, goals AS MATERIALIZED ({GOALS} AND c.unit = '{unit}' AND ($3 IS NULL OR g.goal = $3)), {EVENTS},
+            "WITH {STRATA}, goals AS NOT MATERIALIZED ({GOALS} AND c.unit = '{unit}' AND ($3 IS NULL OR g.goal = $3)), {EVENTS},
              units AS NOT MATERIALIZED (
-                 SELECT s.campaign, s.customer_id, s.treatment_group, s.bucket, s.exposed_at,
-                        width_bucket(s.epoch, a.starts) AS stratum
-                 FROM decisioning._assignment s JOIN strata a ON a.campaign = s.campaign
+                 SELECT s.campaign, s.customer_id, s.treatment_group, s.bucket, s.exposed_at, s.epoch
+                 FROM decisioning._assignment s
                  -- Who has moved from control to optimise is a comparison for neither; buckets of a hash moved, so the rest stay fair.
-                 WHERE (s.ramped_at IS NULL OR s.ramped_at >= $2) AND NOT s.global_holdout AND {members}),
+                 WHERE ($1 IS NULL OR s.campaign = $1) AND (s.ramped_at IS NULL OR s.ramped_at >= $2) AND NOT s.global_holdout AND {members}),
              totals AS MATERIALIZED ({totals}),
              earliest AS (
                  SELECT d.campaign, d.customer_id,
@@ -292,18 +292,22 @@ impl Statement<'_> {
                  FROM decisioning.decisions d WHERE d.ordinal = 1 AND ($1 IS NULL OR d.campaign = $1)),
              caps AS MATERIALIZED (
                  SELECT t.campaign, t.goal, percentile_disc($4) WITHIN GROUP (ORDER BY abs(t.value)) AS cap
-                 FROM totals t WHERE t.value <> 0 GROUP BY 1, 2 HAVING count(*) >= {FEWEST_TOTALS}),
+                 FROM totals t JOIN goals g ON g.campaign = t.campaign AND g.goal = t.goal AND g.kind IN ('value', 'harm')
+                 WHERE t.value <> 0 GROUP BY 1, 2 HAVING count(*) >= {FEWEST_TOTALS}),
              customers AS ({customers}),
              clipped AS (
-                 SELECT c.campaign, c.goal, c.stratum, c.treatment_group, c.bucket, c.events, c.x,
+                 SELECT c.campaign, c.goal, width_bucket(c.epoch, a.starts) AS stratum, c.treatment_group, c.bucket, c.events, c.x,
                         least(greatest(c.value, -coalesce(k.cap, 'Infinity')), coalesce(k.cap, 'Infinity')) AS value
-                 FROM customers c LEFT JOIN caps k ON k.campaign = c.campaign AND k.goal = c.goal),
+                 FROM customers c JOIN strata a ON a.campaign = c.campaign LEFT JOIN caps k ON k.campaign = c.campaign AND k.goal = c.goal),
              samples AS (
                  SELECT d.campaign, d.goal, d.stratum, d.treatment_group, sum(d.responders)::bigint AS responders,
                         decisioning._sample(d.responders, d.size, d.x) AS rate, decisioning._sample(d.events, d.size, d.x) AS events,
                         decisioning._sample(d.value, d.size, d.x) AS value, decisioning._sample(d.value, d.events, d.x) AS value_per_event
                  FROM ({drawn}) AS d GROUP BY 1, 2, 3, 4),
-             sizes AS (SELECT u.campaign, u.stratum, u.treatment_group, count(*) AS customers FROM units u GROUP BY 1, 2, 3)
+             sizes AS (
+                 SELECT n.campaign, width_bucket(n.epoch, a.starts) AS stratum, n.treatment_group, sum(n.customers)::bigint AS customers
+                 FROM (SELECT u.campaign, u.epoch, u.treatment_group, count(*) AS customers FROM units u GROUP BY 1, 2, 3) AS n
+                 JOIN strata a ON a.campaign = n.campaign GROUP BY 1, 2, 3)
              SELECT g.campaign, g.goal, g.kind, g.tolerated, z.stratum, z.treatment_group, z.customers, p.responders,
                     p.rate, p.events, p.value, p.value_per_event, k.cap
              FROM goals g
