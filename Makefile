@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-dispatch bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-statistics bench-aggregates bench-evaluate bench-quality bench-bandit bench-identity clean-cluster
+.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-dispatch bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-statistics bench-lift bench-aggregates bench-evaluate bench-quality bench-bandit bench-identity clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -72,6 +72,9 @@ bench-campaign: ## the learner in simulated campaigns, or on classification sets
 
 bench-statistics: ## what estimators and intervals of measure are worth, in simulations (pure core; T=adaptive or T=insights alone)
 	@cargo bench -p decisioning-core --bench statistics -- $(T)
+
+bench-lift: build ## lift and group_balance over ten million decisions against a plain grouped count (13 GB of disk; REPORT=1 for the report, too)
+	@benches/lift.sh
 
 bench-aggregates: build ## statistics as parallel aggregates against a plain count
 	@benches/aggregates.sh

@@ -1,5 +1,5 @@
-//! What statements about lift are made of: parts over campaign $1, or all campaigns. Large tables are joined with subqueries and
-//! never with materialised ones, which workers cannot read: hence by epoch first, and by stratum when there are few rows left.
+//! What statements about lift are made of: parts over campaign $1, or all campaigns. Customers are counted
+//! by epoch first, and by stratum when there are few rows left: workers cannot read what is materialised.
 
 /// Starts, as epochs, of the times in which the shares of the groups did not change.
 pub const STRATA: &str = "strata AS MATERIALIZED (
@@ -16,12 +16,12 @@ pub const GOALS: &str = "SELECT g.campaign, g.goal, k.kind, c.time_zone, (
 
 /// Events of `goals`, by unit. Units are customers as exposed: merges, which treatment causes too, neither make nor unmake any. An
 /// event counts once, for the unit whose id it was recorded with, or else for that of the customer it belongs to.
-pub const EVENTS: &str = "merged AS NOT MATERIALIZED (
+pub const EVENTS: &str = "merged AS MATERIALIZED (
         SELECT m.campaign, m.customer_id, m.merged_id, s.exposed_at
         FROM decisioning._merged_assignment m
         JOIN decisioning._assignment s ON s.customer_id = m.merged_id AND s.campaign = m.campaign
         WHERE s.exposed_at < 'infinity'
-    ), heirs AS NOT MATERIALIZED (
+    ), heirs AS MATERIALIZED (
         -- Customers who were exposed under another id only.
         SELECT DISTINCT ON (m.campaign, m.customer_id) m.campaign, m.customer_id, m.merged_id
         FROM merged m

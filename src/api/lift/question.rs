@@ -302,8 +302,8 @@ impl Statement<'_> {
              samples AS (
                  SELECT d.campaign, d.goal, d.stratum, d.treatment_group, sum(d.responders)::bigint AS responders,
                         decisioning._sample(d.responders, d.size, d.x) AS rate, decisioning._sample(d.events, d.size, d.x) AS events,
-                        decisioning._sample(d.value, d.size, d.x) AS value, decisioning._sample(d.value, d.events, d.x) AS value_per_event
-                 FROM ({drawn}) AS d GROUP BY 1, 2, 3, 4),
+                        decisioning._sample(d.value, d.size, d.x) FILTER (WHERE g.kind <> 'conversion') AS value, decisioning._sample(d.value, d.events, d.x) FILTER (WHERE g.kind <> 'conversion') AS value_per_event
+                 FROM ({drawn}) AS d JOIN goals g ON g.campaign = d.campaign AND g.goal = d.goal GROUP BY 1, 2, 3, 4),
              sizes AS (
                  SELECT n.campaign, width_bucket(n.epoch, a.starts) AS stratum, n.treatment_group, sum(n.customers)::bigint AS customers
                  FROM (SELECT u.campaign, u.epoch, u.treatment_group, count(*) AS customers FROM units u GROUP BY 1, 2, 3) AS n
