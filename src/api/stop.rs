@@ -59,7 +59,7 @@ impl Rule {
         }
         let treated = Rate { customers: line.treated_customers, responders: of };
         let baseline = Rate { customers: line.baseline_customers, responders: over };
-        let bounds = alarm_bounds(treated, baseline, readout.standard_error, self.confidence);
+        let bounds = alarm_bounds(treated, baseline, readout.fixed.estimate, readout.standard_error, self.confidence);
         Some(Sight {
             campaign: self.campaign,
             stop_rule: self.stop_rule,

@@ -27,19 +27,12 @@ pub struct Rate {
     pub responders: f64,
 }
 
-impl Rate {
-    fn share(self) -> f64 {
-        self.responders / self.customers
-    }
-}
-
 /// Bounds of the difference of two rates that hold at all looks, for alarms about harm that nobody does who is sent nothing:
-/// where a group has no responder, its own variance is none, so that the pooled one counts if it is larger. `standard_error` is
-/// that of the readout, which knows strata and clusters.
-pub fn alarm_bounds(treated: Rate, baseline: Rate, standard_error: f64, confidence: f64) -> Bounded {
+/// where a group has no responder, its own variance is none, so that the pooled one counts if it is larger. `estimate` and
+/// `standard_error` are those of the readout, which knows strata and clusters.
+pub fn alarm_bounds(treated: Rate, baseline: Rate, estimate: f64, standard_error: f64, confidence: f64) -> Bounded {
     let pooled = (treated.responders + baseline.responders) / (treated.customers + baseline.customers);
     let under_null = (pooled * (1.0 - pooled) * (1.0 / treated.customers + 1.0 / baseline.customers)).sqrt();
-    let estimate = treated.share() - baseline.share();
     let information = treated.responders + baseline.responders;
     let by = multiplier(information, confidence) * standard_error.max(under_null);
     Bounded { estimate, lower: estimate - by, upper: estimate + by }
@@ -100,15 +93,22 @@ mod tests {
         assert!((found - 3.035_446_4).abs() < 1e-6, "{found}");
     }
 
+    impl Rate {
+        fn share(self) -> f64 {
+            self.responders / self.customers
+        }
+    }
+
     #[test]
     fn no_harm_in_a_small_holdout_is_no_alarm() {
         // 30 of 8 500 unsubscribed, and none of 1 000 who were sent nothing, where 3.5 would have.
         let treated = Rate { customers: 8500.0, responders: 30.0 };
         let nobody = Rate { customers: 1000.0, responders: 0.0 };
         let own = (treated.share() / treated.customers).sqrt();
-        assert!(alarm_bounds(treated, nobody, own, 0.95).lower < 0.0);
+        assert!(alarm_bounds(treated, nobody, treated.share(), own, 0.95).lower < 0.0);
         assert!(treated.share() - multiplier(30.0, 0.95) * own > 0.0, "its own variance would have raised it");
         let many = Rate { customers: 8500.0, responders: 255.0 };
-        assert!(alarm_bounds(many, nobody, 0.0, 0.95).lower > 0.0);
+        assert!(alarm_bounds(many, nobody, many.share(), 0.0, 0.95).lower > 0.0);
+        assert!(alarm_bounds(many, nobody, 0.0, 0.0, 0.95).lower < 0.0, "strata may say that there is no difference");
     }
 }

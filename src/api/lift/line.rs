@@ -124,7 +124,7 @@ fn compare(
         bounds = readout.filter(|_| responders.treated.max(responders.baseline) >= FEWEST_RESPONDERS).map(|readout| {
             let treated = Rate { customers: treated_customers, responders: responders.treated };
             let baseline = Rate { customers: baseline_customers, responders: responders.baseline };
-            alarm_bounds(treated, baseline, readout.standard_error, question.confidence)
+            alarm_bounds(treated, baseline, readout.fixed.estimate, readout.standard_error, question.confidence)
         });
     }
     let finding = match (is_harm, measure) {
