@@ -118,7 +118,7 @@ fn unit(shape: &str, treated: bool, random: &mut Xoshiro256PlusPlus) -> [f64; 3]
         }
         // Orders per visit, with visitors who come often and order more.
         _ => {
-            let visits = (LogNormal::new(0.0, 0.8).unwrap().sample(random) as f64).ceil();
+            let visits = LogNormal::new(0.0_f64, 0.8).unwrap().sample(random).ceil();
             let orders = binomial(visits, 0.1 + 0.02 * visits.min(5.0), random);
             [orders, visits, 0.0]
         }
