@@ -281,7 +281,7 @@ mod tests {
         let expected = (1.0 / 9.0) * (variance(0.1, 900.0) + variance(0.1, 100.0))
             + (4.0 / 9.0) * (variance(0.3, 1000.0) + variance(0.2, 1000.0));
         near(found.standard_error, expected.sqrt());
-        near(found.detectable / found.standard_error, 2.801_585_218_112_968_7);
+        near(found.detectable / found.standard_error, 2.801_585_218);
         let valid = found.always_valid.unwrap();
         assert!(valid.lower < found.fixed.lower && found.fixed.upper < valid.upper);
         assert!(found.always_valid_relative.unwrap().lower < found.fixed_relative.unwrap().lower);
