@@ -1,6 +1,8 @@
 //! Intervals of lift: how often they are wrong when groups are alike, one look or sixty, and how often they find what is there.
 
-use decisioning_core::measure::{read_out, sequential_balance, Arms, Bounded, Drawn, Readout, Responders, Sample};
+use decisioning_core::measure::{
+    independence, read_out, sequential_balance, Arms, Bounded, Drawn, Readout, Responders, Sample,
+};
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Binomial, Distribution, LogNormal, Normal};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -187,5 +189,31 @@ pub fn cuped() {
                 f64::from(u8::from(found.fixed.lower <= 0.0 && found.fixed.upper >= 0.0)) / f64::from(runs as u32);
         }
         println!("{rho:>5} {:>8.4} | {removed:>8.4} {covered:>8.4}", rho * rho);
+    }
+}
+
+/// The check of a feature, looked at every day, in campaigns whose groups are alike: how often it falls below a level at some time.
+pub fn features() {
+    println!("{:>7} {:>6} | {:>9} {:>9}", "levels", "a day", "< 0.001", "< 0.0001");
+    for (levels, daily) in [(3, 500), (10, 500)] {
+        let runs = 4_000;
+        let mut alarms = [0.0; 2];
+        for seed in 0..runs {
+            let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+            let mut table = vec![vec![0.0; levels]; 3];
+            let mut smallest = 1.0_f64;
+            for _ in 0..DAYS {
+                for _ in 0..daily {
+                    let draw: f64 = random.random();
+                    let group = usize::from(draw >= 0.1) + usize::from(draw >= 0.15);
+                    table[group][random.random_range(0..levels)] += 1.0;
+                }
+                smallest = smallest.min(independence(&table).map_or(1.0, |found| found.p_value));
+            }
+            for (alarms, level) in alarms.iter_mut().zip([0.001, 0.0001]) {
+                *alarms += f64::from(u8::from(smallest < level)) / runs as f64;
+            }
+        }
+        println!("{levels:>7} {daily:>6} | {:>9.4} {:>9.4}", alarms[0], alarms[1]);
     }
 }

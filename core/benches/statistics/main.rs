@@ -9,10 +9,11 @@ mod insights;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let simulations: [(&str, fn()); 5] = [
+    let simulations: [(&str, fn()); 6] = [
         ("peeking", experiments::peeking),
         ("coverage", experiments::coverage),
         ("cuped", experiments::cuped),
+        ("features", experiments::features),
         ("adaptive", adaptive::main),
         ("insights", insights::main),
     ];
