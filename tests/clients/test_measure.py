@@ -82,3 +82,14 @@ def test_mixed_customers_can_be_left_out(db):
     assert all_of_them - rest == left > 0
     rows = session.execute("SELECT topic, sum(affected) FROM decisioning.group_differences('c') WHERE topic LIKE '%customers%' GROUP BY 1 ORDER BY 1").fetchall()
     assert rows == [("customers of two groups", 3), ("merged customers", 3)]
+
+
+def test_customers_without_anybody_to_compare_with_are_left_out(db):
+    session = grown(db, customers=2000)
+    first = session.execute("SELECT treated_customers, baseline_customers FROM decisioning.lift").fetchone()
+    session.execute("UPDATE decisioning.campaigns SET holdout_share = 0")
+    session.execute("INSERT INTO public.customers SELECT 'n-' || n, n % 90, 'a' FROM generate_series(1, 1000) n")
+    session.execute("CALL decisioning.decide_all('c')")
+    later = shop.session(db, now="2026-06-05 10:00+00")
+    assert later.execute("SELECT treated_customers, baseline_customers FROM decisioning.lift").fetchone() == first
+    assert later.execute("SELECT sum(customers) FROM decisioning.group_balance").fetchone() == (3000,)

@@ -1,6 +1,6 @@
 //! Lines of a readout: a goal of a campaign, by one measure, in two groups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use decisioning_core::measure::{
     alarm_bounds, plain_means, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS,
@@ -84,8 +84,7 @@ pub fn lines(question: &Question) -> Result<Vec<Line>> {
 }
 
 fn of(question: &Question, subject: &Subject, known: &Known, unbalanced: &BTreeSet<String>) -> Vec<Line> {
-    let is_there =
-        |(treated, baseline): &&(&str, &str)| known.customers(treated) > 0.0 && known.customers(baseline) > 0.0;
+    let is_there = |(treated, baseline): &&(&str, &str)| !known.comparable(treated, baseline).is_empty();
     let comparable: Vec<_> = COMPARISONS.iter().filter(is_there).collect();
     let shown = if comparable.is_empty() { vec![&COMPARISONS[0]] } else { comparable };
     let measures = Measure::of(&known.kind);
@@ -111,13 +110,13 @@ fn compare(
     treated_group: &'static str,
     baseline_group: &'static str,
 ) -> Line {
-    let both =
-        |cells: &BTreeMap<String, Cell>| Some(measure.arms(cells.get(treated_group)?, cells.get(baseline_group)?));
-    let strata: Vec<Arms> = known.strata.values().filter_map(both).collect();
+    let cells = known.comparable(treated_group, baseline_group);
+    let strata: Vec<Arms> = cells.iter().map(|[treated, baseline]| measure.arms(treated, baseline)).collect();
     let responders = known.responders(treated_group, baseline_group);
     let readout = read_out(&strata, responders, question.covariate.is_some(), question.confidence);
     let is_harm = known.kind == "harm";
-    let (treated_customers, baseline_customers) = (known.customers(treated_group), known.customers(baseline_group));
+    let customers = |group: usize| cells.iter().map(|cells| cells[group].customers).sum();
+    let (treated_customers, baseline_customers): (f64, f64) = (customers(0), customers(1));
     let mut bounds = readout.and_then(|readout| readout.always_valid);
     if bounds.is_none() && is_harm && measure == Measure::ConversionRate {
         // Where nobody is sent anything nobody unsubscribes, and there never will be enough who did.

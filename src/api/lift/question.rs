@@ -101,17 +101,16 @@ pub struct Known {
 }
 
 impl Known {
-    fn sum(&self, group: &str, of: impl Fn(&Cell) -> f64) -> f64 {
-        self.strata.values().filter_map(|cells| cells.get(group)).map(of).sum()
-    }
-
-    pub fn customers(&self, group: &str) -> f64 {
-        self.sum(group, |cell| cell.customers)
+    /// What there is of two groups in each stratum that has both: others have nobody to compare with.
+    pub fn comparable(&self, treated: &str, baseline: &str) -> Vec<[&Cell; 2]> {
+        let both = |cells: &'_ BTreeMap<String, Cell>| cells.contains_key(treated) && cells.contains_key(baseline);
+        self.strata.values().filter(|cells| both(cells)).map(|cells| [&cells[treated], &cells[baseline]]).collect()
     }
 
     pub fn responders(&self, treated: &str, baseline: &str) -> Responders {
-        let of = |group: &str| self.sum(group, |cell| cell.responders);
-        Responders { treated: of(treated), baseline: of(baseline) }
+        let strata = self.comparable(treated, baseline);
+        let of = |group: usize| strata.iter().map(|cells| cells[group].responders).sum();
+        Responders { treated: of(0), baseline: of(1) }
     }
 }
 
