@@ -30,6 +30,40 @@ CREATE AGGREGATE decisioning._merge_samples(sample bytea) (
 );
 COMMENT ON AGGREGATE decisioning._merge_samples(bytea) IS 'Internal: adds samples that were taken in parts.';
 
+CREATE FUNCTION decisioning._responses_add(state internal, unit tid, part integer, events float8, value float8, covariate float8)
+RETURNS internal
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', '_responses_add_wrapper';
+COMMENT ON FUNCTION decisioning._responses_add(internal, tid, integer, float8, float8, float8) IS 'Internal: transition of _responses.';
+
+CREATE FUNCTION decisioning._responses_combine(state internal, other internal) RETURNS internal
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', '_responses_combine_wrapper';
+COMMENT ON FUNCTION decisioning._responses_combine(internal, internal) IS 'Internal: adds the totals of another worker.';
+
+CREATE FUNCTION decisioning._responses_bytes(state internal) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', '_responses_bytes_wrapper';
+COMMENT ON FUNCTION decisioning._responses_bytes(internal) IS 'Internal: totals as bytes.';
+
+CREATE FUNCTION decisioning._responses_receive(responses bytea, state internal) RETURNS internal
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', '_responses_receive_wrapper';
+COMMENT ON FUNCTION decisioning._responses_receive(bytea, internal) IS 'Internal: totals from bytes.';
+
+CREATE AGGREGATE decisioning._responses(unit tid, part integer, events float8, value float8, covariate float8) (
+    SFUNC = decisioning._responses_add,
+    STYPE = internal,
+    SSPACE = 1000000,
+    FINALFUNC = decisioning._responses_bytes,
+    COMBINEFUNC = decisioning._responses_combine,
+    SERIALFUNC = decisioning._responses_bytes,
+    DESERIALFUNC = decisioning._responses_receive,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE decisioning._responses(tid, integer, float8, float8, float8) IS
+'Internal: what each unit (a row, by its ctid) did, added up by part: forty bytes for each. Rows with a NULL are skipped; a covariate may be NULL. Runs in parallel.';
+
 -- Groups -------------------------------------------------------------------------------------------
 
 CREATE VIEW decisioning._share_periods AS

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use decisioning_core::decide::{Group, Shares, BUCKETS};
+use decisioning_core::decide::{Group, BUCKETS};
 use decisioning_core::measure::{chi_square, sequential_balance, Drawn};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::census::Census;
 use super::feature_balance as features;
-use super::lift::STRATA;
 use super::{campaign, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -16,6 +16,9 @@ use crate::pg::query;
 
 /// Below this, groups are not what they should be.
 const LEVEL: f64 = 0.001;
+
+/// Nobody is compared.
+const NONE: &str = "false";
 
 /// Customers by group, in the order of [`Group::ALL`].
 type Counts = [f64; 4];
@@ -46,7 +49,7 @@ impl Draw {
 /// What is looked at as one: a campaign, or a week of it.
 #[derive(Default)]
 struct Part {
-    draws: BTreeMap<i32, Draw>,
+    draws: BTreeMap<usize, Draw>,
     acknowledged_at: Option<TimestampWithTimeZone>,
     /// How many times the variance of independent customers the sizes of groups have.
     dispersion: f64,
@@ -82,79 +85,73 @@ impl Part {
     }
 }
 
-/// Customers exposed before a moment, by campaign and, if asked for, week of the campaign. Runs as the owner.
+/// The parts of a census. Runs as the owner.
 fn parts(
     campaign: Option<&str>,
-    weekly: bool,
     as_of: TimestampWithTimeZone,
+    census: &Census,
 ) -> Result<BTreeMap<(String, Option<Date>), Part>> {
-    let week = if weekly { "date_trunc('week', s.exposed_at AT TIME ZONE c.time_zone)::date" } else { "NULL::date" };
-    let sql = format!(
-        "WITH {STRATA}, periods AS MATERIALIZED (
-             SELECT p.*, row_number() OVER (PARTITION BY p.campaign ORDER BY p.epoch)::integer AS stratum FROM decisioning._share_periods p),
-         acknowledged AS NOT MATERIALIZED (
-             SELECT a.campaign, max(a.acknowledged_at) AS at FROM decisioning.balance_acknowledgements a
-             WHERE a.acknowledged_at <= $2 GROUP BY a.campaign),
-         counted AS (
-             SELECT s.campaign, {week} AS week, s.epoch, s.treatment_group, CASE WHEN s.global_holdout THEN s.global_bucket END AS held,
-                    count(*) AS customers, count(*) FILTER (WHERE k.at IS NULL OR s.exposed_at > k.at) AS unacknowledged
-             FROM decisioning._assignment s
-             JOIN decisioning.campaigns c ON c.campaign = s.campaign
-             LEFT JOIN acknowledged k ON k.campaign = s.campaign
-             WHERE s.exposed_at <= $2 AND ($1 IS NULL OR s.campaign = $1) GROUP BY 1, 2, 3, 4, 5),
-         drawn AS (
-             SELECT n.campaign, n.week, p.stratum, n.treatment_group, sum(n.customers)::bigint AS customers,
-                    sum(n.unacknowledged)::bigint AS unacknowledged,
-                    coalesce(sum(n.customers) FILTER (WHERE n.held >= round(10000 * p.global_share)), 0)::bigint AS kept
-             FROM counted n
-             JOIN strata a ON a.campaign = n.campaign
-             JOIN periods p ON p.campaign = n.campaign AND p.stratum = width_bucket(n.epoch, a.starts)
-             GROUP BY 1, 2, 3, 4)
-         SELECT d.campaign, d.week, d.stratum, d.treatment_group, d.customers, d.unacknowledged, p.holdout_share, p.control_share,
-                p.explore_share, k.at, p.global_share, d.kept
-         FROM drawn d
-         JOIN periods p ON p.campaign = d.campaign AND p.stratum = d.stratum
-         LEFT JOIN acknowledged k ON k.campaign = d.campaign"
-    );
-    let dispersions = dispersions(campaign, as_of)?;
+    let acknowledged = acknowledged(campaign, as_of)?;
+    let dispersions = dispersions(census);
     let mut parts: BTreeMap<(String, Option<Date>), Part> = BTreeMap::new();
-    query::read_large(&sql, &[campaign.into(), as_of.into()], |row| {
-        let name: String = row.value(1)?;
-        let group = Group::parse(&row.value::<String>(4)?).ok_or_else(|| Error::corrupted("unknown group"))? as usize;
-        let shares = Shares { holdout: row.value(7)?, control: row.value(8)?, explore: row.value(9)? };
-        let dispersion = dispersions.get(&name).copied().unwrap_or(1.0);
-        let part = parts.entry((name, row.get(2)?)).or_default();
-        (part.acknowledged_at, part.dispersion) = (row.get(10)?, dispersion);
-        let global: f64 = row.value(11)?;
-        let new = || Draw { shares: shares.exact(), global, all: [0.0; 4], unacknowledged: [0.0; 4], kept: 0.0 };
-        let draw = part.draws.entry(row.value(3)?).or_insert_with(new);
-        draw.all[group] = row.value::<i64>(5)? as f64;
-        draw.unacknowledged[group] = row.value::<i64>(6)? as f64;
-        draw.kept += row.value::<i64>(12)? as f64;
-        Ok(())
-    })?;
+    for drawn in &census.drawn {
+        let name = &drawn.campaign;
+        let Some(period) = census.periods.get(name, drawn.stratum) else { continue };
+        let part = parts.entry((name.clone(), drawn.week)).or_default();
+        part.acknowledged_at = acknowledged.get(name).copied();
+        part.dispersion = dispersions.get(name.as_str()).copied().unwrap_or(1.0);
+        let new = || Draw {
+            shares: period.shares.exact(),
+            global: period.global,
+            all: [0.0; 4],
+            unacknowledged: [0.0; 4],
+            kept: 0.0,
+        };
+        let draw = part.draws.entry(drawn.stratum).or_insert_with(new);
+        draw.all[drawn.group as usize] += drawn.customers;
+        draw.unacknowledged[drawn.group as usize] += drawn.unacknowledged;
+        let threshold = (f64::from(BUCKETS) * period.global).round();
+        if drawn.held.is_some_and(|bucket| f64::from(bucket) >= threshold) {
+            draw.kept += drawn.customers;
+        }
+    }
     Ok(parts)
 }
 
-/// Index of dispersion of the sizes of buckets, of campaigns that draw households: a compound Poisson variable, for which it is E[s²] / E[s] of
-/// the sizes s of households. Runs as the owner.
-fn dispersions(campaign: Option<&str>, as_of: TimestampWithTimeZone) -> Result<BTreeMap<String, f64>> {
-    let buckets = f64::from(BUCKETS);
-    let found = query::read_large(
-        "SELECT b.campaign, sum(b.size)::float8, sum(b.size * b.size)::float8
-         FROM (SELECT s.campaign, s.bucket, count(*) AS size
-               FROM decisioning._assignment s JOIN decisioning.campaigns c ON c.campaign = s.campaign AND c.unit = 'household'
-               WHERE s.exposed_at <= $2 AND ($1 IS NULL OR s.campaign = $1) GROUP BY 1, 2) AS b
-         GROUP BY b.campaign",
+/// When imbalance was last acknowledged, by campaign.
+fn acknowledged(
+    campaign: Option<&str>,
+    as_of: TimestampWithTimeZone,
+) -> Result<BTreeMap<String, TimestampWithTimeZone>> {
+    let found = query::read(
+        "SELECT a.campaign, max(a.acknowledged_at) FROM decisioning.balance_acknowledgements a
+         WHERE a.acknowledged_at <= $2 AND ($1 IS NULL OR a.campaign = $1) GROUP BY a.campaign",
         &[campaign.into(), as_of.into()],
-        |row| Ok((row.value::<String>(1)?, row.value::<f64>(2)? / buckets, row.value::<f64>(3)? / buckets)),
+        |row| Ok((row.value(1)?, row.value(2)?)),
     )?;
-    Ok(found.into_iter().map(|(name, mean, square)| (name, ((square - mean * mean) / mean).max(1.0))).collect())
+    Ok(found.into_iter().collect())
+}
+
+/// Index of dispersion of the sizes of buckets, of campaigns that draw households: a compound Poisson variable, for which it is E[s²] / E[s] of
+/// the sizes s of households.
+fn dispersions(census: &Census) -> BTreeMap<&str, f64> {
+    let mut sizes: BTreeMap<&str, BTreeMap<i16, f64>> = BTreeMap::new();
+    for drawn in &census.drawn {
+        if let Some(bucket) = drawn.bucket {
+            *sizes.entry(&drawn.campaign).or_default().entry(bucket).or_default() += drawn.customers;
+        }
+    }
+    let dispersion = |sizes: BTreeMap<i16, f64>| {
+        let mean_of = |of: fn(f64) -> f64| sizes.values().copied().map(of).sum::<f64>() / f64::from(BUCKETS);
+        let (mean, square) = (mean_of(|size| size), mean_of(|size| size * size));
+        ((square - mean * mean) / mean).max(1.0)
+    };
+    sizes.into_iter().map(|(name, sizes)| (name, dispersion(sizes))).collect()
 }
 
 /// Campaigns whose groups are not what they should be: in size, or by the last check of features. Runs as the owner.
-pub fn unbalanced(campaign: Option<&str>, as_of: TimestampWithTimeZone) -> Result<BTreeSet<String>> {
-    let parts = parts(campaign, false, as_of)?;
+pub fn unbalanced(campaign: Option<&str>, as_of: TimestampWithTimeZone, census: &Census) -> Result<BTreeSet<String>> {
+    let parts = parts(campaign, as_of, census)?;
     let mut found = features::unlike(campaign)?;
     found.extend(parts.into_iter().filter(|(_, part)| part.balance().p_value < LEVEL).map(|((name, _), _)| name));
     Ok(found)
@@ -186,7 +183,8 @@ fn group_balance(
         if let Some(campaign) = campaign {
             campaign::load(campaign)?;
         }
-        parts(campaign, weekly, now()?)
+        let now = now()?;
+        parts(campaign, now, &Census::take(campaign, now, weekly, NONE)?)
     })?;
     let rows = parts.into_iter().flat_map(|((name, week), part)| {
         let Balance { customers, expected, statistic, p_value } = part.balance();
@@ -220,7 +218,10 @@ fn acknowledge_imbalance(campaign: Option<&str>, reason: Option<&str>) -> std::r
     as_owner(|| {
         campaign::load(name)?;
         let now = now()?;
-        let p_value = parts(Some(name), false, now)?.into_values().next().map(|part| part.balance().p_value);
+        let p_value = parts(Some(name), now, &Census::take(Some(name), now, false, NONE)?)?
+            .into_values()
+            .next()
+            .map(|part| part.balance().p_value);
         let unlike = features::unlike(Some(name))?.contains(name);
         let Some(p_value) = p_value.filter(|p_value| unlike || *p_value < LEVEL) else {
             return Err(Error::state(format!("the groups of campaign \"{name}\" are what they should be"))

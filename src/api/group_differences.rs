@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use decisioning_core::decide::Group;
 use decisioning_core::measure::independence;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::pipeline::parse_group;
 use super::{campaign, now};
-use crate::pg::error::{required, Error, Result};
+use crate::pg::error::{required, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
 
@@ -75,7 +75,7 @@ fn differences(campaign: &str) -> Result<BTreeMap<String, Counts>> {
          CROSS JOIN (VALUES ('decisions under a cap'), ('decisions without budget')) AS t(topic)",
         &[campaign.into(), now()?.into()],
         |row| {
-            let group = Group::parse(&row.value::<String>(2)?).ok_or_else(|| Error::corrupted("unknown group"))?;
+            let group = parse_group(&row.value::<String>(2)?)?;
             let counts = (row.value::<i64>(3)? as f64, row.value::<i64>(4)? as f64);
             found.entry(row.value(1)?).or_default().insert(group.as_str(), counts);
             Ok(())

@@ -65,6 +65,30 @@ impl Sample {
         self.count = count;
     }
 
+    /// The units that are not in a part of it.
+    #[must_use]
+    pub fn without(&self, part: &Sample) -> Self {
+        let count = self.count - part.count;
+        if count <= 0.0 {
+            return Sample::default();
+        }
+        let mut rest = Sample { count, ..Sample::default() };
+        for at in 0..VARIABLES {
+            rest.means[at] = (self.count * self.means[at] - part.count * part.means[at]) / count;
+        }
+        let weight = part.count * count / self.count;
+        let apart: [f64; VARIABLES] = std::array::from_fn(|at| rest.means[at] - part.means[at]);
+        for large in 0..VARIABLES {
+            for small in 0..=large {
+                let at = pair(small, large);
+                rest.products[at] = self.products[at] - part.products[at] - weight * apart[small] * apart[large];
+            }
+            let own = &mut rest.products[pair(large, large)];
+            *own = own.max(0.0);
+        }
+        rest
+    }
+
     /// Units of a value that is yes or no.
     pub fn of_rate(count: f64, yes: f64) -> Self {
         let mut sample = Sample { count: yes, means: [1.0, 0.0, 0.0], products: [0.0; PAIRS] };
@@ -163,6 +187,12 @@ mod tests {
                 prop_assert!((merged.products(a, b) - exact).abs() <= 1e-6 * (1.0 + exact.abs()));
             }
             prop_assert_eq!(Sample::from_bytes(&merged.to_bytes()), Some(merged));
+            let rest = merged.without(&of(left));
+            prop_assert_eq!(rest.count, right.len() as f64);
+            for (a, b) in [(Outcome, Outcome), (Covariate, Outcome), (Covariate, Covariate)] {
+                let exact = if right.is_empty() { 0.0 } else { plain(right, a, b) };
+                prop_assert!((rest.products(a, b) - exact).abs() <= 1e-6 * (1.0 + merged.products(a, a) + merged.products(b, b)));
+            }
         }
     }
 

@@ -6,7 +6,8 @@ use decisioning_core::measure::{
     alarm_bounds, plain_means, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS,
 };
 
-use super::question::{ask, Cell, Known, Question, Subject};
+use super::answer::ask;
+use super::question::{Cell, Known, Question, Subject};
 use crate::api::balance;
 use crate::pg::error::Result;
 
@@ -79,8 +80,9 @@ pub struct Line {
 
 /// All comparisons that can be made, and for every goal at least the one that counts. Runs as the owner.
 pub fn lines(question: &Question) -> Result<Vec<Line>> {
-    let unbalanced = balance::unbalanced(question.campaign.as_deref(), question.as_of)?;
-    Ok(ask(question)?.iter().flat_map(|(subject, known)| of(question, subject, known, &unbalanced)).collect())
+    let census = question.census()?;
+    let unbalanced = balance::unbalanced(question.campaign.as_deref(), question.as_of, &census)?;
+    Ok(ask(question, &census)?.iter().flat_map(|(subject, known)| of(question, subject, known, &unbalanced)).collect())
 }
 
 fn of(question: &Question, subject: &Subject, known: &Known, unbalanced: &BTreeSet<String>) -> Vec<Line> {

@@ -1,5 +1,6 @@
 //! Lift: what campaigns have changed, by intention to treat.
 
+mod answer;
 mod line;
 mod over_time;
 mod parts;
@@ -10,9 +11,9 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+pub use answer::ask;
 pub use line::{lines, Line, Measure};
-pub use parts::STRATA;
-pub use question::{ask, Known, Question, Span, Subject};
+pub use question::{Known, Question, Span, Subject};
 
 use super::evaluate::checked_confidence;
 use super::{campaign, now};

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use decisioning_core::measure::{plain_means, read_out, Arms, Responders, Sample};
+use decisioning_core::measure::{plain_means, read_out, Arms, Responders, Response, Responses, Sample};
 use pgrx::datum::Date;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::answer::{cap, place, responses, Place};
 use super::line::{Measure, COMPARISONS};
-use super::parts::{EVENTS, GOALS, STRATA};
-use super::question::{Subject, FEWEST_TOTALS, WINSORISE};
+use super::parts::{Merged, EVENTS, GOALS};
+use super::question::{Question, Subject, WINSORISE};
 use super::{campaign, now};
+use crate::api::census::Periods;
 use crate::api::evaluate::checked_confidence;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -56,12 +58,12 @@ impl By {
         }
     }
 
-    /// Number of the first point that is not over, as far as it is the same for all customers.
+    /// Number of the first point that is not over of a goal `g`; NULL where it depends on customers.
     fn end(self) -> &'static str {
         match self {
             By::Day => "($2 AT TIME ZONE g.time_zone)::date - '2000-01-01'::date + 1",
             By::Week => "(($2 AT TIME ZONE g.time_zone)::date - '2000-01-03'::date) / 7",
-            By::DaysSinceExposure => "max(u.at) OVER (PARTITION BY u.campaign)",
+            By::DaysSinceExposure => "NULL::integer",
         }
     }
 
@@ -111,8 +113,7 @@ impl Change {
     }
 }
 
-/// Changes by stratum and group.
-type Cells = BTreeMap<(i32, String), Change>;
+type Cells = BTreeMap<Place, Change>;
 
 /// A goal over time.
 #[derive(Default)]
@@ -166,83 +167,113 @@ fn add(cells: &mut Cells, others: &Cells) {
     others.iter().for_each(|(cell, change)| cells.entry(cell.clone()).or_default().add(change));
 }
 
-/// The statement: customers (with the kind of the goal), and responses.
-fn statement(by: By) -> String {
-    let (enters, counts, event, end) = (by.of_customer(), by.counts(), by.of_event(), by.end());
-    // A customer's total changes with every day on which something happens, and with it his part in the sums.
-    let before = |of: &str| match by {
-        By::Day => format!("coalesce(sum(d.{of}) OVER before, 0)"),
-        By::Week | By::DaysSinceExposure => "0::float8".to_owned(),
-    };
-    let (events, value) = (before("events"), before("value"));
-    format!(
-        "WITH {STRATA}, goals AS NOT MATERIALIZED ({GOALS} AND ($3 IS NULL OR g.goal = $3)), {EVENTS},
-         units AS NOT MATERIALIZED (
-             SELECT s.campaign, s.customer_id, s.treatment_group, s.exposed_at, c.time_zone, s.epoch, {enters} AS at
-             FROM decisioning._assignment s
-             JOIN decisioning.campaigns c ON c.campaign = s.campaign
-             WHERE ($1 IS NULL OR s.campaign = $1) AND (s.ramped_at IS NULL OR s.ramped_at >= $2) AND NOT s.global_holdout AND s.treatable AND s.exposed_at < $2),
-         daily AS MATERIALIZED (
-             SELECT u.campaign, o.goal, u.epoch, u.treatment_group, u.customer_id, {event} AS at, sum(o.events)::float8 AS events,
-                    sum(o.value)::float8 AS value
-             FROM events o JOIN units u ON u.campaign = o.campaign AND u.customer_id = o.customer_id
-             WHERE o.occurred_at >= u.exposed_at AND o.occurred_at < $2 AND {event} {counts} u.at
-             GROUP BY 1, 2, 3, 4, 5, 6),
-         totals AS MATERIALIZED (
-             SELECT d.campaign, d.goal, d.epoch, d.treatment_group, d.at, {events} AS events_before, {events} + d.events AS events,
-                    {value} AS value_before, {value} + d.value AS value
-             FROM daily d
-             WINDOW before AS (PARTITION BY d.campaign, d.goal, d.epoch, d.treatment_group, d.customer_id ORDER BY d.at
-                               ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
-         caps AS (
-             SELECT t.campaign, t.goal, percentile_disc({WINSORISE}) WITHIN GROUP (ORDER BY abs(t.value)) AS cap
-             FROM (SELECT d.campaign, d.goal, d.customer_id, sum(d.value) AS value FROM daily d GROUP BY 1, 2, 3) AS t
-             WHERE t.value <> 0 GROUP BY 1, 2 HAVING count(*) >= {FEWEST_TOTALS}),
-         clipped AS (
-             SELECT t.campaign, t.goal, t.epoch, t.treatment_group, t.at,
-                    (t.events > 0)::integer - (t.events_before > 0)::integer AS responders,
-                    least(greatest(t.value, -k.cap), k.cap) AS value, least(greatest(t.value_before, -k.cap), k.cap) AS value_before
-             FROM totals t
-             LEFT JOIN caps c ON c.campaign = t.campaign AND c.goal = t.goal
-             CROSS JOIN LATERAL (SELECT coalesce(c.cap, 'Infinity') AS cap) AS k)
-         SELECT g.campaign, g.goal, g.kind, {end}, u.at, width_bucket(u.epoch, a.starts), u.treatment_group, u.customers::float8, 0::float8, 0::float8, 0::float8
-         FROM (SELECT u.campaign, u.at, u.epoch, u.treatment_group, count(*) AS customers FROM units u GROUP BY 1, 2, 3, 4) AS u
-         JOIN strata a ON a.campaign = u.campaign
-         JOIN goals g ON g.campaign = u.campaign
-         UNION ALL
-         SELECT c.campaign, c.goal, NULL, NULL, c.at, width_bucket(c.epoch, a.starts), c.treatment_group, 0, sum(c.responders)::float8,
-                sum(c.value - c.value_before), sum(c.value * c.value - c.value_before * c.value_before)
-         FROM clipped c JOIN strata a ON a.campaign = c.campaign GROUP BY 1, 2, 5, 6, 7"
-    )
-}
-
-/// Every goal over time. Runs as the owner.
-fn series(
+/// Goals, without customers. Runs as the owner.
+fn goals(
     campaign: Option<&str>,
     goal: Option<&str>,
     by: By,
     as_of: TimestampWithTimeZone,
 ) -> Result<BTreeMap<Subject, Series>> {
-    let mut found: BTreeMap<Subject, Series> = BTreeMap::new();
-    query::read_large(&statement(by), &[campaign.into(), as_of.into(), goal.into()], |row| {
-        let subject = Subject { campaign: row.value(1)?, goal: row.value(2)? };
-        let series = found.entry(subject).or_default();
-        let points = match row.get::<String>(3)? {
-            Some(kind) => {
-                (series.kind, series.end) = (kind, row.value(4)?);
-                &mut series.customers
-            }
-            None => &mut series.responses,
-        };
-        let change = Change {
-            customers: row.value(8)?,
-            responders: row.value(9)?,
-            value: row.value(10)?,
-            squares: row.value(11)?,
-        };
-        points.entry(row.value(5)?).or_default().entry((row.value(6)?, row.value(7)?)).or_default().add(&change);
+    let sql =
+        format!("SELECT g.campaign, g.goal, g.kind, {} FROM ({GOALS}) AS g WHERE $3 IS NULL OR g.goal = $3", by.end());
+    let found = query::read(&sql, &[campaign.into(), as_of.into(), goal.into()], |row| {
+        let series = Series { kind: row.value(3)?, end: row.get(4)?.unwrap_or(0), ..Series::default() };
+        Ok((Subject { campaign: row.value(1)?, goal: row.value(2)? }, series))
+    })?;
+    Ok(found.into_iter().collect())
+}
+
+/// Customers of each campaign by the point that [`By::of_customer`] says.
+fn customers(question: &Question, by: By, periods: &Periods) -> Result<BTreeMap<String, BTreeMap<i32, Cells>>> {
+    let sql = format!(
+        "SELECT s.campaign, s.epoch, s.treatment_group, {}, count(*)
+         FROM decisioning._assignment s
+         JOIN decisioning.campaigns c ON c.campaign = s.campaign
+         WHERE ($1 IS NULL OR s.campaign = $1) AND {}
+         GROUP BY 1, 2, 3, 4",
+        by.of_customer(),
+        question.members()
+    );
+    let mut found: BTreeMap<String, BTreeMap<i32, Cells>> = BTreeMap::new();
+    query::read_large(&sql, &[question.campaign.as_deref().into(), question.as_of.into()], |row| {
+        let Some((campaign, place)) = place(row, periods, [1, 2, 3])? else { return Ok(()) };
+        let cells = found.entry(campaign).or_default().entry(row.value(4)?).or_default();
+        cells.entry(place).or_default().customers += row.value::<i64>(5)? as f64;
         Ok(())
     })?;
+    Ok(found)
+}
+
+/// What each customer did at each point.
+fn totals(question: &Question, by: By, periods: &Periods) -> Result<BTreeMap<Subject, BTreeMap<Place, Responses>>> {
+    let sql = format!(
+        "WITH goals AS NOT MATERIALIZED ({GOALS} AND ($3 IS NULL OR g.goal = $3)), {EVENTS},
+         units AS NOT MATERIALIZED (
+             SELECT s.ctid AS unit, s.campaign, s.customer_id, s.treatment_group, s.exposed_at, c.time_zone, s.epoch, {enters} AS at
+             FROM decisioning._assignment s
+             JOIN decisioning.campaigns c ON c.campaign = s.campaign
+             WHERE ($1 IS NULL OR s.campaign = $1) AND {members})
+         SELECT u.campaign, o.goal, u.epoch, u.treatment_group, decisioning._responses(u.unit, {event}, o.events, o.value, 0)
+         FROM events o JOIN units u ON u.campaign = o.campaign AND u.customer_id = o.customer_id
+         WHERE o.occurred_at >= u.exposed_at AND o.occurred_at < $2 AND {event} {counts} u.at
+         GROUP BY 1, 2, 3, 4",
+        enters = by.of_customer(),
+        members = question.members(),
+        event = by.of_event(),
+        counts = by.counts(),
+    );
+    let merged = Merged::read(question.campaign.as_deref())?;
+    let mut arguments =
+        vec![question.campaign.as_deref().into(), question.as_of.into(), question.goal.as_deref().into()];
+    arguments.extend(merged.arguments());
+    let mut found: BTreeMap<Subject, BTreeMap<Place, Responses>> = BTreeMap::new();
+    query::read_large(&sql, &arguments, |row| {
+        let Some((campaign, place)) = place(row, periods, [1, 3, 4])? else { return Ok(()) };
+        let subject = Subject { campaign, goal: row.value(2)? };
+        found.entry(subject).or_default().entry(place).or_default().merge(&responses(row, 5)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// What the points of a customer add to the sums, by point. His total changes with every day on which something happens, and with it his
+/// part in them; in a week, or on a day since exposure, only what happened in it counts.
+fn changes(points: &[Response], by: By, cap: f64) -> impl Iterator<Item = (i32, Change)> + '_ {
+    let clip = move |value: f64| value.clamp(-cap, cap);
+    let (mut events, mut value) = (0.0, 0.0);
+    points.iter().map(move |point| {
+        let before = if by == By::Day { (events, value) } else { (0.0, 0.0) };
+        (events, value) = (before.0 + point.events, before.1 + point.value);
+        let (now, then) = (clip(value), clip(before.1));
+        let responders = f64::from(events > 0.0) - f64::from(before.0 > 0.0);
+        (point.part, Change { customers: 0.0, responders, value: now - then, squares: now * now - then * then })
+    })
+}
+
+/// Every goal over time. Runs as the owner.
+fn series(question: &Question, by: By) -> Result<BTreeMap<Subject, Series>> {
+    let (campaign, goal) = (question.campaign.as_deref(), question.goal.as_deref());
+    let periods = Periods::read(campaign)?;
+    let mut found = goals(campaign, goal, by, question.as_of)?;
+    let customers = customers(question, by, &periods)?;
+    let mut totals = totals(question, by, &periods)?;
+    // Campaigns without customers have nothing to show.
+    found.retain(|subject, _| customers.contains_key(&subject.campaign));
+    for (subject, series) in &mut found {
+        series.customers = customers[&subject.campaign].clone();
+        if by == By::DaysSinceExposure {
+            series.end = series.customers.keys().next_back().copied().unwrap_or(0);
+        }
+        let Some(places) = totals.get_mut(subject) else { continue };
+        let cap = cap(places, WINSORISE).unwrap_or(f64::INFINITY);
+        for (place, responses) in places {
+            for points in responses.totals().chunk_by(|a, b| a.unit == b.unit) {
+                for (at, change) in changes(points, by, cap) {
+                    series.responses.entry(at).or_default().entry(*place).or_default().add(&change);
+                }
+            }
+        }
+    }
     Ok(found)
 }
 
@@ -255,10 +286,9 @@ fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -
     };
     let (treated, baseline) =
         COMPARISONS.into_iter().find(|(treated, baseline)| customers(treated) > 0.0 && customers(baseline) > 0.0)?;
-    let of = |stratum: i32, group: &str| {
-        cells.get(&(stratum, group.to_owned())).copied().unwrap_or_default().sample(measure)
-    };
-    let mut strata: Vec<i32> = cells.keys().map(|(stratum, _)| *stratum).collect();
+    let of =
+        |stratum: usize, group: &'static str| cells.get(&(stratum, group)).copied().unwrap_or_default().sample(measure);
+    let mut strata: Vec<usize> = cells.keys().map(|(stratum, _)| *stratum).collect();
     strata.dedup();
     let arms: Vec<Arms> = strata
         .into_iter()
@@ -325,7 +355,8 @@ fn lift_over_time(
         if let Some(campaign) = campaign {
             campaign::load(campaign)?;
         }
-        series(campaign, goal, by, as_of)
+        let question = Question { goal: goal.map(str::to_owned), ..Question::new(campaign, as_of, confidence) };
+        series(&question, by)
     })?;
     let mut rows = Vec::new();
     for (subject, series) in found {

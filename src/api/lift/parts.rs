@@ -1,10 +1,7 @@
-//! What statements about lift are made of: parts over campaign $1, or all campaigns. Customers are counted
-//! by epoch first, and by stratum when there are few rows left: workers cannot read what is materialised.
+//! What statements about lift are made of: parts over campaign $1, or all campaigns, at the moment $2.
 
-/// Starts, as epochs, of the times in which the shares of the groups did not change.
-pub const STRATA: &str = "strata AS MATERIALIZED (
-    SELECT p.campaign, array_agg(p.epoch ORDER BY p.epoch) AS starts
-    FROM decisioning._share_periods p WHERE $1 IS NULL OR p.campaign = $1 GROUP BY p.campaign)";
+use crate::pg::error::Result;
+use crate::pg::query::{self, Argument};
 
 /// Goals that count, with what stop rules tolerate; a condition may follow.
 pub const GOALS: &str = "SELECT g.campaign, g.goal, k.kind, c.time_zone, (
@@ -15,25 +12,69 @@ pub const GOALS: &str = "SELECT g.campaign, g.goal, k.kind, c.time_zone, (
     WHERE ($1 IS NULL OR g.campaign = $1)";
 
 /// Events of `goals`, by unit. Units are customers as exposed: merges, which treatment causes too, neither make nor unmake any. An
-/// event counts once, for the unit whose id it was recorded with, or else for that of the customer it belongs to.
-pub const EVENTS: &str = "merged AS MATERIALIZED (
-        SELECT m.campaign, m.customer_id, m.merged_id, s.exposed_at
-        FROM decisioning._merged_assignment m
-        JOIN decisioning._assignment s ON s.customer_id = m.merged_id AND s.campaign = m.campaign
-        WHERE s.exposed_at < 'infinity'
-    ), heirs AS MATERIALIZED (
-        -- Customers who were exposed under another id only.
-        SELECT DISTINCT ON (m.campaign, m.customer_id) m.campaign, m.customer_id, m.merged_id
-        FROM merged m
-        WHERE NOT EXISTS (SELECT FROM decisioning._assignment s WHERE s.customer_id = m.customer_id AND s.campaign = m.campaign
-                          AND s.exposed_at < 'infinity')
-        ORDER BY m.campaign, m.customer_id, m.exposed_at, m.merged_id
-    ), events AS NOT MATERIALIZED (
+/// event counts once, for the unit whose id it was recorded with, or else for that of the customer it belongs to. $4 to $8 are
+/// [`Merged::arguments`].
+pub const EVENTS: &str = "events AS NOT MATERIALIZED (
         SELECT g.campaign, g.goal, g.kind, o.occurred_at, o.events, o.value,
                coalesce(m.merged_id, h.merged_id, a.customer_id, o.customer_id) AS customer_id
         FROM goals g
         JOIN decisioning.outcomes o ON o.goal = g.goal
         LEFT JOIN decisioning._log_alias a ON a.alias = o.customer_id
-        LEFT JOIN merged m ON m.merged_id = o.customer_id AND m.campaign = g.campaign
-        LEFT JOIN heirs h ON h.customer_id = coalesce(a.customer_id, o.customer_id) AND h.campaign = g.campaign
+        LEFT JOIN unnest($4, $5) AS m(campaign, merged_id) ON m.merged_id = o.customer_id AND m.campaign = g.campaign
+        LEFT JOIN unnest($6, $7, $8) AS h(campaign, customer_id, merged_id)
+            ON h.customer_id = coalesce(a.customer_id, o.customer_id) AND h.campaign = g.campaign
     )";
+
+/// Customers that were exposed and merged into another. Read first and handed over: parallel workers cannot read what a
+/// statement has materialised.
+#[derive(Default)]
+pub struct Merged {
+    campaigns: Vec<String>,
+    merged: Vec<String>,
+    heirs: Heirs,
+}
+
+/// Customers who were exposed under another id only, and the first such id.
+#[derive(Default)]
+struct Heirs {
+    campaigns: Vec<String>,
+    customers: Vec<String>,
+    merged: Vec<String>,
+}
+
+impl Merged {
+    /// Runs as the owner.
+    pub fn read(campaign: Option<&str>) -> Result<Self> {
+        let mut found = Merged::default();
+        query::read(
+            "SELECT m.campaign, m.merged_id,
+                    CASE WHEN row_number() OVER (PARTITION BY m.campaign, m.customer_id ORDER BY s.exposed_at, m.merged_id) = 1
+                              AND NOT EXISTS (SELECT FROM decisioning._assignment t WHERE t.customer_id = m.customer_id
+                                              AND t.campaign = m.campaign AND t.exposed_at < 'infinity')
+                         THEN m.customer_id END
+             FROM decisioning._merged_assignment m
+             JOIN decisioning._assignment s ON s.customer_id = m.merged_id AND s.campaign = m.campaign
+             WHERE s.exposed_at < 'infinity' AND ($1 IS NULL OR m.campaign = $1)",
+            &[campaign.into()],
+            |row| {
+                let (campaign, merged): (String, String) = (row.value(1)?, row.value(2)?);
+                if let Some(customer) = row.get(3)? {
+                    found.heirs.campaigns.push(campaign.clone());
+                    found.heirs.customers.push(customer);
+                    found.heirs.merged.push(merged.clone());
+                }
+                found.campaigns.push(campaign);
+                found.merged.push(merged);
+                Ok(())
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// What [`EVENTS`] takes.
+    pub fn arguments(&self) -> [Argument<'_>; 5] {
+        let heirs = &self.heirs;
+        [&self.campaigns, &self.merged, &heirs.campaigns, &heirs.customers, &heirs.merged]
+            .map(|texts| texts.clone().into())
+    }
+}
