@@ -338,22 +338,38 @@ AS 'MODULE_PATHNAME', 'estimate_guardrail_costs_wrapper';
 COMMENT ON FUNCTION decisioning.estimate_guardrail_costs(text) IS
 'Estimates anew, with the model of today, what the guardrails of a campaign cost on the days of the last five weeks whose attribution windows are over; maintain does so for days that have none yet. Returns how many days and guardrails there are estimates for; guardrail_funnel shows them.';
 
-CREATE VIEW decisioning.guardrail_funnel AS
-SELECT f.campaign, f.decided_on, f.treatment_group, f.guardrail, f.decisions, f.removed_candidates, f.without_any_send,
-       k.lost_responses, k.lost_responses - 1.6448536269514722 * k.standard_error AS lost_lower,
-       k.lost_responses + 1.6448536269514722 * k.standard_error AS lost_upper,
-       CASE WHEN f.treatment_group <> 'optimise' OR f.guardrail = 'none' THEN NULL WHEN k.campaign IS NULL THEN 'not estimated yet'
-            WHEN k.lost_responses IS NULL THEN 'no support' ELSE 'model-based' END AS basis
-FROM (SELECT d.campaign, d.decided_on, d.treatment_group, coalesce(r.key, 'none') AS guardrail,
-             count(*) AS decisions, coalesce(sum(jsonb_array_length(r.value)), 0)::bigint AS removed_candidates,
-             count(*) FILTER (WHERE d.silenced) AS without_any_send
-      FROM (SELECT e.campaign, (e.decided_at AT TIME ZONE c.time_zone)::date AS decided_on, e.treatment_group, e.removed,
-                   cardinality(e.candidates) = 1 AS silenced
-            FROM decisioning.decisions e JOIN decisioning.campaigns c ON c.campaign = e.campaign WHERE e.origin = 'live') AS d
-      LEFT JOIN LATERAL jsonb_each(d.removed) AS r ON true
-      GROUP BY 1, 2, 3, 4) AS f
-LEFT JOIN decisioning._guardrail_cost k
-    ON k.campaign = f.campaign AND k.decided_on = f.decided_on AND k.guardrail = f.guardrail AND f.treatment_group = 'optimise';
+-- The view reads the whole log; the function a sample of its pages.
+DO $do$
+DECLARE
+    funnel CONSTANT text := $sql$
+        SELECT f.campaign, f.decided_on, f.treatment_group, f.guardrail, f.decisions, f.removed_candidates, f.without_any_send,
+               k.lost_responses, k.lost_responses - 1.6448536269514722 * k.standard_error AS lost_lower,
+               k.lost_responses + 1.6448536269514722 * k.standard_error AS lost_upper,
+               CASE WHEN f.treatment_group <> 'optimise' OR f.guardrail = 'none' THEN NULL WHEN k.campaign IS NULL THEN 'not estimated yet'
+                    WHEN k.lost_responses IS NULL THEN 'no support' ELSE 'model-based' END AS basis
+        FROM (SELECT d.campaign, d.decided_on, d.treatment_group, coalesce(r.key, 'none') AS guardrail,
+                     count(*) AS decisions, coalesce(sum(jsonb_array_length(r.value)), 0)::bigint AS removed_candidates,
+                     count(*) FILTER (WHERE d.silenced) AS without_any_send
+              FROM (SELECT e.campaign, (e.decided_at AT TIME ZONE c.time_zone)::date AS decided_on, e.treatment_group, e.removed,
+                           cardinality(e.candidates) = 1 AS silenced
+                    FROM %s JOIN decisioning.campaigns c ON c.campaign = e.campaign WHERE e.origin = 'live') AS d
+              LEFT JOIN LATERAL jsonb_each(d.removed) AS r ON true
+              GROUP BY 1, 2, 3, 4) AS f
+        LEFT JOIN decisioning._guardrail_cost k
+            ON k.campaign = f.campaign AND k.decided_on = f.decided_on AND k.guardrail = f.guardrail AND f.treatment_group = 'optimise'
+        $sql$;
+BEGIN
+    EXECUTE 'CREATE VIEW decisioning.guardrail_funnel AS ' || format(funnel, 'decisioning.decisions e');
+    EXECUTE format($sql$
+        CREATE FUNCTION decisioning._guardrail_funnel(campaign text, sample float8) RETURNS SETOF decisioning.guardrail_funnel
+        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER COST 100000 ROWS 90
+        SET search_path = pg_catalog, pg_temp
+        SET jit = off
+        AS $f$SELECT n.* FROM (%s) AS n WHERE n.campaign = _guardrail_funnel.campaign$f$
+        $sql$, format(funnel, 'decisioning.decisions e TABLESAMPLE SYSTEM (100 * _guardrail_funnel.sample) REPEATABLE (0)'));
+END
+$do$;
+COMMENT ON FUNCTION decisioning._guardrail_funnel(text, float8) IS 'Internal: guardrail_funnel from a share of the pages of the log.';
 COMMENT ON VIEW   decisioning.guardrail_funnel IS 'What each guardrail removed, per campaign, day (in the campaign''s zone) and group. A candidate is counted with the first guardrail that removed it.';
 COMMENT ON COLUMN decisioning.guardrail_funnel.guardrail IS 'The rule, after its kind; none counts decisions from which nothing was removed.';
 COMMENT ON COLUMN decisioning.guardrail_funnel.decisions IS 'Decisions that lost a candidate to it.';

@@ -101,14 +101,15 @@ CREATE FUNCTION decisioning.calibration(
     campaign    text,
     since       timestamptz DEFAULT NULL,
     bins        integer     DEFAULT 10,
-    confidence  float8      DEFAULT 0.95
+    confidence  float8      DEFAULT 0.95,
+    sample      float8      DEFAULT 1
 )
 RETURNS TABLE (bin integer, decisions bigint, predicted float8, observed float8, lower float8, upper float8,
                calibrated boolean)
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 10
 AS 'MODULE_PATHNAME', 'calibration_wrapper';
-COMMENT ON FUNCTION decisioning.calibration(text, timestamptz, integer, float8) IS
-'Predicted against observed probability of the goal, by deciles of the prediction: of decisions whose window has closed, as predicted by the model version that decided, which had not seen what came of it. calibrated says whether the prediction lies in the interval of what was observed (Wilson).';
+COMMENT ON FUNCTION decisioning.calibration(text, timestamptz, integer, float8, float8) IS
+'Predicted against observed probability of the goal, by deciles of the prediction: of decisions whose window has closed, as predicted by the model version that decided, which had not seen what came of it. calibrated says whether the prediction lies in the interval of what was observed (Wilson). sample is the share of the log''s pages to look at.';
 
 CREATE VIEW decisioning.calibration AS
 SELECT l.campaign, c.bin, c.decisions, c.predicted, c.observed, c.lower, c.upper, c.calibrated
@@ -116,35 +117,49 @@ FROM decisioning._learner l
 CROSS JOIN LATERAL decisioning.calibration(l.campaign, decisioning._now() - interval '90 days') AS c;
 COMMENT ON VIEW decisioning.calibration IS 'Predicted against observed probability of the goal by deciles of the prediction, over the decisions of the last 90 days; decisioning.calibration() has other times and bins.';
 
-CREATE VIEW decisioning.policy_entropy AS
-WITH learned AS (
-    -- In shadow mode the policy is what would have been chosen.
-    SELECT d.campaign, (d.decided_at AT TIME ZONE c.time_zone)::date AS day,
-           coalesce(d.shadow_action_id, d.action_id) AS action_id, coalesce(d.shadow_propensities, d.propensities) AS propensities
-    FROM decisioning.decisions d
-    JOIN decisioning.campaigns c ON c.campaign = d.campaign
-    WHERE d.treatment_group = 'optimise' AND d.decided_at > decisioning._now() - interval '90 days'
-), daily AS (
-    SELECT l.campaign, l.day, count(*) AS decisions, avg(e.entropy) AS entropy, avg(e.most) AS most
-    FROM learned l
-    CROSS JOIN LATERAL (
-        SELECT sum(-p.p * ln(p.p)) FILTER (WHERE p.p > 0) AS entropy, ln(count(*)) AS most
-        FROM unnest(l.propensities) AS p(p)) AS e
-    GROUP BY l.campaign, l.day
-), shares AS (
-    SELECT s.campaign, s.day, sum(-s.share * ln(s.share)) AS entropy, max(s.share) AS largest,
-           (array_agg(s.action_id ORDER BY s.share DESC, s.action_id))[1] AS action_id
-    FROM (SELECT l.campaign, l.day, l.action_id,
-                 count(*) / sum(count(*)) OVER (PARTITION BY l.campaign, l.day)::float8 AS share
-          FROM learned l GROUP BY l.campaign, l.day, l.action_id) AS s
-    GROUP BY s.campaign, s.day
-)
-SELECT y.campaign, y.day, y.decisions, y.entropy / nullif(y.most, 0) AS entropy, exp(s.entropy) AS effective_actions,
-       exp(y.most) AS candidates, coalesce(a.action, 'no_send') AS most_frequent_action, s.largest AS most_frequent_share,
-       y.most > 0 AND y.decisions >= 100 AND s.largest > 0.9 AS collapsed
-FROM daily y
-JOIN shares s ON s.campaign = y.campaign AND s.day = y.day
-LEFT JOIN decisioning.actions a ON a.campaign = s.campaign AND a.action_id = s.action_id;
+CREATE FUNCTION decisioning._entropy(shares float8[]) RETURNS float8
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', '_entropy_wrapper';
+COMMENT ON FUNCTION decisioning._entropy(float8[]) IS 'Internal: entropy of shares, in nats; those that are 0, below or NULL add nothing.';
+
+-- The view reads the whole log; the function a sample of its pages.
+DO $do$
+DECLARE
+    entropy CONSTANT text := $sql$
+        WITH chosen AS (
+            -- In shadow mode the policy is what would have been chosen.
+            SELECT d.campaign, (d.decided_at AT TIME ZONE c.time_zone)::date AS day, coalesce(d.shadow_action_id, d.action_id) AS action_id,
+                   count(*) AS decisions, sum(decisioning._entropy(p.propensities)) AS entropy, sum(ln(cardinality(p.propensities))) AS most
+            FROM %s
+            JOIN decisioning.campaigns c ON c.campaign = d.campaign
+            CROSS JOIN LATERAL (SELECT coalesce(d.shadow_propensities, d.propensities) AS propensities) AS p
+            WHERE d.treatment_group = 'optimise' AND d.decided_at > decisioning._now() - interval '90 days'
+            GROUP BY 1, 2, 3
+        ), daily AS (
+            SELECT s.campaign, s.day, sum(s.decisions)::bigint AS decisions, sum(s.entropy) / sum(s.decisions) AS entropy,
+                   sum(s.most) / sum(s.decisions)::float8 AS most, sum(-s.share * ln(s.share)) AS spread, max(s.share) AS largest,
+                   (array_agg(s.action_id ORDER BY s.share DESC, s.action_id))[1] AS action_id
+            FROM (SELECT h.*, h.decisions / sum(h.decisions) OVER (PARTITION BY h.campaign, h.day)::float8 AS share FROM chosen h) AS s
+            GROUP BY s.campaign, s.day
+        )
+        SELECT y.campaign, y.day, y.decisions, y.entropy / nullif(y.most, 0) AS entropy, exp(y.spread) AS effective_actions,
+               exp(y.most) AS candidates, coalesce(a.action, 'no_send') AS most_frequent_action, y.largest AS most_frequent_share,
+               y.most > 0 AND y.decisions >= 100 AND y.largest > 0.9 AS collapsed
+        FROM daily y
+        LEFT JOIN decisioning.actions a ON a.campaign = y.campaign AND a.action_id = y.action_id
+        $sql$;
+BEGIN
+    EXECUTE 'CREATE VIEW decisioning.policy_entropy AS ' || format(entropy, 'decisioning.decisions d');
+    EXECUTE format($sql$
+        CREATE FUNCTION decisioning._policy_entropy(campaign text, sample float8) RETURNS SETOF decisioning.policy_entropy
+        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER COST 100000 ROWS 90
+        SET search_path = pg_catalog, pg_temp
+        SET jit = off
+        AS $f$SELECT y.* FROM (%s) AS y WHERE y.campaign = _policy_entropy.campaign$f$
+        $sql$, format(entropy, 'decisioning.decisions d TABLESAMPLE SYSTEM (100 * _policy_entropy.sample) REPEATABLE (0)'));
+END
+$do$;
+COMMENT ON FUNCTION decisioning._policy_entropy(text, float8) IS 'Internal: policy_entropy from a share of the pages of the log.';
 COMMENT ON VIEW decisioning.policy_entropy IS 'How much the learned policy still varies, by campaign and day of the last 90 days. A collapsed policy gives nearly everybody the same action: right if that action is best for all, otherwise a sign of a low temper or floor, or of features that say nothing.';
 COMMENT ON COLUMN decisioning.policy_entropy.entropy IS 'Mean entropy of the propensities of a decision, as a share of the most possible: 1 is random, 0 certain.';
 COMMENT ON COLUMN decisioning.policy_entropy.effective_actions IS 'Number of equally frequent actions that would be as diverse as what was chosen: e to the entropy of the shares.';

@@ -30,11 +30,11 @@ CREATE AGGREGATE decisioning._merge_samples(sample bytea) (
 );
 COMMENT ON AGGREGATE decisioning._merge_samples(bytea) IS 'Internal: adds samples that were taken in parts.';
 
-CREATE FUNCTION decisioning._responses_add(state internal, unit tid, part integer, events float8, value float8, covariate float8)
+CREATE FUNCTION decisioning._responses_add(state internal, unit tid, cluster integer, part integer, events float8, value float8, covariate float8)
 RETURNS internal
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', '_responses_add_wrapper';
-COMMENT ON FUNCTION decisioning._responses_add(internal, tid, integer, float8, float8, float8) IS 'Internal: transition of _responses.';
+COMMENT ON FUNCTION decisioning._responses_add(internal, tid, integer, integer, float8, float8, float8) IS 'Internal: transition of _responses.';
 
 CREATE FUNCTION decisioning._responses_combine(state internal, other internal) RETURNS internal
 LANGUAGE c IMMUTABLE PARALLEL SAFE
@@ -51,7 +51,7 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', '_responses_receive_wrapper';
 COMMENT ON FUNCTION decisioning._responses_receive(bytea, internal) IS 'Internal: totals from bytes.';
 
-CREATE AGGREGATE decisioning._responses(unit tid, part integer, events float8, value float8, covariate float8) (
+CREATE AGGREGATE decisioning._responses(unit tid, cluster integer, part integer, events float8, value float8, covariate float8) (
     SFUNC = decisioning._responses_add,
     STYPE = internal,
     SSPACE = 1000000,
@@ -61,8 +61,8 @@ CREATE AGGREGATE decisioning._responses(unit tid, part integer, events float8, v
     DESERIALFUNC = decisioning._responses_receive,
     PARALLEL = SAFE
 );
-COMMENT ON AGGREGATE decisioning._responses(tid, integer, float8, float8, float8) IS
-'Internal: what each unit (a row, by its ctid) did, added up by part: forty bytes for each. Rows with a NULL are skipped; a covariate may be NULL. Runs in parallel.';
+COMMENT ON AGGREGATE decisioning._responses(tid, integer, integer, float8, float8, float8) IS
+'Internal: what each unit (a row, by its ctid) did, added up by part: 44 bytes for each. Rows with a NULL are skipped; a covariate may be NULL. Runs in parallel.';
 
 -- Groups -------------------------------------------------------------------------------------------
 

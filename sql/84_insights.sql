@@ -1,5 +1,13 @@
 -- For whom what works.
 
+CREATE TABLE decisioning._insights_found (
+    campaign        text        PRIMARY KEY,
+    found_at        timestamptz NOT NULL,
+    insights        jsonb       NOT NULL
+);
+COMMENT ON TABLE  decisioning._insights_found IS 'Internal: the confirmed insights of each campaign that runs, as maintain found them; it looks once a day.';
+COMMENT ON COLUMN decisioning._insights_found.insights IS 'Rows of insights(campaign), as an array.';
+
 CREATE FUNCTION decisioning.insights(
     campaign    text,
     since       timestamptz DEFAULT NULL,

@@ -1,23 +1,40 @@
 -- All that is known of the state of campaigns, in two views.
 
+CREATE FUNCTION decisioning._recent_decisions(campaign text, since timestamptz, sample float8, OUT decisions bigint, OUT silenced bigint)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER COST 10000
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+AS $$
+    SELECT round(count(*) / sample)::bigint, round(count(*) FILTER (WHERE cardinality(d.candidates) = 1) / sample)::bigint
+    FROM decisioning.decisions d TABLESAMPLE SYSTEM (100 * _recent_decisions.sample) REPEATABLE (0)
+    WHERE d.campaign = _recent_decisions.campaign AND d.decision_id >= decisioning._uuid_floor(since) AND d.decided_at > since
+      AND d.origin = 'live'
+$$;
+COMMENT ON FUNCTION decisioning._recent_decisions(text, timestamptz, float8) IS 'Internal: decisions since then, and those without any send to choose, estimated from a share of the pages of the log.';
+
+CREATE FUNCTION decisioning._group_finding(balanced boolean, p_value float8, OUT status text, OUT finding text, OUT advice text)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN balanced THEN 'good' ELSE 'bad' END,
+           CASE WHEN balanced THEN 'groups are as large as they should be'
+                ELSE format('groups are not as large as they should be (p =%s)', to_char(p_value, '9.9EEEE')) END,
+           CASE WHEN balanced THEN '' ELSE 'no lift means anything: look for customers who are lost or added in one group only (filters after the draw, imports), then acknowledge_imbalance' END
+$$;
+COMMENT ON FUNCTION decisioning._group_finding(boolean, float8) IS 'Internal: what campaign_health says of the sizes of groups.';
+
 CREATE VIEW decisioning.campaign_health AS
 WITH looked AS (
-    SELECT c.campaign, decisioning._now() AS at FROM decisioning.campaigns c WHERE c.status IN ('active', 'paused')
-), recent AS (
-    SELECT d.campaign, count(*) AS decisions, count(*) FILTER (WHERE cardinality(d.candidates) = 1) AS silenced
-    FROM decisioning.decisions d
-    JOIN looked l ON l.campaign = d.campaign AND d.decided_at > l.at - interval '7 days'
-    WHERE d.decision_id >= decisioning._uuid_floor(l.at - interval '7 days') AND d.origin = 'live'
-    GROUP BY d.campaign
+    SELECT c.campaign, decisioning._now() AS at, decisioning._log_share(c.campaign, 50000) AS share
+    FROM decisioning.campaigns c WHERE c.status IN ('active', 'paused')
 )
 SELECT l.campaign, f.topic, f.status, f.finding, f.advice
 FROM looked l
 CROSS JOIN LATERAL (
-    SELECT 'groups' AS topic, CASE WHEN bool_and(b.balanced) THEN 'good' ELSE 'bad' END AS status,
-           CASE WHEN bool_and(b.balanced) THEN 'groups are as large as they should be'
-                ELSE format('groups are not as large as they should be (p =%s)', to_char(min(b.p_value), '9.9EEEE')) END AS finding,
-           CASE WHEN bool_and(b.balanced) THEN '' ELSE 'no lift means anything: look for customers who are lost or added in one group only (filters after the draw, imports), then acknowledge_imbalance' END AS advice
-    FROM decisioning.group_balance(l.campaign) AS b HAVING count(*) > 0
+    SELECT 'groups' AS topic, n.status, n.finding, n.advice
+    FROM (SELECT bool_and(b.balanced) AS balanced, min(b.p_value) AS p_value
+          FROM decisioning.group_balance(l.campaign) AS b HAVING count(*) > 0) AS g
+    CROSS JOIN LATERAL decisioning._group_finding(g.balanced, g.p_value) AS n
     UNION ALL
     SELECT 'features', 'bad', format('groups are not alike in %s', string_agg(f.feature, ', ' ORDER BY f.feature)),
            'no lift means anything: look for what treats customers of one group otherwise before they are drawn, then acknowledge_imbalance'
@@ -28,10 +45,10 @@ CROSS JOIN LATERAL (
            CASE WHEN m.learned_at IS NULL OR m.learned_at < l.at - interval '2 days' THEN 'let cron call decisioning.maintain() or learn every day' ELSE '' END
     FROM (SELECT 1) AS one LEFT JOIN decisioning._learner m ON m.campaign = l.campaign
     UNION ALL
-    SELECT 'decisions', CASE WHEN coalesce(r.decisions, 0) = 0 OR r.silenced > 0.5 * r.decisions THEN 'warning' ELSE 'good' END,
-           format('%s decisions in the last week, %s of them without any send to choose', coalesce(r.decisions, 0), coalesce(r.silenced, 0)),
-           CASE WHEN coalesce(r.decisions, 0) = 0 THEN 'call decide_all every day' WHEN r.silenced > 0.5 * r.decisions THEN 'see guardrail_funnel for what removes the candidates' ELSE '' END
-    FROM (SELECT 1) AS one LEFT JOIN recent r ON r.campaign = l.campaign
+    SELECT 'decisions', CASE WHEN r.decisions = 0 OR r.silenced > 0.5 * r.decisions THEN 'warning' ELSE 'good' END,
+           format('%s%s decisions in the last week, %s of them without any send to choose', CASE WHEN l.share < 1 THEN 'about ' END, r.decisions, r.silenced),
+           CASE WHEN r.decisions = 0 THEN 'call decide_all every day' WHEN r.silenced > 0.5 * r.decisions THEN 'see guardrail_funnel for what removes the candidates' ELSE '' END
+    FROM decisioning._recent_decisions(l.campaign, l.at - interval '7 days', l.share) AS r
     UNION ALL
     SELECT 'outcomes', CASE WHEN o.latest IS NULL OR o.latest < l.at - interval '7 days' THEN 'warning' ELSE 'good' END,
            CASE WHEN o.latest IS NULL THEN 'no outcome of any goal is recorded' ELSE format('the latest outcome was recorded %s days ago', floor(date_part('epoch', l.at - o.latest) / 86400)) END,
@@ -43,8 +60,7 @@ CROSS JOIN LATERAL (
     UNION ALL
     SELECT 'policy', 'warning', format('nearly everybody gets %s', p.most_frequent_action),
            'right if that is best for all; else a sign of a low temper or floor, or of features that say nothing'
-    FROM (SELECT e.most_frequent_action, e.collapsed FROM decisioning.policy_entropy e
-          WHERE e.campaign = l.campaign ORDER BY e.day DESC LIMIT 1) AS p WHERE p.collapsed
+    FROM (SELECT e.most_frequent_action, e.collapsed FROM decisioning._policy_entropy(l.campaign, l.share) AS e ORDER BY e.day DESC LIMIT 1) AS p WHERE p.collapsed
     UNION ALL
     SELECT 'actions', 'warning', format('%s actions are suspended by brand rules', count(*)), 'see suspended_reason in decisioning.actions'
     FROM decisioning.actions a WHERE a.campaign = l.campaign AND a.status = 'suspended' HAVING count(*) > 0

@@ -74,7 +74,7 @@ fn action_performance(
 
 /// What each action brings, by position, no-send first. Runs as the owner.
 fn estimate(campaign: &Campaign, since: Option<TimestampWithTimeZone>, confidence: f64) -> Result<Vec<Brought>> {
-    let trials = Trials::new(campaign, since)?;
+    let trials = Trials::new(campaign, since, 1.0)?;
     let mut performance = Performance::new(GROUPS.len(), trials.actions());
     trials.stream(false, |trial, _| {
         performance.add(trial);

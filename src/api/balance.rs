@@ -20,6 +20,9 @@ const LEVEL: f64 = 0.001;
 /// Nobody is compared.
 const NONE: &str = "false";
 
+/// Monday of the week of exposure, as days from 2000-01-01.
+const WEEK: &str = "date_trunc('week', s.exposed_at AT TIME ZONE c.time_zone)::date - '2000-01-01'::date";
+
 /// Customers by group, in the order of [`Group::ALL`].
 type Counts = [f64; 4];
 
@@ -85,20 +88,16 @@ impl Part {
     }
 }
 
-/// The parts of a census. Runs as the owner.
-fn parts(
-    campaign: Option<&str>,
-    as_of: TimestampWithTimeZone,
-    census: &Census,
-) -> Result<BTreeMap<(String, Option<Date>), Part>> {
-    let acknowledged = acknowledged(campaign, as_of)?;
+/// The parts of a census: campaigns, or weeks of them.
+fn parts(census: &Census, weekly: bool) -> BTreeMap<(String, Option<Date>), Part> {
     let dispersions = dispersions(census);
     let mut parts: BTreeMap<(String, Option<Date>), Part> = BTreeMap::new();
     for drawn in &census.drawn {
         let name = &drawn.campaign;
         let Some(period) = census.periods.get(name, drawn.stratum) else { continue };
-        let part = parts.entry((name.clone(), drawn.week)).or_default();
-        part.acknowledged_at = acknowledged.get(name).copied();
+        let week = drawn.at.filter(|_| weekly).map(Date::saturating_from_raw);
+        let part = parts.entry((name.clone(), week)).or_default();
+        part.acknowledged_at = census.acknowledged.get(name).copied();
         part.dispersion = dispersions.get(name.as_str()).copied().unwrap_or(1.0);
         let new = || Draw {
             shares: period.shares.exact(),
@@ -115,21 +114,7 @@ fn parts(
             draw.kept += drawn.customers;
         }
     }
-    Ok(parts)
-}
-
-/// When imbalance was last acknowledged, by campaign.
-fn acknowledged(
-    campaign: Option<&str>,
-    as_of: TimestampWithTimeZone,
-) -> Result<BTreeMap<String, TimestampWithTimeZone>> {
-    let found = query::read(
-        "SELECT a.campaign, max(a.acknowledged_at) FROM decisioning.balance_acknowledgements a
-         WHERE a.acknowledged_at <= $2 AND ($1 IS NULL OR a.campaign = $1) GROUP BY a.campaign",
-        &[campaign.into(), as_of.into()],
-        |row| Ok((row.value(1)?, row.value(2)?)),
-    )?;
-    Ok(found.into_iter().collect())
+    parts
 }
 
 /// Index of dispersion of the sizes of buckets, of campaigns that draw households: a compound Poisson variable, for which it is E[s²] / E[s] of
@@ -149,9 +134,48 @@ fn dispersions(census: &Census) -> BTreeMap<&str, f64> {
     sizes.into_iter().map(|(name, sizes)| (name, dispersion(sizes))).collect()
 }
 
+/// A group with the finding about all groups of its campaign, or of a week of it.
+pub struct GroupBalance {
+    pub campaign: String,
+    pub week: Option<Date>,
+    pub group: Group,
+    pub customers: f64,
+    pub expected: f64,
+    pub statistic: Option<f64>,
+    pub p_value: f64,
+    pub acknowledged_at: Option<TimestampWithTimeZone>,
+}
+
+impl GroupBalance {
+    pub fn balanced(&self) -> bool {
+        self.p_value >= LEVEL
+    }
+}
+
+/// Groups with anybody in them, or expected.
+pub fn groups(census: &Census, weekly: bool) -> Vec<GroupBalance> {
+    let mut groups = Vec::new();
+    for ((campaign, week), part) in parts(census, weekly) {
+        let Balance { customers, expected, statistic, p_value } = part.balance();
+        let acknowledged_at = part.acknowledged_at;
+        let there = |group: &Group| customers[*group as usize] > 0.0 || expected[*group as usize] > 0.0;
+        groups.extend(Group::ALL.into_iter().filter(there).map(|group| GroupBalance {
+            campaign: campaign.clone(),
+            week,
+            group,
+            customers: customers[group as usize],
+            expected: expected[group as usize],
+            statistic,
+            p_value,
+            acknowledged_at,
+        }));
+    }
+    groups
+}
+
 /// Campaigns whose groups are not what they should be: in size, or by the last check of features. Runs as the owner.
-pub fn unbalanced(campaign: Option<&str>, as_of: TimestampWithTimeZone, census: &Census) -> Result<BTreeSet<String>> {
-    let parts = parts(campaign, as_of, census)?;
+pub fn unbalanced(campaign: Option<&str>, census: &Census) -> Result<BTreeSet<String>> {
+    let parts = parts(census, false);
     let mut found = features::unlike(campaign)?;
     found.extend(parts.into_iter().filter(|(_, part)| part.balance().p_value < LEVEL).map(|((name, _), _)| name));
     Ok(found)
@@ -179,34 +203,29 @@ fn group_balance(
     ErrorReport,
 > {
     let weekly = required(weekly, "weekly")?;
-    let parts = as_owner(|| {
+    let groups = as_owner(|| {
         if let Some(campaign) = campaign {
             campaign::load(campaign)?;
         }
         let now = now()?;
-        parts(campaign, now, &Census::take(campaign, now, weekly, NONE)?)
+        let census = Census::take(campaign, now, weekly.then_some(WEEK), NONE)?;
+        Ok(groups(&census, weekly))
     })?;
-    let rows = parts.into_iter().flat_map(|((name, week), part)| {
-        let Balance { customers, expected, statistic, p_value } = part.balance();
-        let there = move |at: &usize| customers[*at] > 0.0 || expected[*at] > 0.0;
-        let row = move |at: usize| {
-            let group = Group::ALL[at].as_str();
-            let balanced = p_value >= LEVEL;
-            (
-                name.clone(),
-                week,
-                group,
-                customers[at] as i64,
-                expected[at],
-                statistic,
-                p_value,
-                balanced,
-                part.acknowledged_at,
-            )
-        };
-        (0..4).filter(there).map(row).collect::<Vec<_>>()
-    });
-    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+    let row = |group: GroupBalance| {
+        let balanced = group.balanced();
+        (
+            group.campaign,
+            group.week,
+            group.group.as_str(),
+            group.customers as i64,
+            group.expected,
+            group.statistic,
+            group.p_value,
+            balanced,
+            group.acknowledged_at,
+        )
+    };
+    Ok(TableIterator::new(groups.into_iter().map(row).collect::<Vec<_>>()))
 }
 
 #[pg_extern(sql = false)]
@@ -218,7 +237,7 @@ fn acknowledge_imbalance(campaign: Option<&str>, reason: Option<&str>) -> std::r
     as_owner(|| {
         campaign::load(name)?;
         let now = now()?;
-        let p_value = parts(Some(name), now, &Census::take(Some(name), now, false, NONE)?)?
+        let p_value = parts(&Census::take(Some(name), now, None, NONE)?, false)
             .into_values()
             .next()
             .map(|part| part.balance().p_value);

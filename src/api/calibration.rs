@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 
 use super::campaign::{self, Campaign};
 use super::evaluate::checked_confidence;
-use super::log::rewards;
+use super::log::{decisions, rewards};
 use super::model::sigmoid;
 use super::now;
 use crate::pg::error::{required, Error, Result};
@@ -31,6 +31,7 @@ fn calibration(
     since: Option<TimestampWithTimeZone>,
     bins: Option<i32>,
     confidence: Option<f64>,
+    sample: Option<f64>,
 ) -> std::result::Result<
     TableIterator<
         'static,
@@ -52,9 +53,15 @@ fn calibration(
         return Err(Error::invalid("bins must be between 1 and 1000").into());
     }
     let confidence = checked_confidence(confidence)?;
+    let sample = required(sample, "sample")?;
+    if !(sample > 0.0 && sample <= 1.0) {
+        return Err(Error::invalid("sample must be above 0 and at most 1")
+            .hint("It is the share of the pages of the log that is looked at.")
+            .into());
+    }
     let counted = as_owner(|| {
         let (campaign, _) = campaign::load(campaign)?;
-        count(&campaign, since)
+        count(&campaign, since, sample)
     })?;
     let rows: Vec<_> = (1..)
         .zip(counted.bins(bins as usize, confidence))
@@ -99,13 +106,14 @@ impl Version {
 }
 
 /// Predictions of the versions that decided, which had not seen what came of it. Runs as the owner.
-fn count(campaign: &Campaign, since: Option<TimestampWithTimeZone>) -> Result<Calibration> {
+fn count(campaign: &Campaign, since: Option<TimestampWithTimeZone>, sample: f64) -> Result<Calibration> {
+    let log = decisions(sample);
     let sql = format!(
-        "WITH {}
+        "WITH {rewards}
          SELECT d.model_version, d.encoded, d.action_id, coalesce(reward.given, false)
-         FROM decisioning.decisions d LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
+         FROM {log} LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
          WHERE {CLOSED}",
-        rewards("decisioning.decisions d", CLOSED, "true"),
+        rewards = rewards(&log, CLOSED, "true"),
     );
     let arguments = [campaign.campaign.as_str().into(), since.into(), campaign.window_seconds().into(), now()?.into()];
     let mut versions: HashMap<i64, Version> = HashMap::new();

@@ -7,7 +7,7 @@ use decisioning_core::measure::independence;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{campaign, now};
+use super::{campaign, maintained, now};
 use crate::pg::error::{required, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -148,24 +148,9 @@ pub fn forget(campaign: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks campaigns that run, once a day. One that cannot be checked does not keep the others.
+/// Checks campaigns that run, once a day.
 pub fn keep_all() -> Result<()> {
-    let due = as_owner(|| {
-        query::read(
-            "SELECT c.campaign FROM decisioning.campaigns c
-             WHERE c.status IN ('active', 'paused')
-               AND NOT EXISTS (SELECT FROM decisioning._feature_balance f WHERE f.campaign = c.campaign AND f.checked_at > $1 - interval '20 hours')
-             ORDER BY 1",
-            &[now()?.into()],
-            |row| row.value::<String>(1),
-        )
-    })?;
-    for campaign in due {
-        if let Err(error) = as_owner(|| keep(&campaign)) {
-            pgrx::warning!("balance of features of campaign \"{campaign}\": {}", error.message());
-        }
-    }
-    Ok(())
+    maintained::every_day("balance of features", "_feature_balance", "checked_at", keep)
 }
 
 /// Runs as the owner.

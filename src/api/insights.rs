@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 
 use super::campaign::{self, Campaign};
 use super::trials::{Trials, GROUPS};
+use super::{log, maintained, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::interrupt;
+use crate::pg::{interrupt, query};
 
-/// Decisions that are held in memory; beyond, customers are sampled.
+/// Decisions that are held in memory; beyond, they are sampled.
 const DECISIONS: i64 = 300_000;
 
 /// Contexts from which features are cut.
@@ -59,8 +60,8 @@ fn insights(
     }
     let found = as_owner(|| {
         let (campaign, _) = campaign::load(name)?;
-        let mut log = read(&campaign, since)?;
-        Ok(find(&mut log, rate, most as usize, &mut interrupt::check))
+        let mut found = read(&campaign, since, DECISIONS)?;
+        Ok(find(&mut found, rate, most as usize, &mut interrupt::check))
     })?;
     Ok(TableIterator::new(found.into_iter().map(encode).collect::<Vec<_>>()))
 }
@@ -88,13 +89,12 @@ fn encode(
 }
 
 /// The random decisions of a campaign with the levels of their features. Runs as the owner.
-fn read(campaign: &Campaign, since: Option<TimestampWithTimeZone>) -> Result<Log> {
-    let mut trials = Trials::new(campaign, since)?;
-    let count = trials.count()?;
-    if count > DECISIONS {
-        trials.sample(DECISIONS as f64 / count as f64);
-        pgrx::notice!("of {count} decisions, those of a sample of the customers are looked at, about {DECISIONS}");
+fn read(campaign: &Campaign, since: Option<TimestampWithTimeZone>, most: i64) -> Result<Log> {
+    let share = log::share(&campaign.campaign, most)?;
+    if share < 1.0 {
+        pgrx::notice!("insights of campaign \"{}\" are from a sample of about {most} decisions", campaign.campaign);
     }
+    let trials = Trials::new(campaign, since, share)?;
     let mut sample = Sampled::default();
     trials.contexts(CONTEXTS, |context| {
         sample.add(known(context)?);
@@ -132,4 +132,17 @@ fn value(value: &Value) -> Known {
         Value::String(text) => Known::Text(text.clone()),
         Value::Null | Value::Array(_) | Value::Object(_) => Known::Missing,
     }
+}
+
+/// Looks for insights of campaigns that run, once a day. One that cannot be looked at does not keep the others.
+pub fn keep_all() -> Result<()> {
+    maintained::every_day("insights", "_insights_found", "found_at", |campaign| {
+        query::execute(
+            "INSERT INTO decisioning._insights_found (campaign, found_at, insights)
+             SELECT $1, $2, coalesce(jsonb_agg(to_jsonb(i)), '[]') FROM decisioning.insights($1) AS i WHERE i.confirmed
+             ON CONFLICT (campaign) DO UPDATE SET found_at = excluded.found_at, insights = excluded.insights",
+            &[campaign.into(), now()?.into()],
+        )?;
+        Ok(())
+    })
 }

@@ -27,7 +27,7 @@ use super::fairness::guardrail as fairness;
 use super::log::Logged;
 use super::model::{self, Current, Learned, LearnedPart};
 use super::{brand, budget};
-use super::{feature_balance, guardrail_cost, now, ramp, source, stop};
+use super::{feature_balance, guardrail_cost, insights, now, ramp, source, stop};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{query, settings};
@@ -405,6 +405,7 @@ fn maintain() -> std::result::Result<(), ErrorReport> {
     fairness::follow_all()?;
     guardrail_cost::keep_all()?;
     feature_balance::keep_all()?;
+    insights::keep_all()?;
     // Dates of rules and claims have passed: decisions that are under way end first, hence not before what takes long.
     as_owner(brand::reassess)?;
     as_owner(stop::check)?;

@@ -10,11 +10,27 @@ use pgrx::prelude::*;
 use super::campaign::{Campaign, Target};
 use super::context;
 use crate::pg::error::{Error, Result};
-use crate::pg::query::Row;
+use crate::pg::query::{self, Row};
 use crate::pg::settings;
 
 /// Half-lives of the log that matter: what is older would count by less than a thousandth.
 pub const HALF_LIVES: f64 = 10.0;
+
+/// The log as SQL, with decisions `d`; or a share of its pages, always the same ones.
+pub fn decisions(share: f64) -> String {
+    if share < 1.0 {
+        format!("decisioning.decisions d TABLESAMPLE SYSTEM ({}) REPEATABLE (0)", 100.0 * share)
+    } else {
+        "decisioning.decisions d".to_owned()
+    }
+}
+
+/// The share of the pages of the log with about so many decisions of a campaign; 1 if it has no more. Runs as the owner.
+pub fn share(campaign: &str, most: i64) -> Result<f64> {
+    let found =
+        query::read_one("SELECT decisioning._log_share($1, $2)", &[campaign.into(), most.into()], |row| row.value(1))?;
+    Ok(found.unwrap_or(1.0))
+}
 
 /// The customer that an id in the log stands for, as an SQL expression.
 pub fn canonical_id(id: &str) -> String {

@@ -64,3 +64,8 @@ fn _sample_merge(
         Ok(())
     })
 }
+
+#[pg_extern(sql = false)]
+fn _entropy(shares: pgrx::Array<'_, f64>) -> f64 {
+    shares.iter().flatten().filter(|share| *share > 0.0).map(|share| -share * share.ln()).sum()
+}

@@ -33,6 +33,7 @@ mod insights;
 mod learn;
 mod lift;
 mod log;
+mod maintained;
 mod measure;
 mod mode;
 mod model;

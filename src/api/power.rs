@@ -41,7 +41,7 @@ pub fn base(campaign: &Campaign, goal: &CampaignGoal, audience: f64) -> Result<O
         ..Question::new(Some(&campaign.campaign), now()?, 0.95)
     };
     let subject = Subject { campaign: campaign.campaign.clone(), goal: goal.goal.clone() };
-    let known = lift::ask(&question, &question.census()?)?.remove(&subject).unwrap_or_default();
+    let known = lift::ask(&question, &question.census(None)?)?.remove(&subject).unwrap_or_default();
     let is_value = goal.kind == "value";
     let of = |known: &Known, group: &str| {
         let mut merged = Sample::default();

@@ -16,17 +16,20 @@ const MOST_BYTES: usize = 1 << 30;
 fn _responses_add(
     state: Internal,
     unit: Option<pg_sys::ItemPointerData>,
+    cluster: Option<i32>,
     part: Option<i32>,
     events: Option<f64>,
     value: Option<f64>,
     covariate: Option<f64>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> std::result::Result<Internal, ErrorReport> {
-    let (Some(unit), Some(part), Some(events), Some(value)) = (unit, part, events, value) else { return Ok(state) };
+    let (Some(unit), Some(cluster), Some(part)) = (unit, cluster, part) else { return Ok(state) };
+    let (Some(events), Some(value)) = (events, value) else { return Ok(state) };
     if !events.is_finite() || !value.is_finite() {
         return Err(Error::invalid("responses add up finite numbers only").into());
     }
-    let response = Response::new(item_pointer_to_u64(unit), part, events, value, covariate.unwrap_or(f64::NAN));
+    let sums = [events, value, covariate.unwrap_or(f64::NAN)];
+    let response = Response::new(item_pointer_to_u64(unit), cluster, part, sums);
     Ok(aggregate::change(
         state,
         fcinfo,
@@ -52,7 +55,7 @@ fn _responses_combine(
         fcinfo,
         || Ok(Responses::default()),
         |responses: &mut Responses| {
-            responses.merge(&other);
+            responses.merge(other);
             Ok(())
         },
     )?)

@@ -7,7 +7,7 @@ use pgrx::datum::TimestampWithTimeZone;
 
 use super::campaign::Campaign;
 use super::evaluate::RANDOM_DECISIONS;
-use super::log::{canonical_id, rewards};
+use super::log::{decisions, rewards};
 use super::now;
 use crate::pg::error::{Error, Result};
 use crate::pg::query::{self, Argument, Row};
@@ -23,8 +23,8 @@ pub struct Trials<'a> {
     campaign: &'a Campaign,
     since: Option<TimestampWithTimeZone>,
     now: TimestampWithTimeZone,
-    /// Customers whose keyed hash is below this, if not all.
-    sampled_below: Option<[u8; 8]>,
+    /// The log, or a sample of it, as SQL.
+    log: String,
     /// Positions of actions by id; no-send is the first.
     position: HashMap<i32, usize>,
     /// Actions that were ever imported: an imported decision does not say what else it could have been.
@@ -44,13 +44,15 @@ struct Past {
 }
 
 impl<'a> Trials<'a> {
-    /// Runs as the owner, like all the rest.
-    pub fn new(campaign: &'a Campaign, since: Option<TimestampWithTimeZone>) -> Result<Self> {
+    /// From a share of the pages of the log. Runs as the owner, like all the rest.
+    pub fn new(campaign: &'a Campaign, since: Option<TimestampWithTimeZone>, share: f64) -> Result<Self> {
         let ids = [0].into_iter().chain(campaign.actions.iter().map(|action| action.action_id));
         let position = ids.zip(0..).collect();
-        let mut trials = Trials { campaign, since, now: now()?, sampled_below: None, position, imported: Vec::new() };
+        let log = decisions(share);
+        let mut trials = Trials { campaign, since, now: now()?, log, position, imported: Vec::new() };
         let sql = format!(
-            "SELECT array_agg(DISTINCT d.action_id) FROM decisioning.decisions d WHERE {RANDOM_DECISIONS} AND d.origin = 'import'"
+            "SELECT array_agg(DISTINCT d.action_id) FROM {} WHERE {RANDOM_DECISIONS} AND d.origin = 'import'",
+            trials.log
         );
         let imported = query::read_one(&sql, &trials.arguments(), |row| row.get::<Vec<i32>>(1))?.flatten();
         trials.imported =
@@ -74,36 +76,14 @@ impl<'a> Trials<'a> {
         self.position.len()
     }
 
-    pub fn count(&self) -> Result<i64> {
-        let sql = format!("SELECT count(*) FROM decisioning.decisions d WHERE {RANDOM_DECISIONS}");
-        Ok(query::read_one(&sql, &self.arguments(), |row| row.value(1))?.unwrap_or(0))
-    }
-
-    /// Takes a share of the customers, with all their decisions, by a hash with the salt of the campaign.
-    pub fn sample(&mut self, share: f64) {
-        self.sampled_below = Some(((share * u64::MAX as f64) as u64).to_be_bytes());
-    }
-
-    /// The condition on decisions `d`, and its arguments.
-    fn condition(&self) -> Result<(String, Vec<Argument<'_>>)> {
-        let mut arguments = self.arguments();
-        let Some(below) = self.sampled_below else { return Ok((RANDOM_DECISIONS.to_owned(), arguments)) };
-        arguments.push(self.campaign.salt()?.0.to_vec().into());
-        arguments.push(below.to_vec().into());
-        let customer = canonical_id("d.customer_id");
-        let condition = format!(
-            "{RANDOM_DECISIONS} AND sha256($6::bytea || convert_to('sample ' || {customer}, 'UTF8')) < $7::bytea"
-        );
-        Ok((condition, arguments))
-    }
-
     /// Contexts of about `most` decisions, spread evenly: the random bits of their ids put them in order.
     pub fn contexts(&self, most: i64, mut consume: impl FnMut(&str) -> Result<()>) -> Result<()> {
-        let (condition, mut arguments) = self.condition()?;
+        let mut arguments = self.arguments();
         arguments.push(most.into());
         let sql = format!(
-            "SELECT d.context::text FROM decisioning.decisions d WHERE {condition}
+            "SELECT d.context::text FROM {} WHERE {RANDOM_DECISIONS}
              ORDER BY substr(uuid_send(d.decision_id), 9), d.decision_id LIMIT ${}",
+            self.log,
             arguments.len()
         );
         query::stream(
@@ -121,24 +101,24 @@ impl<'a> Trials<'a> {
         with_context: bool,
         mut consume: impl FnMut(&Trial<'_>, Option<&str>) -> Result<()>,
     ) -> Result<()> {
-        let (condition, arguments) = self.condition()?;
         let sql = format!(
             "WITH {rewards}
              SELECT coalesce(b.customer_id, d.customer_id) COLLATE \"C\", d.treatment_group, d.action_id, d.propensity,
                     coalesce(reward.given, false), coalesce(reward.worth, 0),
                     CASE WHEN d.origin <> 'import' THEN d.candidates END, CASE WHEN d.origin <> 'import' THEN d.propensities END,
                     {context}
-             FROM decisioning.decisions d
+             FROM {log}
              LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
              LEFT JOIN decisioning._log_alias b ON b.alias = d.customer_id
-             WHERE {condition}
+             WHERE {RANDOM_DECISIONS}
              ORDER BY 1, d.decision_id",
-            rewards = rewards("decisioning.decisions d", &condition, "true"),
+            log = self.log,
+            rewards = rewards(&self.log, RANDOM_DECISIONS, "true"),
             context = if with_context { "d.context::text" } else { "NULL::text" },
         );
         let misfit =
             || Error::corrupted(format!("a decision of \"{}\" does not fit its campaign", self.campaign.campaign));
-        query::stream(&sql, &arguments, FETCH, Past::read, |batch| {
+        query::stream(&sql, &self.arguments(), FETCH, Past::read, |batch| {
             batch.into_iter().try_for_each(|past| {
                 let live = past.candidates.as_ref().map(|(ids, propensities)| self.possible(ids, propensities));
                 let (candidates, propensities) = match &live {

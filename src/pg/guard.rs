@@ -50,12 +50,19 @@ pub fn as_owner_by_key<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Plans the statements of `f` for large sets: joins by hash or merge and not row by row, however few rows the planner
 /// believes in. Tables that have just been filled look small to it, and a nested loop over them would never end. It is work
-/// of maintenance, and has its memory.
+/// of maintenance, and has its memory. What they compute per row is little, and does not pay for being compiled in every worker.
 pub fn for_large_sets<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: plain reads of settings on the backend's only thread.
     let memory = unsafe { pg_sys::work_mem.max(pg_sys::maintenance_work_mem) };
     let memory = CString::new(format!("{memory}kB")).unwrap_or_default();
-    let _settings = Settings::set(&[(c"enable_nestloop", c"off"), (c"work_mem", &memory)]);
+    let _settings = Settings::set(&[(c"enable_nestloop", c"off"), (c"work_mem", &memory), (c"jit", c"off")]);
+    f()
+}
+
+/// Plans joins in `f` by hash and not by merge, and has nothing compiled: of keys that are expressions the planner knows too little, and sorts a million
+/// rows rather than believe that hardly any share a bucket.
+pub fn without_sorted_joins<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _settings = Settings::set(&[(c"enable_mergejoin", c"off"), (c"jit", c"off")]);
     f()
 }
 

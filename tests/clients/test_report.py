@@ -198,6 +198,38 @@ def test_what_is_shown_is_what_the_views_say(shown, browser, page_file):
         assert float(shown_share) == pytest.approx(100 * decisions / of_group, abs=0.051)
 
 
+def test_of_a_large_log_a_sample_is_read(db):
+    """The log is made larger than 20 000 pages by copies of itself, so that whatever is a share or a rate stays as it is."""
+    with db.connect() as connection:
+        showcase.build(connection, HOSTILE)
+        whole = "SELECT entropy, effective_actions FROM decisioning.policy_entropy WHERE campaign = %s ORDER BY day"
+        exact = connection.execute(whole, [SCRIPT]).fetchall()
+        (decisions,) = connection.execute("SELECT count(*) FROM decisioning.decisions WHERE origin = 'live'").fetchone()
+        copies = 500_000 // decisions
+        connection.execute(
+            """INSERT INTO decisioning.decisions
+               SELECT (overlay(d.decision_id::text PLACING left(md5(d.customer_id || n), 12) FROM 25 FOR 12))::uuid,
+                      d.customer_id || '-' || n, d.campaign, d.treatment_group, d.action, d.action_id, d.propensity, d.reason, d.decided_at,
+                      d.expires_at, d.send_at, d.origin, d.ordinal, d.overlap, d.epoch, d.model_version, d.encoder_version, d.candidates,
+                      d.propensities, d.encoded, d.context, d.content, d.shadow_action_id, d.shadow_propensities, d.removed
+               FROM decisioning.decisions d, generate_series(1, %s) n ORDER BY n""",
+            [copies],
+        )
+        (share,) = connection.execute("SELECT decisioning._log_share(%s, 20000)", [SCRIPT]).fetchone()
+        assert share == pytest.approx(20000 / (decisions * (copies + 1)), rel=0.1)
+        assert connection.execute("SELECT decisioning._log_share('nobody', 20000)").fetchone() == (1.0,)
+        sampled = connection.execute(
+            "SELECT day, entropy, effective_actions, decisions FROM decisioning._policy_entropy(%s, %s) ORDER BY day", [SCRIPT, share]
+        ).fetchall()
+        assert 10000 < sum(row[3] for row in sampled) < 20000
+        for row, (entropy, effective) in zip(sampled, exact, strict=True):
+            assert row[1:3] == (pytest.approx(entropy, rel=0.1), pytest.approx(effective, rel=0.1))
+        page = connection.execute("SELECT decisioning.report(%s)", [SCRIPT]).fetchone()[0]
+        shown = re.search(r"<dt>Decisions</dt><dd>about ([0-9 ,\u202f\u00a0]+)</dd>", page)[1]
+        assert int(re.sub(r"\D", "", shown)) == pytest.approx(decisions * (copies + 1), rel=0.1)
+        assert "The log is large." in page
+
+
 def test_readers_read_it_and_nothing_is_written(shown):
     role = shown.create_role("report_reader")
     with shown.connect() as connection:

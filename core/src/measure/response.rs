@@ -1,7 +1,7 @@
 //! What units did, each response added to the total of its unit: kept one by one, since totals are cut off at a quantile of them.
 
 /// Bytes of a unit's total.
-const BYTES: usize = 40;
+const BYTES: usize = 44;
 
 /// Responses that are waited for before those of a unit are added up, so that memory goes by units.
 const PENDING: usize = 1 << 16;
@@ -11,7 +11,9 @@ const PENDING: usize = 1 << 16;
 pub struct Response {
     /// A number that no other unit has.
     pub unit: u64,
-    /// What totals of a unit are kept apart by: a day; or what it is part of.
+    /// What it was drawn with: a number that its cluster shares.
+    pub cluster: i32,
+    /// What totals of a unit are kept apart by, such as a day.
     pub part: i32,
     /// Responses that are in the sums.
     pub responses: u32,
@@ -23,15 +25,16 @@ pub struct Response {
 
 impl Response {
     /// One response; a covariate that is not known is NaN.
-    pub fn new(unit: u64, part: i32, events: f64, value: f64, covariate: f64) -> Self {
-        Response { unit, part, responses: 1, events, value, covariate }
+    pub fn new(unit: u64, cluster: i32, part: i32, [events, value, covariate]: [f64; 3]) -> Self {
+        Response { unit, cluster, part, responses: 1, events, value, covariate }
     }
 
     fn key(&self) -> (u64, i32) {
         (self.unit, self.part)
     }
 
-    fn add(&mut self, other: &Response) {
+    /// Adds another of the same unit.
+    pub fn add(&mut self, other: &Response) {
         self.responses += other.responses;
         self.events += other.events;
         self.value += other.value;
@@ -55,15 +58,33 @@ impl Responses {
         }
     }
 
-    pub fn merge(&mut self, other: &Responses) {
-        self.list.extend_from_slice(&other.list);
-        self.settle();
+    pub fn merge(&mut self, other: Responses) {
+        if self.list.is_empty() {
+            *self = other;
+        } else {
+            self.list.extend(other.list);
+            self.settle();
+        }
     }
 
     /// Totals in the order of units and parts.
     pub fn totals(&mut self) -> &[Response] {
         self.settle();
         &self.list
+    }
+
+    /// Totals of units, whatever their parts.
+    pub fn units(&mut self) -> impl Iterator<Item = Response> + '_ {
+        self.histories().map(|parts| {
+            let mut total = parts[0];
+            parts[1..].iter().for_each(|part| total.add(part));
+            total
+        })
+    }
+
+    /// Totals of each unit, part by part.
+    pub fn histories(&mut self) -> impl Iterator<Item = &[Response]> {
+        self.totals().chunk_by(|a, b| a.unit == b.unit)
     }
 
     fn settle(&mut self) {
@@ -87,6 +108,7 @@ impl Responses {
         let mut bytes = Vec::with_capacity(BYTES * totals.len());
         for total in totals {
             bytes.extend_from_slice(&total.unit.to_le_bytes());
+            bytes.extend_from_slice(&total.cluster.to_le_bytes());
             bytes.extend_from_slice(&total.part.to_le_bytes());
             bytes.extend_from_slice(&total.responses.to_le_bytes());
             for number in [total.events, total.value, total.covariate] {
@@ -110,6 +132,7 @@ impl Responses {
 
 fn response(bytes: &[u8]) -> Option<Response> {
     let (unit, rest) = bytes.split_first_chunk()?;
+    let (cluster, rest) = rest.split_first_chunk()?;
     let (part, rest) = rest.split_first_chunk()?;
     let (responses, rest) = rest.split_first_chunk()?;
     let (events, rest) = rest.split_first_chunk()?;
@@ -117,6 +140,7 @@ fn response(bytes: &[u8]) -> Option<Response> {
     let (covariate, _) = rest.split_first_chunk()?;
     let response = Response {
         unit: u64::from_le_bytes(*unit),
+        cluster: i32::from_le_bytes(*cluster),
         part: i32::from_le_bytes(*part),
         responses: u32::from_le_bytes(*responses),
         events: f64::from_le_bytes(*events),
@@ -143,7 +167,7 @@ mod tests {
     fn responses(of: &[(u64, i32, i32)]) -> Responses {
         let mut responses = Responses::default();
         of.iter().for_each(|&(unit, part, worth)| {
-            responses.add(Response::new(unit, part, 1.0, f64::from(worth), f64::NAN));
+            responses.add(Response::new(unit, 7, part, [1.0, f64::from(worth), f64::NAN]));
         });
         responses
     }
@@ -153,7 +177,7 @@ mod tests {
         fn parts_add_up(of in prop::collection::vec((0..5_u64, -1..2_i32, -9..9_i32), 0..60), cut in 0..60_usize) {
             let (left, right) = of.split_at(cut.min(of.len()));
             let mut merged = responses(left);
-            merged.merge(&responses(right));
+            merged.merge(responses(right));
             let bytes = merged.to_bytes();
             let Some(mut merged) = Responses::from_bytes(&bytes) else { panic!("the bytes are not taken back") };
             for total in merged.totals() {
@@ -162,6 +186,11 @@ mod tests {
                 prop_assert_eq!(total.events, own().count() as f64);
                 prop_assert_eq!(total.value, own().map(|(_, _, worth)| f64::from(*worth)).sum::<f64>());
                 prop_assert!(total.covariate.is_nan());
+            }
+            for total in merged.units() {
+                let own = of.iter().filter(|(unit, ..)| *unit == total.unit);
+                prop_assert_eq!(total.value, own.map(|(_, _, worth)| f64::from(*worth)).sum::<f64>());
+                prop_assert_eq!(total.cluster, 7);
             }
             let all: u32 = merged.totals().iter().map(|total| total.responses).sum();
             prop_assert_eq!(all as usize, of.len());
@@ -172,7 +201,7 @@ mod tests {
     fn memory_goes_by_units() {
         let mut responses = Responses::default();
         for at in 0..1_000_000_u64 {
-            responses.add(Response::new(at % 10, 0, 1.0, 0.5, 0.0));
+            responses.add(Response::new(at % 10, 7, 0, [1.0, 0.5, 0.0]));
             assert!(responses.list.len() <= 2 * PENDING);
         }
         assert_eq!(responses.totals().len(), 10);
@@ -186,7 +215,7 @@ mod tests {
         let disorder: Vec<u8> = bytes[BYTES..].iter().chain(&bytes[..BYTES]).copied().collect();
         assert!(Responses::from_bytes(&disorder).is_none());
         let mut unknown = bytes;
-        unknown[16..24].copy_from_slice(&f64::NAN.to_le_bytes());
+        unknown[20..28].copy_from_slice(&f64::NAN.to_le_bytes());
         assert!(Responses::from_bytes(&unknown).is_none());
     }
 

@@ -1,8 +1,9 @@
 //! Who responds to what: findings that were confirmed on other data than those that suggested them.
 
+use jiff::civil::Date;
 use maud::{html, Markup};
 
-use super::format::{count, decimal, optional, Unit};
+use super::format::{count, day, decimal, optional, Unit};
 use super::page::{table, Figure};
 use super::plot::Result;
 use super::rows::{rows, Row};
@@ -29,7 +30,7 @@ pub struct Insight {
 pub const SHOWN: usize = 8;
 
 /// Of confirmed findings, the most telling first.
-pub fn insights(insights: &[Insight]) -> Result<Option<Markup>> {
+pub fn insights(insights: &[Insight], found_on: Option<Date>) -> Result<Option<Markup>> {
     let shown: Vec<(&Insight, f64, f64, f64)> = insights
         .iter()
         .take(SHOWN)
@@ -76,7 +77,7 @@ pub fn insights(insights: &[Insight]) -> Result<Option<Markup>> {
         description: "Ratio of response rates with its 90 % interval, for each confirmed finding. 1 is no difference."
             .into(),
         drawing: rows(&drawn, Axis::around(ends, &[1.0], 4, &Unit::Number), Some(1.0))?,
-        note: html! { p.note { "Point: ratio of rates. Line: its 90 % interval. 1 is no difference." } },
+        note: html! { p.note { "Point: ratio of rates. Line: its 90 % interval. 1 is no difference." @if let Some(on) = found_on { " Found on " (day(on)) "." } } },
         table: table(
             "Confirmed findings",
             &[

@@ -24,6 +24,7 @@ mod shares;
 mod times;
 mod words;
 
+use format::Unit;
 use jiff::civil::Date;
 use marks::Marks;
 use maud::{html, Markup};
@@ -67,6 +68,8 @@ pub struct Heading {
     pub ended_on: Option<Date>,
     pub customers: i64,
     pub decisions: i64,
+    /// The share of the log that parts about decisions are from, if it is not all.
+    pub sample: Option<f64>,
     /// Whether responses differ in worth, or actions cost something.
     pub has_worth: bool,
 }
@@ -86,6 +89,8 @@ pub struct Report {
     pub guardrails: Vec<Guardrail>,
     pub budgets: Vec<Budget>,
     pub insights: Vec<Insight>,
+    /// If not just now.
+    pub insights_found_on: Option<Date>,
     pub calibration: Vec<Bin>,
     pub identity: Vec<Measure>,
     pub changes: Vec<Change>,
@@ -129,7 +134,7 @@ impl Report {
             (("health", "Health", "What was checked, the most urgent first."), words::health(&self.health)),
             (("progress", "How the lift came about", "All that was seen until the end of each day. The band narrows as customers come in; a line that wanders inside of it says nothing."), over_time(&|span| progress::progress(&self.lift_days, currency, span, &marks))?),
             (("learning", "What learning brings", "By day of decision. The gap between optimise and explore is what was learned; that to the holdout is what sending does to those days' customers. It is a picture and no proof: the proof is above."), over_time(&|span| learning::learning(&self.policy, &self.captured, heading.has_worth, currency, span, &marks))?),
-            (("insights-part", "Who responds to what", "Found on one part of the data and confirmed on another, with many comparisons accounted for. Still a hint of what to try, and no promise."), insights::insights(&self.insights)?),
+            (("insights-part", "Who responds to what", "Found on one part of the data and confirmed on another, with many comparisons accounted for. Still a hint of what to try, and no promise."), insights::insights(&self.insights, self.insights_found_on)?),
             (("shares", "What was chosen", "Shares of the decisions of the optimise group, no_send included."), over_time(&|span| shares::shares(&self.shares, span, &marks))?),
             (("balance-part", "Are the groups comparable?", "Customers are drawn into groups by a hash. If the sizes are off by more than chance, so may be everything else."), balance::balance(&self.groups)?),
             (("send-times", "When it is sent", "Planned moments of the sends that were decided; what was cancelled since is in it."), times::times(&self.sends, &heading.time_zone)?),
@@ -149,6 +154,9 @@ impl Report {
                 }
             }
             main {
+                @if let Some(share) = heading.sample {
+                    p.about { "The log is large. Parts that tell of decisions one by one (what learning brings, who responds to what, what was chosen and when it is sent, predictions, guardrails) are from a sample of about " (Unit::Share.value(share)) " of it, and so are the numbers of decisions there. Lift, groups and budgets are of everybody." }
+                }
                 @if heading.decisions == 0 {
                     p.empty { "Nothing decided yet. Once the campaign is active and decide_all has run, this page says what came of it." }
                 }
@@ -173,7 +181,7 @@ fn head(heading: &Heading) -> Markup {
             dl.facts {
                 div { dt { "Status" } dd { (heading.status) @if heading.mode != "live" { " (" (heading.mode) ")" } } }
                 div { dt { "Customers" } dd { (format::count(heading.customers)) } }
-                div { dt { "Decisions" } dd { (format::count(heading.decisions)) } }
+                div { dt { "Decisions" } dd { @if heading.sample.is_some() { "about " } (format::count(heading.decisions)) } }
                 @if let Some(day) = on(heading.started_on) { div { dt { "Started" } dd { (day) } } }
                 @if let Some(day) = on(heading.ended_on) { div { dt { "Ended" } dd { (day) } } }
                 div { dt { "As of" } dd { (heading.as_of) } }

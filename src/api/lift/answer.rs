@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use decisioning_core::measure::{quantile_of_sizes, Response, Responses, Sample, Variable};
+use decisioning_core::measure::{Response, Responses, Sample, Variable};
 
-use super::parts::{Merged, EVENTS, GOALS};
-use super::question::{before, Cell, Covariate, Known, Question, Subject, FEWEST_TOTALS};
-use crate::api::census::{Census, Periods};
-use crate::api::pipeline::parse_group;
+use super::parts::GOALS;
+use super::question::{Cell, Covariate, Known, Question, Subject};
+use super::totals::{earliest, place, Place, Totals};
+use crate::api::census::{only, Census};
 use crate::pg::error::{Error, Result};
-use crate::pg::query::{self, Row};
-
-/// Stratum and group.
-pub(super) type Place = (usize, &'static str);
+use crate::pg::query;
 
 /// By campaign and place.
 type Places<T> = BTreeMap<String, BTreeMap<Place, T>>;
@@ -31,13 +28,16 @@ type Drawn = BTreeMap<Option<i16>, Members>;
 
 /// Asks about all goals of the question. Runs as the owner.
 pub fn ask(question: &Question, census: &Census) -> Result<BTreeMap<Subject, Known>> {
+    answer(question, census, &mut Totals::read(question, None, &census.periods)?)
+}
+
+/// Makes samples of totals. Runs as the owner.
+pub fn answer(question: &Question, census: &Census, totals: &mut Totals) -> Result<BTreeMap<Subject, Known>> {
     let drawn = drawn(question, census)?;
-    let mut totals = totals(question, census)?;
     let mut known = goals(question)?;
     for (subject, known) in &mut known {
-        let mut of_goal = totals.remove(subject).unwrap_or_default();
         if matches!(known.kind.as_str(), "value" | "harm") {
-            known.winsorised_at = cap(&mut of_goal, question.winsorise);
+            known.winsorised_at = totals.cap(subject, question.winsorise);
         }
         let Some(drawn) = drawn.get(&subject.campaign) else { continue };
         let reading = Reading {
@@ -45,10 +45,11 @@ pub fn ask(question: &Question, census: &Census) -> Result<BTreeMap<Subject, Kno
             covariate: question.covariate.as_ref(),
             usual: usual(drawn),
         };
+        let totals = totals.of(subject);
         for (place, drawn) in drawn {
             let mut none = Responses::default();
-            let totals = of_goal.get_mut(place).unwrap_or(&mut none).totals();
-            known.strata.entry(place.0).or_default().insert(place.1, reading.cell(drawn, totals));
+            let cell = reading.cell(drawn, totals.get_mut(place).unwrap_or(&mut none));
+            known.strata.entry(place.0).or_default().insert(place.1, cell);
         }
     }
     Ok(known)
@@ -57,7 +58,7 @@ pub fn ask(question: &Question, census: &Census) -> Result<BTreeMap<Subject, Kno
 fn goals(question: &Question) -> Result<BTreeMap<Subject, Known>> {
     let found = query::read(
         &format!("{GOALS} AND ($2 IS NULL OR g.goal = $2)"),
-        &[question.campaign.as_deref().into(), question.goal.as_deref().into()],
+        &[only(question.campaign.as_deref()), question.goal.as_deref().into()],
         |row| {
             let subject = Subject { campaign: row.value(1)?, goal: row.value(2)? };
             Ok((subject, Known { kind: row.value(3)?, tolerated: row.get(5)?, ..Known::default() }))
@@ -89,12 +90,12 @@ fn drawn(question: &Question, census: &Census) -> Result<Places<Drawn>> {
          FROM decisioning._assignment s
          JOIN decisioning.campaigns c ON c.campaign = s.campaign
          LEFT JOIN ({}) AS x ON x.campaign = s.campaign AND x.customer_id = s.customer_id
-         WHERE ($1 IS NULL OR s.campaign = $1) AND {}
+         WHERE ($1 IS NULL OR s.campaign = ANY ($1)) AND {}
          GROUP BY 1, 2, 3, 4",
         earliest("$3"),
         question.members()
     );
-    let arguments = [question.campaign.as_deref().into(), question.as_of.into(), feature.as_str().into()];
+    let arguments = [only(question.campaign.as_deref()), question.as_of.into(), feature.as_str().into()];
     query::read_large(&sql, &arguments, |row| {
         let Some((campaign, place)) = place(row, &census.periods, [1, 2, 3])? else { return Ok(()) };
         let covariates = match row.get::<Vec<u8>>(6)? {
@@ -105,88 +106,6 @@ fn drawn(question: &Question, census: &Census) -> Result<Places<Drawn>> {
         Ok(())
     })?;
     Ok(found)
-}
-
-/// A feature of customers, as logged with their first decisions.
-fn earliest(feature: &str) -> String {
-    format!(
-        "SELECT d.campaign, d.customer_id,
-                CASE jsonb_typeof(d.context -> {feature}) WHEN 'number' THEN (d.context ->> {feature})::float8
-                     WHEN 'boolean' THEN (d.context ->> {feature})::boolean::integer::float8 END AS x
-         FROM decisioning.decisions d WHERE d.ordinal = 1 AND ($1 IS NULL OR d.campaign = $1)"
-    )
-}
-
-/// The campaign and place that columns (campaign, epoch, group) of a row say; `None` if nothing is known of how its customers
-/// were drawn.
-pub(super) fn place(row: &Row<'_, '_>, periods: &Periods, columns: [usize; 3]) -> Result<Option<(String, Place)>> {
-    let [campaign, epoch, group] = columns;
-    let campaign: String = row.value(campaign)?;
-    let Some(stratum) = periods.stratum(&campaign, row.value(epoch)?) else { return Ok(None) };
-    let group = parse_group(&row.value::<String>(group)?)?.as_str();
-    Ok(Some((campaign, (stratum, group))))
-}
-
-/// What each customer did, by goal and place.
-fn totals(question: &Question, census: &Census) -> Result<BTreeMap<Subject, BTreeMap<Place, Responses>>> {
-    let (members, during) = (question.members(), question.during());
-    let counted = |of: &str| format!("CASE WHEN {during} THEN {of} ELSE 0 END");
-    let (window, events, value) = match &question.covariate {
-        Some(Covariate::History(seconds)) => {
-            (format!("({during} OR {})", before(*seconds)), counted("o.events"), counted("o.value"))
-        }
-        Some(Covariate::Feature(_)) | None => (during.clone(), "o.events".to_owned(), "o.value".to_owned()),
-    };
-    let (covariate, features) = match &question.covariate {
-        Some(Covariate::History(seconds)) => {
-            let worth = "CASE o.kind WHEN 'value' THEN o.value ELSE o.events END";
-            (format!("CASE WHEN {} THEN {worth} ELSE 0 END", before(*seconds)), String::new())
-        }
-        Some(Covariate::Feature(_)) => (
-            "x.x".to_owned(),
-            format!("LEFT JOIN ({}) AS x ON x.campaign = u.campaign AND x.customer_id = u.customer_id", earliest("$9")),
-        ),
-        None => ("0".to_owned(), String::new()),
-    };
-    let sql = format!(
-        "WITH goals AS NOT MATERIALIZED ({GOALS} AND ($3 IS NULL OR g.goal = $3)), {EVENTS},
-         units AS NOT MATERIALIZED (
-             SELECT s.ctid AS unit, s.campaign, s.customer_id, s.treatment_group, s.bucket, s.exposed_at, s.epoch
-             FROM decisioning._assignment s WHERE ($1 IS NULL OR s.campaign = $1) AND {members})
-         SELECT u.campaign, o.goal, u.epoch, u.treatment_group, decisioning._responses(u.unit, u.bucket, {events}, {value}, {covariate})
-         FROM events o JOIN units u ON u.campaign = o.campaign AND u.customer_id = o.customer_id {features}
-         WHERE {window}
-         GROUP BY 1, 2, 3, 4"
-    );
-    let merged = Merged::read(question.campaign.as_deref())?;
-    let mut arguments =
-        vec![question.campaign.as_deref().into(), question.as_of.into(), question.goal.as_deref().into()];
-    arguments.extend(merged.arguments());
-    if let Some(Covariate::Feature(feature)) = &question.covariate {
-        arguments.push(feature.as_str().into());
-    }
-    let mut found: BTreeMap<Subject, BTreeMap<Place, Responses>> = BTreeMap::new();
-    query::read_large(&sql, &arguments, |row| {
-        let Some((campaign, place)) = place(row, &census.periods, [1, 3, 4])? else { return Ok(()) };
-        let subject = Subject { campaign, goal: row.value(2)? };
-        found.entry(subject).or_default().entry(place).or_default().merge(&responses(row, 5)?);
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// Column `ordinal`, of the aggregate `_responses`.
-pub(super) fn responses(row: &Row<'_, '_>, ordinal: usize) -> Result<Responses> {
-    let bytes: Vec<u8> = row.value(ordinal)?;
-    Responses::from_bytes(&bytes).ok_or_else(|| Error::corrupted("totals of customers are damaged"))
-}
-
-/// Where totals of customers, whatever their parts, are cut off; `None` if there are too few.
-pub(super) fn cap(places: &mut BTreeMap<Place, Responses>, quantile: f64) -> Option<f64> {
-    let of_unit = |parts: &[Response]| parts.iter().map(|part| part.value).sum::<f64>();
-    let totals = places.values_mut().flat_map(|responses| responses.totals().chunk_by(|a, b| a.unit == b.unit));
-    let totals: Vec<f64> = totals.map(of_unit).filter(|total| *total != 0.0).collect();
-    quantile_of_sizes(totals.iter().copied(), quantile).filter(|_| totals.len() >= FEWEST_TOTALS)
 }
 
 /// The covariate that a customer has of whom it is not known: the mean.
@@ -218,6 +137,7 @@ impl Cell {
     /// Adds a unit of so many customers.
     fn add(&mut self, size: f64, total: &Total) {
         let Total { responders, events, value, covariate } = *total;
+        self.responders += responders;
         self.rate.add([responders, size, covariate]);
         self.events.add([events, size, covariate]);
         self.value.add([value, size, covariate]);
@@ -257,24 +177,21 @@ impl Reading<'_> {
         Total { responders, events, value: response.value.clamp(-self.cap, self.cap), covariate }
     }
 
-    fn cell(&self, drawn: &Drawn, totals: &[Response]) -> Cell {
-        let mut cell = Cell {
-            customers: drawn.values().map(|members| members.customers).sum(),
-            responders: totals.iter().filter(|total| total.events > 0.0).count() as f64,
-            ..Cell::default()
-        };
+    fn cell(&self, drawn: &Drawn, responses: &mut Responses) -> Cell {
+        let customers = drawn.values().map(|members| members.customers).sum();
+        let mut cell = Cell { customers, ..Cell::default() };
         if let Some(members) = drawn.get(&None) {
             let mut responded = Sample::default();
-            for total in totals {
-                let total = self.total(total);
+            for total in responses.units() {
+                let total = self.total(&total);
                 responded.add([0.0, 0.0, total.covariate]);
                 cell.add(1.0, &total);
             }
             cell.complete(&self.others(members, &responded));
         } else {
             let mut buckets: BTreeMap<i32, Total> = BTreeMap::new();
-            for total in totals {
-                buckets.entry(total.part).or_default().add(&self.total(total));
+            for total in responses.units() {
+                buckets.entry(total.cluster).or_default().add(&self.total(&total));
             }
             for (bucket, members) in drawn {
                 let mut total = bucket.and_then(|bucket| buckets.remove(&i32::from(bucket))).unwrap_or_default();

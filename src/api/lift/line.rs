@@ -6,9 +6,11 @@ use decisioning_core::measure::{
     alarm_bounds, plain_means, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS,
 };
 
-use super::answer::ask;
+use super::answer::answer;
 use super::question::{Cell, Known, Question, Subject};
+use super::totals::Totals;
 use crate::api::balance;
+use crate::api::census::Census;
 use crate::pg::error::Result;
 
 /// What is compared.
@@ -80,9 +82,15 @@ pub struct Line {
 
 /// All comparisons that can be made, and for every goal at least the one that counts. Runs as the owner.
 pub fn lines(question: &Question) -> Result<Vec<Line>> {
-    let census = question.census()?;
-    let unbalanced = balance::unbalanced(question.campaign.as_deref(), question.as_of, &census)?;
-    Ok(ask(question, &census)?.iter().flat_map(|(subject, known)| of(question, subject, known, &unbalanced)).collect())
+    let census = question.census(None)?;
+    lines_of(question, &census, &mut Totals::read(question, None, &census.periods)?)
+}
+
+/// The same of a census and totals that were taken. Runs as the owner.
+pub fn lines_of(question: &Question, census: &Census, totals: &mut Totals) -> Result<Vec<Line>> {
+    let unbalanced = balance::unbalanced(question.campaign.as_deref(), census)?;
+    let known = answer(question, census, totals)?;
+    Ok(known.iter().flat_map(|(subject, known)| of(question, subject, known, &unbalanced)).collect())
 }
 
 fn of(question: &Question, subject: &Subject, known: &Known, unbalanced: &BTreeSet<String>) -> Vec<Line> {

@@ -5,6 +5,7 @@ mod line;
 mod over_time;
 mod parts;
 mod question;
+mod totals;
 
 use decisioning_core::measure::Bounded;
 use pgrx::datum::Interval;
@@ -13,13 +14,34 @@ use pgrx::prelude::*;
 
 pub use answer::ask;
 pub use line::{lines, Line, Measure};
+pub use over_time::Moment;
 pub use question::{Known, Question, Span, Subject};
 
+use super::census::Census;
 use super::evaluate::checked_confidence;
 use super::{campaign, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use question::Covariate;
+use totals::Totals;
+
+/// A campaign as it stands and as it came about, read at once.
+pub struct Overview {
+    /// Who was exposed, by day.
+    pub census: Census,
+    pub lines: Vec<Line>,
+    pub moments: Vec<Moment>,
+}
+
+/// Runs as the owner.
+pub fn overview(question: &Question) -> Result<Overview> {
+    let by = over_time::By::Day;
+    let census = question.census(Some(by))?;
+    let mut totals = Totals::read(question, Some(by), &census.periods)?;
+    let lines = line::lines_of(question, &census, &mut totals)?;
+    let moments = over_time::moments(question, by, &census, &mut totals)?;
+    Ok(Overview { census, lines, moments })
+}
 
 /// Seconds of an interval; a day is 24 hours and a month 30 days.
 fn seconds(interval: Option<Interval>, name: &str) -> Result<Option<f64>> {

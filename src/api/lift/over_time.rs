@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use decisioning_core::measure::{plain_means, read_out, Arms, Responders, Response, Responses, Sample};
+use decisioning_core::measure::{plain_means, read_out, Arms, Responders, Response, Sample};
 use pgrx::datum::Date;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::answer::{cap, place, responses, Place};
 use super::line::{Measure, COMPARISONS};
-use super::parts::{Merged, EVENTS, GOALS};
+use super::parts::GOALS;
 use super::question::{Question, Subject, WINSORISE};
+use super::totals::{Place, Totals};
 use super::{campaign, now};
-use crate::api::census::Periods;
+use crate::api::census::{only, Census};
 use crate::api::evaluate::checked_confidence;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -20,7 +20,7 @@ use crate::pg::query;
 
 /// What a point of the series is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
+pub enum By {
     /// Everything since exposure, as it stood at the end of a day.
     Day,
     /// What happened in a calendar week, of customers exposed before it.
@@ -42,7 +42,7 @@ impl By {
 
     /// Number of the first point of a customer `u`, or of the first that is not his any more where he was there from the first on. Points
     /// are numbers of days from 2000-01-01 in the campaign's zone, of weeks from Monday 2000-01-03, or of days since exposure.
-    fn of_customer(self) -> &'static str {
+    pub fn of_customer(self) -> &'static str {
         match self {
             By::Day => "(s.exposed_at AT TIME ZONE c.time_zone)::date - '2000-01-01'::date",
             By::Week => "((s.exposed_at AT TIME ZONE c.time_zone)::date - '2000-01-03'::date) / 7 + 1",
@@ -51,7 +51,7 @@ impl By {
     }
 
     /// Whether an event at that point counts for the customer.
-    fn counts(self) -> &'static str {
+    pub fn counts(self) -> &'static str {
         match self {
             By::Day | By::Week => ">=",
             By::DaysSinceExposure => "<",
@@ -68,7 +68,7 @@ impl By {
     }
 
     /// Number of the point of an event `o` of a customer `u`.
-    fn of_event(self) -> &'static str {
+    pub fn of_event(self) -> &'static str {
         match self {
             By::Day => "(o.occurred_at AT TIME ZONE u.time_zone)::date - '2000-01-01'::date",
             By::Week => "((o.occurred_at AT TIME ZONE u.time_zone)::date - '2000-01-03'::date) / 7",
@@ -167,73 +167,16 @@ fn add(cells: &mut Cells, others: &Cells) {
     others.iter().for_each(|(cell, change)| cells.entry(cell.clone()).or_default().add(change));
 }
 
-/// Goals, without customers. Runs as the owner.
-fn goals(
-    campaign: Option<&str>,
-    goal: Option<&str>,
-    by: By,
-    as_of: TimestampWithTimeZone,
-) -> Result<BTreeMap<Subject, Series>> {
+/// Goals, without customers.
+fn goals(question: &Question, by: By) -> Result<BTreeMap<Subject, Series>> {
     let sql =
         format!("SELECT g.campaign, g.goal, g.kind, {} FROM ({GOALS}) AS g WHERE $3 IS NULL OR g.goal = $3", by.end());
-    let found = query::read(&sql, &[campaign.into(), as_of.into(), goal.into()], |row| {
+    let arguments = [only(question.campaign.as_deref()), question.as_of.into(), question.goal.as_deref().into()];
+    let found = query::read(&sql, &arguments, |row| {
         let series = Series { kind: row.value(3)?, end: row.get(4)?.unwrap_or(0), ..Series::default() };
         Ok((Subject { campaign: row.value(1)?, goal: row.value(2)? }, series))
     })?;
     Ok(found.into_iter().collect())
-}
-
-/// Customers of each campaign by the point that [`By::of_customer`] says.
-fn customers(question: &Question, by: By, periods: &Periods) -> Result<BTreeMap<String, BTreeMap<i32, Cells>>> {
-    let sql = format!(
-        "SELECT s.campaign, s.epoch, s.treatment_group, {}, count(*)
-         FROM decisioning._assignment s
-         JOIN decisioning.campaigns c ON c.campaign = s.campaign
-         WHERE ($1 IS NULL OR s.campaign = $1) AND {}
-         GROUP BY 1, 2, 3, 4",
-        by.of_customer(),
-        question.members()
-    );
-    let mut found: BTreeMap<String, BTreeMap<i32, Cells>> = BTreeMap::new();
-    query::read_large(&sql, &[question.campaign.as_deref().into(), question.as_of.into()], |row| {
-        let Some((campaign, place)) = place(row, periods, [1, 2, 3])? else { return Ok(()) };
-        let cells = found.entry(campaign).or_default().entry(row.value(4)?).or_default();
-        cells.entry(place).or_default().customers += row.value::<i64>(5)? as f64;
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// What each customer did at each point.
-fn totals(question: &Question, by: By, periods: &Periods) -> Result<BTreeMap<Subject, BTreeMap<Place, Responses>>> {
-    let sql = format!(
-        "WITH goals AS NOT MATERIALIZED ({GOALS} AND ($3 IS NULL OR g.goal = $3)), {EVENTS},
-         units AS NOT MATERIALIZED (
-             SELECT s.ctid AS unit, s.campaign, s.customer_id, s.treatment_group, s.exposed_at, c.time_zone, s.epoch, {enters} AS at
-             FROM decisioning._assignment s
-             JOIN decisioning.campaigns c ON c.campaign = s.campaign
-             WHERE ($1 IS NULL OR s.campaign = $1) AND {members})
-         SELECT u.campaign, o.goal, u.epoch, u.treatment_group, decisioning._responses(u.unit, {event}, o.events, o.value, 0)
-         FROM events o JOIN units u ON u.campaign = o.campaign AND u.customer_id = o.customer_id
-         WHERE o.occurred_at >= u.exposed_at AND o.occurred_at < $2 AND {event} {counts} u.at
-         GROUP BY 1, 2, 3, 4",
-        enters = by.of_customer(),
-        members = question.members(),
-        event = by.of_event(),
-        counts = by.counts(),
-    );
-    let merged = Merged::read(question.campaign.as_deref())?;
-    let mut arguments =
-        vec![question.campaign.as_deref().into(), question.as_of.into(), question.goal.as_deref().into()];
-    arguments.extend(merged.arguments());
-    let mut found: BTreeMap<Subject, BTreeMap<Place, Responses>> = BTreeMap::new();
-    query::read_large(&sql, &arguments, |row| {
-        let Some((campaign, place)) = place(row, periods, [1, 3, 4])? else { return Ok(()) };
-        let subject = Subject { campaign, goal: row.value(2)? };
-        found.entry(subject).or_default().entry(place).or_default().merge(&responses(row, 5)?);
-        Ok(())
-    })?;
-    Ok(found)
 }
 
 /// What the points of a customer add to the sums, by point. His total changes with every day on which something happens, and with it his
@@ -250,35 +193,70 @@ fn changes(points: &[Response], by: By, cap: f64) -> impl Iterator<Item = (i32, 
     })
 }
 
-/// Every goal over time. Runs as the owner.
-fn series(question: &Question, by: By) -> Result<BTreeMap<Subject, Series>> {
-    let (campaign, goal) = (question.campaign.as_deref(), question.goal.as_deref());
-    let periods = Periods::read(campaign)?;
-    let mut found = goals(campaign, goal, by, question.as_of)?;
-    let customers = customers(question, by, &periods)?;
-    let mut totals = totals(question, by, &periods)?;
-    // Campaigns without customers have nothing to show.
-    found.retain(|subject, _| customers.contains_key(&subject.campaign));
+/// Every goal over time, of a census and totals that were taken by the same points. Runs as the owner.
+fn series(question: &Question, by: By, census: &Census, totals: &mut Totals) -> Result<BTreeMap<Subject, Series>> {
+    let mut found = goals(question, by)?;
     for (subject, series) in &mut found {
-        series.customers = customers[&subject.campaign].clone();
+        for drawn in census.drawn.iter().filter(|drawn| drawn.campaign == subject.campaign && drawn.compared > 0.0) {
+            let cells = series.customers.entry(drawn.at.unwrap_or(0)).or_default();
+            cells.entry((drawn.stratum, drawn.group.as_str())).or_default().customers += drawn.compared;
+        }
         if by == By::DaysSinceExposure {
             series.end = series.customers.keys().next_back().copied().unwrap_or(0);
         }
-        let Some(places) = totals.get_mut(subject) else { continue };
-        let cap = cap(places, WINSORISE).unwrap_or(f64::INFINITY);
-        for (place, responses) in places {
-            for points in responses.totals().chunk_by(|a, b| a.unit == b.unit) {
+        let cap = totals.cap(subject, WINSORISE).unwrap_or(f64::INFINITY);
+        for (place, responses) in totals.of(subject) {
+            let mut changes_at: BTreeMap<i32, Change> = BTreeMap::new();
+            for points in responses.histories() {
                 for (at, change) in changes(points, by, cap) {
-                    series.responses.entry(at).or_default().entry(*place).or_default().add(&change);
+                    changes_at.entry(at).or_default().add(&change);
                 }
+            }
+            for (at, change) in changes_at {
+                series.responses.entry(at).or_default().insert(*place, change);
             }
         }
     }
+    // Campaigns without customers have nothing to show.
+    found.retain(|_, series| !series.customers.is_empty());
     Ok(found)
 }
 
+/// A goal at a point of time, in the two groups whose comparison counts.
+pub struct Moment {
+    pub subject: Subject,
+    pub day: Option<Date>,
+    pub days_since_exposure: Option<i32>,
+    pub measure: Measure,
+    pub treated_group: &'static str,
+    pub baseline_group: &'static str,
+    /// Of the treated group and the baseline.
+    pub customers: [f64; 2],
+    pub means: Option<[f64; 2]>,
+    pub lift: Option<f64>,
+    pub lower: Option<f64>,
+    pub upper: Option<f64>,
+}
+
+/// All goals at all points, of a census and totals that were taken by the same points. Runs as the owner.
+pub fn moments(question: &Question, by: By, census: &Census, totals: &mut Totals) -> Result<Vec<Moment>> {
+    let mut moments = Vec::new();
+    for (subject, series) in series(question, by, census, totals)? {
+        let measure = Measure::of(&series.kind)[0];
+        let points = series.points(by);
+        moments.extend(points.iter().filter_map(|(at, cells)| {
+            let mut moment = compare(cells, measure, by == By::Day, question.confidence)?;
+            moment.subject = subject.clone();
+            moment.day = by.day(*at);
+            moment.days_since_exposure = (by == By::DaysSinceExposure).then_some(*at);
+            Some(moment)
+        }));
+    }
+    Ok(moments)
+}
+
 /// The comparison that counts at a point, if there is one: the groups of the first comparison with customers in both.
-fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -> Option<Point> {
+fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -> Option<Moment> {
     let customers =
         |group: &str| cells.iter().filter(|(cell, _)| cell.1 == group).map(|(_, change)| change.customers).sum::<f64>();
     let responders = |group: &str| {
@@ -297,7 +275,11 @@ fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -
     let responders = Responders { treated: responders(treated), baseline: responders(baseline) };
     let readout = read_out(&arms, responders, false, confidence);
     let bounds = readout.and_then(|found| if cumulative { found.always_valid } else { Some(found.fixed) });
-    Some(Point {
+    Some(Moment {
+        subject: Subject { campaign: String::new(), goal: String::new() },
+        day: None,
+        days_since_exposure: None,
+        measure,
         treated_group: treated,
         baseline_group: baseline,
         customers: [customers(treated), customers(baseline)],
@@ -306,17 +288,6 @@ fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -
         lower: bounds.map(|bounds| bounds.lower),
         upper: bounds.map(|bounds| bounds.upper),
     })
-}
-
-struct Point {
-    treated_group: &'static str,
-    baseline_group: &'static str,
-    /// Of the treated group and the baseline.
-    customers: [f64; 2],
-    means: Option<[f64; 2]>,
-    lift: Option<f64>,
-    lower: Option<f64>,
-    upper: Option<f64>,
 }
 
 #[pg_extern(sql = false)]
@@ -349,37 +320,33 @@ fn lift_over_time(
     ErrorReport,
 > {
     let by = By::parse(required(by, "by")?)?;
-    let confidence = checked_confidence(confidence)?;
     let as_of = as_of.map_or_else(now, Ok)?;
-    let found = as_owner(|| {
+    let question =
+        Question { goal: goal.map(str::to_owned), ..Question::new(campaign, as_of, checked_confidence(confidence)?) };
+    let moments = as_owner(|| {
         if let Some(campaign) = campaign {
             campaign::load(campaign)?;
         }
-        let question = Question { goal: goal.map(str::to_owned), ..Question::new(campaign, as_of, confidence) };
-        series(&question, by)
+        let census = question.census(Some(by))?;
+        moments(&question, by, &census, &mut Totals::read(&question, Some(by), &census.periods)?)
     })?;
-    let mut rows = Vec::new();
-    for (subject, series) in found {
-        let measure = Measure::of(&series.kind)[0];
-        for (at, cells) in series.points(by) {
-            let Some(point) = compare(&cells, measure, by == By::Day, confidence) else { continue };
-            rows.push((
-                subject.campaign.clone(),
-                subject.goal.clone(),
-                by.day(at),
-                (by == By::DaysSinceExposure).then_some(at),
-                measure.as_str(),
-                point.treated_group,
-                point.baseline_group,
-                point.customers[0] as i64,
-                point.customers[1] as i64,
-                point.means.map(|means| means[0]),
-                point.means.map(|means| means[1]),
-                point.lift,
-                point.lower,
-                point.upper,
-            ));
-        }
-    }
-    Ok(TableIterator::new(rows))
+    let row = |moment: Moment| {
+        (
+            moment.subject.campaign,
+            moment.subject.goal,
+            moment.day,
+            moment.days_since_exposure,
+            moment.measure.as_str(),
+            moment.treated_group,
+            moment.baseline_group,
+            moment.customers[0] as i64,
+            moment.customers[1] as i64,
+            moment.means.map(|means| means[0]),
+            moment.means.map(|means| means[1]),
+            moment.lift,
+            moment.lower,
+            moment.upper,
+        )
+    };
+    Ok(TableIterator::new(moments.into_iter().map(row).collect::<Vec<_>>()))
 }

@@ -1,4 +1,6 @@
-//! What statements about lift are made of: parts over campaign $1, or all campaigns, at the moment $2.
+//! What statements about lift are made of: parts over campaigns $1 (see [`only`]), at the moment $2.
+//!
+//! [`only`]: crate::api::census::only
 
 use crate::pg::error::Result;
 use crate::pg::query::{self, Argument};
@@ -9,12 +11,12 @@ pub const GOALS: &str = "SELECT g.campaign, g.goal, k.kind, c.time_zone, (
     FROM decisioning.campaign_goals g
     JOIN decisioning.goals k ON k.goal = g.goal AND k.kind <> 'engagement'
     JOIN decisioning.campaigns c ON c.campaign = g.campaign
-    WHERE ($1 IS NULL OR g.campaign = $1)";
+    WHERE ($1 IS NULL OR g.campaign = ANY ($1))";
 
 /// Events of `goals`, by unit. Units are customers as exposed: merges, which treatment causes too, neither make nor unmake any. An
 /// event counts once, for the unit whose id it was recorded with, or else for that of the customer it belongs to. $4 to $8 are
 /// [`Merged::arguments`].
-pub const EVENTS: &str = "events AS NOT MATERIALIZED (
+const EVENTS: &str = "events AS NOT MATERIALIZED (
         SELECT g.campaign, g.goal, g.kind, o.occurred_at, o.events, o.value,
                coalesce(m.merged_id, h.merged_id, a.customer_id, o.customer_id) AS customer_id
         FROM goals g
@@ -25,6 +27,13 @@ pub const EVENTS: &str = "events AS NOT MATERIALIZED (
             ON h.customer_id = coalesce(a.customer_id, o.customer_id) AND h.campaign = g.campaign
     )";
 
+/// The same where nobody was merged and no id stands for another: the planner then knows how often an id occurs.
+const EVENTS_BY_ID: &str = "events AS NOT MATERIALIZED (
+        SELECT g.campaign, g.goal, g.kind, o.occurred_at, o.events, o.value, o.customer_id
+        FROM goals g
+        JOIN decisioning.outcomes o ON o.goal = g.goal
+    )";
+
 /// Customers that were exposed and merged into another. Read first and handed over: parallel workers cannot read what a
 /// statement has materialised.
 #[derive(Default)]
@@ -32,6 +41,8 @@ pub struct Merged {
     campaigns: Vec<String>,
     merged: Vec<String>,
     heirs: Heirs,
+    /// Whether any id in the log stands for another.
+    aliases: bool,
 }
 
 /// Customers who were exposed under another id only, and the first such id.
@@ -68,10 +79,21 @@ impl Merged {
                 Ok(())
             },
         )?;
+        let aliases = query::read_one("SELECT EXISTS (SELECT FROM decisioning._log_alias)", &[], |row| row.value(1))?;
+        found.aliases = aliases.unwrap_or(true);
         Ok(found)
     }
 
-    /// What [`EVENTS`] takes.
+    /// Events by unit, as a common table expression after `goals`.
+    pub fn events(&self) -> &'static str {
+        if self.aliases || !self.merged.is_empty() {
+            EVENTS
+        } else {
+            EVENTS_BY_ID
+        }
+    }
+
+    /// $4 to $8 of [`events`](Self::events).
     pub fn arguments(&self) -> [Argument<'_>; 5] {
         let heirs = &self.heirs;
         [&self.campaigns, &self.merged, &heirs.campaigns, &heirs.customers, &heirs.merged]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use decisioning_core::measure::{Responders, Sample};
 use pgrx::prelude::*;
 
+use super::over_time::By;
 use crate::api::census::Census;
 use crate::pg::error::Result;
 
@@ -67,9 +68,9 @@ impl Question {
         }
     }
 
-    /// Everybody who was exposed, and of them those who count. Runs as the owner.
-    pub fn census(&self) -> Result<Census> {
-        Census::take(self.campaign.as_deref(), self.as_of, false, &self.members())
+    /// Everybody who was exposed, and of them those who count; with `by`, by when. Runs as the owner.
+    pub fn census(&self, by: Option<By>) -> Result<Census> {
+        Census::take(self.campaign.as_deref(), self.as_of, by.map(By::of_customer), &self.members())
     }
 
     /// Customers `s` who count.

@@ -4,6 +4,7 @@ use decisioning_core::report::{day, SendTime, Share};
 use pgrx::prelude::*;
 
 use super::{day_number, since, text};
+use crate::api::log::decisions;
 use crate::pg::error::Result;
 use crate::pg::query;
 
@@ -11,12 +12,12 @@ use crate::pg::query;
 const DIMENSIONS: i32 = 8;
 
 /// Choices of the optimise group by day: actions, then the levels of each dimension, the usual ones first. Runs as the owner.
-pub fn shares(name: &str, now: TimestampWithTimeZone) -> Result<Vec<Share>> {
+pub fn shares(name: &str, now: TimestampWithTimeZone, share: f64) -> Result<Vec<Share>> {
     let sql = format!(
         "WITH chosen AS (
              -- In shadow mode the policy is what would have been chosen.
              SELECT {day} AS day, coalesce(d.shadow_action_id, d.action_id) AS action_id, count(*) AS decisions
-             FROM decisioning.decisions d
+             FROM {log}
              JOIN decisioning.campaigns c ON c.campaign = d.campaign
              WHERE d.campaign = $1 AND d.treatment_group = 'optimise' AND d.origin = 'live' AND d.decided_at >= {since}
              GROUP BY 1, 2
@@ -40,6 +41,7 @@ pub fn shares(name: &str, now: TimestampWithTimeZone) -> Result<Vec<Share>> {
                GROUP BY 1, 2, 3, 4) AS s
          ORDER BY s.place, s.day, s.decisions DESC, s.level",
         day = day_number("d.decided_at AT TIME ZONE c.time_zone"),
+        log = decisions(share),
         since = since(),
     );
     query::read(&sql, &[name.into(), now.into(), DIMENSIONS.into()], |row| {
@@ -48,14 +50,15 @@ pub fn shares(name: &str, now: TimestampWithTimeZone) -> Result<Vec<Share>> {
 }
 
 /// Runs as the owner.
-pub fn sends(name: &str, now: TimestampWithTimeZone) -> Result<Vec<SendTime>> {
+pub fn sends(name: &str, now: TimestampWithTimeZone, share: f64) -> Result<Vec<SendTime>> {
     let sql = format!(
         "SELECT extract(isodow FROM s.at)::integer - 1, extract(hour FROM s.at)::integer, count(*)
          FROM (SELECT d.send_at AT TIME ZONE c.time_zone AS at
-               FROM decisioning.decisions d
+               FROM {}
                JOIN decisioning.campaigns c ON c.campaign = d.campaign
                WHERE d.campaign = $1 AND d.origin = 'live' AND d.action_id <> 0 AND isfinite(d.send_at) AND d.decided_at >= {}) AS s
          GROUP BY 1, 2 ORDER BY 1, 2",
+        decisions(share),
         since()
     );
     query::read(&sql, &[name.into(), now.into()], |row| {

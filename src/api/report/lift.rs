@@ -1,75 +1,65 @@
 //! Lift: as it stands, as it came about, and that of all campaigns.
 
-use decisioning_core::report::{day, Lift, LiftDay, Line};
+use decisioning_core::report::{day, Lift, LiftDay, Line, DAYS};
 use pgrx::prelude::*;
 
-use super::{day_number, since, text};
+use super::CONFIDENCE;
+use crate::api::lift::{self, Question};
 use crate::pg::error::Result;
-use crate::pg::query::{self, Row};
+use crate::pg::query;
 
-/// Columns of lift `l`, for [`lift`].
-const LIFT: &str =
-    "l.goal, l.kind, l.measure, l.treated_group, l.baseline_group, l.treated_customers, l.baseline_customers,
-    l.treated_mean, l.baseline_mean, l.absolute_lift, l.lower, l.upper, l.relative_lift, l.verdict";
-
-/// What is to be achieved comes before what is to be avoided.
-const ORDER: &str = "l.kind = 'harm', l.goal, l.measure";
-
-fn lift(row: &Row<'_, '_>) -> Result<Lift> {
-    Ok(Lift {
-        goal: text(row, 1)?,
-        kind: text(row, 2)?,
-        measure: text(row, 3)?,
-        treated_group: text(row, 4)?,
-        baseline_group: text(row, 5)?,
-        treated_customers: row.get(6)?.unwrap_or_default(),
-        baseline_customers: row.get(7)?.unwrap_or_default(),
-        treated_mean: row.get(8)?,
-        baseline_mean: row.get(9)?,
-        absolute_lift: row.get(10)?,
-        lower: row.get(11)?,
-        upper: row.get(12)?,
-        relative_lift: row.get(13)?,
-        verdict: text(row, 14)?,
-    })
+/// Lines that count, what is to be achieved before what is to be avoided.
+fn headlines(lines: Vec<lift::Line>) -> Vec<lift::Line> {
+    let mut lines: Vec<lift::Line> = lines.into_iter().filter(|line| line.headline).collect();
+    lines.sort_by(|a, b| (a.kind == "harm", &a.subject.goal).cmp(&(b.kind == "harm", &b.subject.goal)));
+    lines
 }
 
-/// Runs as the owner.
-pub fn lifts(name: &str) -> Result<Vec<Lift>> {
-    query::read(
-        &format!("SELECT {LIFT} FROM decisioning.lift($1) AS l WHERE l.headline ORDER BY {ORDER}"),
-        &[name.into()],
-        lift,
-    )
+fn shown(line: lift::Line) -> Lift {
+    let readout = line.readout.as_ref();
+    Lift {
+        goal: line.subject.goal,
+        kind: line.kind,
+        measure: line.measure.as_str().to_owned(),
+        treated_group: line.treated_group.to_owned(),
+        baseline_group: line.baseline_group.to_owned(),
+        treated_customers: line.treated_customers as i64,
+        baseline_customers: line.baseline_customers as i64,
+        treated_mean: line.means.map(|means| means[0]),
+        baseline_mean: line.means.map(|means| means[1]),
+        absolute_lift: readout.map(|readout| readout.fixed.estimate),
+        lower: line.bounds.map(|bounds| bounds.lower),
+        upper: line.bounds.map(|bounds| bounds.upper),
+        relative_lift: readout.and_then(|readout| readout.fixed_relative).map(|relative| relative.estimate),
+        verdict: line.finding.as_str().to_owned(),
+    }
 }
 
-/// Runs as the owner.
-pub fn by_day(name: &str, now: TimestampWithTimeZone) -> Result<Vec<LiftDay>> {
-    let sql = format!(
-        "SELECT l.goal, l.measure, {day}, l.treated_customers, l.baseline_customers, l.absolute_lift, l.lower, l.upper
-         FROM decisioning.lift_over_time($1) AS l
-         JOIN decisioning.campaigns k ON k.campaign = l.campaign
-         WHERE l.day >= ({since} AT TIME ZONE k.time_zone)::date
-         ORDER BY l.goal, l.measure, l.day",
-        day = day_number("l.day"),
-        since = since(),
-    );
-    query::read(&sql, &[name.into(), now.into()], |row| {
-        Ok(LiftDay {
-            goal: text(row, 1)?,
-            measure: text(row, 2)?,
-            day: day(row.value(3)?),
-            treated_customers: row.get(4)?.unwrap_or_default(),
-            baseline_customers: row.get(5)?.unwrap_or_default(),
-            absolute_lift: row.get(6)?,
-            lower: row.get(7)?,
-            upper: row.get(8)?,
+pub fn lifts(lines: Vec<lift::Line>) -> Vec<Lift> {
+    headlines(lines).into_iter().map(shown).collect()
+}
+
+/// Of the last days.
+pub fn by_day(moments: Vec<lift::Moment>) -> Vec<LiftDay> {
+    let last = moments.iter().filter_map(|moment| moment.day).map(|day| day.to_unix_epoch_days()).max();
+    let shown = |moment: lift::Moment| {
+        let on = moment.day.map(|day| day.to_unix_epoch_days())?;
+        (Some(on) > last.map(|last| last - DAYS)).then(|| LiftDay {
+            goal: moment.subject.goal,
+            measure: moment.measure.as_str().to_owned(),
+            day: day(on),
+            treated_customers: moment.customers[0] as i64,
+            baseline_customers: moment.customers[1] as i64,
+            absolute_lift: moment.lift,
+            lower: moment.lower,
+            upper: moment.upper,
         })
-    })
+    };
+    moments.into_iter().filter_map(shown).collect()
 }
 
 /// Every campaign with its lifts: what runs first. Runs as the owner.
-pub fn all_campaigns() -> Result<Vec<Line>> {
+pub fn all_campaigns(now: TimestampWithTimeZone) -> Result<Vec<Line>> {
     let mut lines = query::read(
         "SELECT c.campaign, c.status, c.currency, (SELECT count(*) FROM decisioning._assignment s
                                                    WHERE s.campaign = c.campaign AND s.exposed_at < 'infinity')
@@ -86,13 +76,9 @@ pub fn all_campaigns() -> Result<Vec<Line>> {
             })
         },
     )?;
-    let lifts =
-        query::read(&format!("SELECT {LIFT}, l.campaign FROM decisioning.lift l ORDER BY {ORDER}"), &[], |row| {
-            Ok((row.value::<String>(15)?, lift(row)?))
-        })?;
-    for (campaign, lift) in lifts {
-        if let Some(line) = lines.iter_mut().find(|line| line.campaign == campaign) {
-            line.lifts.push(lift);
+    for found in headlines(lift::lines(&Question::new(None, now, CONFIDENCE))?) {
+        if let Some(line) = lines.iter_mut().find(|line| line.campaign == found.subject.campaign) {
+            line.lifts.push(shown(found));
         }
     }
     Ok(lines)

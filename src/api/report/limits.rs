@@ -8,7 +8,7 @@ use crate::pg::error::Result;
 use crate::pg::query;
 
 /// Rules over the last days, those first that bear on most decisions. Runs as the owner.
-pub fn guardrails(name: &str, now: TimestampWithTimeZone) -> Result<Vec<Guardrail>> {
+pub fn guardrails(name: &str, now: TimestampWithTimeZone, share: f64) -> Result<Vec<Guardrail>> {
     // Days are apart, so that variances add up; bounds are 1.645 standard errors away.
     let sql = format!(
         "SELECT f.guardrail, f.decisions, f.removed, f.silenced, f.lost, f.lost - f.margin, f.lost + f.margin, f.estimated, f.days
@@ -16,14 +16,14 @@ pub fn guardrails(name: &str, now: TimestampWithTimeZone) -> Result<Vec<Guardrai
                       sum(f.without_any_send)::bigint AS silenced, sum(f.lost_responses)::float8 AS lost,
                       sqrt(sum((f.lost_upper - f.lost_responses) ^ 2))::float8 AS margin, count(f.lost_responses) AS estimated,
                       count(DISTINCT f.decided_on) AS days
-               FROM decisioning.guardrail_funnel f
+               FROM decisioning._guardrail_funnel($1, $3) AS f
                JOIN decisioning.campaigns k ON k.campaign = f.campaign
-               WHERE f.campaign = $1 AND f.decided_on >= ({since} AT TIME ZONE k.time_zone)::date
+               WHERE f.decided_on >= ({since} AT TIME ZONE k.time_zone)::date
                GROUP BY f.guardrail) AS f
          ORDER BY f.decisions DESC, f.guardrail",
         since = since(),
     );
-    query::read(&sql, &[name.into(), now.into()], |row| {
+    query::read(&sql, &[name.into(), now.into(), share.into()], |row| {
         Ok(Guardrail {
             guardrail: row.value(1)?,
             decisions: row.value(2)?,

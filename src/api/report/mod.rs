@@ -13,37 +13,50 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::campaign;
-use super::now;
+use super::lift::{self as api_lift, Question};
+use super::{log, now};
 use crate::pg::error::{Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::{as_owner, without_sorted_joins};
 use crate::pg::query::Row;
 
 #[pg_extern(name = "report", sql = false)]
 fn report_page(campaign: Option<&str>) -> std::result::Result<String, ErrorReport> {
     Ok(as_owner(|| match campaign {
-        Some(campaign) => page(campaign),
-        None => Ok(report::overview(&lift::all_campaigns()?, &heading::as_of_utc()?)),
+        Some(campaign) => without_sorted_joins(|| page(campaign)),
+        None => Ok(report::overview(&lift::all_campaigns(now()?)?, &heading::as_of_utc()?)),
     })?)
 }
+
+/// Decisions that are looked at one by one; beyond, a sample of the log is.
+const DECISIONS: i64 = 50_000;
+
+/// Of the intervals of lift.
+const CONFIDENCE: f64 = 0.95;
 
 /// Runs as the owner.
 fn page(name: &str) -> Result<String> {
     let (campaign, _) = campaign::load(name)?;
     let (name, now) = (campaign.campaign.as_str(), now()?);
+    let share = log::share(name, DECISIONS)?;
+    let overview = api_lift::overview(&Question::new(Some(name), now, CONFIDENCE))?;
+    let groups = quality::groups(&overview.census);
+    let (insights, found_on) = quality::insights(name)?;
+    let customers = overview.census.drawn.iter().map(|drawn| drawn.customers).sum::<f64>();
     let report = Report {
-        heading: heading::read(name, now)?,
-        lifts: lift::lifts(name)?,
-        lift_days: lift::by_day(name, now)?,
-        health: quality::health(name)?,
-        groups: quality::groups(name)?,
-        policy: learning::policy(name)?,
-        captured: learning::captured(&campaign, now)?,
-        shares: choices::shares(name, now)?,
-        sends: choices::sends(name, now)?,
-        guardrails: limits::guardrails(name, now)?,
+        heading: heading::read(name, now, customers as i64, share)?,
+        lifts: lift::lifts(overview.lines),
+        lift_days: lift::by_day(overview.moments),
+        health: quality::health(name, &groups)?,
+        groups,
+        policy: learning::policy(name, share)?,
+        captured: learning::captured(&campaign, now, share)?,
+        shares: choices::shares(name, now, share)?,
+        sends: choices::sends(name, now, share)?,
+        guardrails: limits::guardrails(name, now, share)?,
         budgets: limits::budgets(name)?,
-        insights: quality::insights(name)?,
-        calibration: quality::calibration(name)?,
+        insights,
+        insights_found_on: found_on.map(report::day),
+        calibration: quality::calibration(name, now, share)?,
         identity: quality::identity()?,
         changes: changes::read(name)?,
     };
