@@ -212,11 +212,11 @@ COMMENT ON FUNCTION decisioning.lift_before_exposure(text, interval, float8) IS
 'A/A test: the same comparison of the same groups over the time before exposure, when nothing could differ but by chance. alike says whether p_value is at least 0.001.';
 
 CREATE FUNCTION decisioning.group_differences(campaign text)
-RETURNS TABLE (topic text, treatment_group text, counted bigint, affected bigint, rate float8, p_value float8, alike boolean)
+RETURNS TABLE (topic text, treatment_group text, counted bigint, affected bigint, rate float8, share float8, p_value float8, alike boolean)
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 16
 AS 'MODULE_PATHNAME', 'group_differences_wrapper';
 COMMENT ON FUNCTION decisioning.group_differences(text) IS
-'What treatment does to the groups besides what it is for: customers who were merged (clicking logs people in) and who turned out to be of two groups, and decisions that lost a candidate to a cap or a budget, by group. p_value tests that the rates are the same (chi-square); alike says whether it is at least 0.001. Merges that differ bias the lift; caps and budgets that differ are part of it.';
+'What treatment does to the groups besides what it is for: customers who were merged (clicking logs people in) and who turned out to be of two groups, and decisions that lost a candidate to a cap or a budget, and what the budgets were charged, by group. rate is per customer or decision that is counted (of budgets, in their unit), share the part of the group in all of it. p_value tests that the rates are the same (chi-square; of budgets analysis of variance, holdout left out); alike says whether it is at least 0.001. Merges that differ bias the lift; caps and budgets that differ are part of it.';
 
 -- Before launch, and along the way -------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::configure::check_editable;
+use super::power;
 use super::source::check_moment;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -93,8 +94,11 @@ fn add_campaign_goal(
             )),
             _ => Ok(()),
         }
-    })
-    .map_err(Into::into)
+    })?;
+    if let Some(outlook) = power::outlook(campaign, goal)? {
+        pgrx::notice!("{outlook}");
+    }
+    Ok(())
 }
 
 #[pg_extern(sql = false)]

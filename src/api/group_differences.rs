@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use decisioning_core::measure::independence;
+use decisioning_core::measure::{independence, same_mean, Sample, Variable};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -15,8 +15,19 @@ use crate::pg::query;
 /// Groups that differ at this level do so not by chance.
 const LEVEL: f64 = 0.001;
 
-/// Of what there is so much in each group: customers or decisions in all, and those it is about.
-type Counts = BTreeMap<&'static str, (f64, f64)>;
+/// What is counted of a group.
+struct Counts {
+    /// Customers or decisions in all, and those it is about.
+    all: f64,
+    affected: f64,
+    /// What it is measured in: those it is about, or money.
+    amount: f64,
+    /// By customer, if it is money.
+    spent: Option<Sample>,
+}
+
+/// By topic and group.
+type Topics = BTreeMap<String, BTreeMap<&'static str, Counts>>;
 
 #[pg_extern(sql = false)]
 fn group_differences(
@@ -30,6 +41,7 @@ fn group_differences(
             name!(counted, i64),
             name!(affected, i64),
             name!(rate, f64),
+            name!(share, Option<f64>),
             name!(p_value, Option<f64>),
             name!(alike, bool),
         ),
@@ -39,26 +51,39 @@ fn group_differences(
     let name = required(campaign, "campaign")?;
     let found = as_owner(|| {
         campaign::load(name)?;
-        differences(name)
+        let mut topics = differences(name)?;
+        topics.extend(budgets(name)?);
+        Ok(topics)
     })?;
     let rows = found.into_iter().flat_map(|(topic, groups)| {
-        let table: Vec<Vec<f64>> = groups.values().map(|(all, affected)| vec![*affected, all - affected]).collect();
-        let p_value = independence(&table).map(|found| found.p_value);
+        let p_value = p_value(&groups);
         let alike = p_value.is_none_or(|p_value| p_value >= LEVEL);
-        groups
-            .into_iter()
-            .map(move |(group, (all, affected))| {
-                (topic.clone(), group, all as i64, affected as i64, affected / all.max(1.0), p_value, alike)
-            })
-            .collect::<Vec<_>>()
+        let total: f64 = groups.values().map(|counts| counts.amount).sum();
+        let row = |(group, counts): (&'static str, Counts)| {
+            let share = (total > 0.0).then(|| counts.amount / total);
+            let rate = counts.amount / counts.all.max(1.0);
+            (topic.clone(), group, counts.all as i64, counts.affected as i64, rate, share, p_value, alike)
+        };
+        groups.into_iter().map(row).collect::<Vec<_>>()
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
-/// By topic: customers who were merged, and who turned out to be of two groups; decisions that lost a candidate to a cap, and to a
-/// budget. Runs as the owner.
-fn differences(campaign: &str) -> Result<BTreeMap<String, Counts>> {
-    let mut found: BTreeMap<String, Counts> = BTreeMap::new();
+/// Of rates that are the same, or of the same spending per customer in all groups that may be sent something.
+fn p_value(groups: &BTreeMap<&'static str, Counts>) -> Option<f64> {
+    if groups.values().any(|counts| counts.spent.is_some()) {
+        let sent = groups.iter().filter(|(group, _)| **group != "holdout");
+        return same_mean(&sent.filter_map(|(_, counts)| counts.spent).collect::<Vec<_>>());
+    }
+    let rates: Vec<Vec<f64>> =
+        groups.values().map(|counts| vec![counts.affected, counts.all - counts.affected]).collect();
+    independence(&rates).map(|found| found.p_value)
+}
+
+/// Customers who were merged, and who turned out to be of two groups; decisions that lost a candidate to a cap, and to a budget.
+/// Runs as the owner.
+fn differences(campaign: &str) -> Result<Topics> {
+    let mut found = Topics::new();
     query::read_large(
         "SELECT t.topic, s.treatment_group, s.customers, CASE t.topic WHEN 'merged customers' THEN s.merged ELSE s.mixed END
          FROM (SELECT s.treatment_group, count(*) AS customers, count(s.merged_at) AS merged, count(s.mixed_at) AS mixed
@@ -75,9 +100,38 @@ fn differences(campaign: &str) -> Result<BTreeMap<String, Counts>> {
          CROSS JOIN (VALUES ('decisions under a cap'), ('decisions without budget')) AS t(topic)",
         &[campaign.into(), now()?.into()],
         |row| {
-            let group = parse_group(&row.value::<String>(2)?)?;
-            let counts = (row.value::<i64>(3)? as f64, row.value::<i64>(4)? as f64);
-            found.entry(row.value(1)?).or_default().insert(group.as_str(), counts);
+            let (all, affected) = (row.value::<i64>(3)? as f64, row.value::<i64>(4)? as f64);
+            let group = parse_group(&row.value::<String>(2)?)?.as_str();
+            let counts = Counts { all, affected, amount: affected, spent: None };
+            found.entry(row.value(1)?).or_default().insert(group, counts);
+            Ok(())
+        },
+    )?;
+    Ok(found)
+}
+
+/// What each group was charged to each budget, as far back as budgets remember. Runs as the owner.
+fn budgets(campaign: &str) -> Result<Topics> {
+    let mut found = Topics::new();
+    query::read_large(
+        "WITH charged AS (
+             SELECT r.budget, d.treatment_group, d.customer_id, sum(r.charged) / 1e6::float8 AS amount
+             FROM decisioning._reservation r JOIN decisioning.decisions d ON d.decision_id = r.decision_id
+             WHERE r.campaign = $1 AND r.charged > 0 GROUP BY 1, 2, 3)
+         SELECT b.budget, s.treatment_group, s.customers, coalesce(n.customers, 0), coalesce(n.amount, 0), coalesce(n.squares, 0)
+         FROM decisioning.budgets b
+         CROSS JOIN (SELECT s.treatment_group, count(*) AS customers
+                     FROM decisioning._assignment s WHERE s.campaign = $1 AND s.exposed_at < $2 GROUP BY 1) AS s
+         LEFT JOIN (SELECT c.budget, c.treatment_group, count(*) AS customers, sum(c.amount) AS amount, sum(c.amount * c.amount) AS squares
+                    FROM charged c GROUP BY 1, 2) AS n ON n.budget = b.budget AND n.treatment_group = s.treatment_group
+         WHERE b.campaign = $1",
+        &[campaign.into(), now()?.into()],
+        |row| {
+            let (all, affected) = (row.value::<i64>(3)? as f64, row.value::<i64>(4)? as f64);
+            let spent = Sample::of_sums(all, row.value(5)?, row.value(6)?);
+            let group = parse_group(&row.value::<String>(2)?)?.as_str();
+            let counts = Counts { all, affected, amount: all * spent.mean(Variable::Outcome), spent: Some(spent) };
+            found.entry(format!("charged to {}", row.value::<String>(1)?)).or_default().insert(group, counts);
             Ok(())
         },
     )?;

@@ -91,6 +91,114 @@ fn days(needed: f64, exposed: f64, waiting: f64, daily: f64, window: f64) -> Opt
     Some((days + window / 86_400.0).ceil())
 }
 
+/// The lift that is to be seen, and how surely.
+struct Asked {
+    relative: f64,
+    power: f64,
+    confidence: f64,
+}
+
+/// What it takes to see it in a goal.
+struct Analysis {
+    goal: String,
+    measure: &'static str,
+    base: Option<Base>,
+    /// Customers so far, and new ones per day.
+    exposed: f64,
+    daily: f64,
+    needed: Option<f64>,
+    days: Option<f64>,
+    /// Smallest relative lift that would be seen among all customers there are.
+    detectable: Option<f64>,
+    holdout: f64,
+    suggested: Option<f64>,
+    advice: String,
+}
+
+/// Goals of a campaign that are measured, or one of them. Runs as the owner.
+fn analyse(campaign: &Campaign, audience: f64, asked: &Asked, goal: Option<&str>) -> Result<Vec<Analysis>> {
+    let Asked { relative, power, confidence } = *asked;
+    let shares = campaign.shares().exact();
+    let (holdout, optimise) = (shares[0], shares[3]);
+    let (exposed, daily) = traffic(&campaign.campaign)?;
+    let all = exposed.max(audience);
+    let goals = campaign.goals.iter().filter(|known| known.kind != "engagement");
+    let mut found = Vec::new();
+    for known in goals.filter(|known| goal.is_none_or(|goal| goal == known.goal)) {
+        let base = base(campaign, known, all)?;
+        let usable = base.as_ref().filter(|base| base.mean > 0.0 && base.variance > 0.0);
+        let difference = |base: &Base| relative * base.mean;
+        let compared = holdout + optimise;
+        let needed = usable.and_then(|base| {
+            let both = customers_needed(base.variance, difference(base), holdout / compared, power, confidence)?;
+            Some((both / compared).ceil())
+        });
+        let detectable = usable.and_then(|base| {
+            let found = detectable_difference(base.variance, all * optimise, all * holdout, power, confidence)?;
+            Some(found / base.mean)
+        });
+        let suggested = usable
+            .and_then(|base| smallest_holdout(base.variance, difference(base), all * compared, power, confidence))
+            .map(|share| ((100.0 * share).ceil() / 100.0).max(0.01));
+        let waiting = (audience - exposed).max(0.0);
+        let days = needed.and_then(|needed| days(needed, exposed, waiting, daily, known.attribution_seconds));
+        let advice = match (usable, suggested) {
+            (None, _) => "nothing is known of this goal yet: ingest past events, or look again when 30 customers of the holdout have responded".to_owned(),
+            (Some(_), _) if holdout == 0.0 => "without a holdout no lift can be measured: give the campaign a holdout_share".to_owned(),
+            (Some(_), None) => format!("with {all:.0} customers such a lift cannot be detected at any holdout share: expect {:.0} % or more, or take a larger audience", 100.0 * detectable.unwrap_or(f64::NAN)),
+            (Some(_), Some(share)) if share > holdout + 0.005 => format!("a holdout of {:.0} % would detect it with the audience there is", 100.0 * share),
+            (Some(_), Some(_)) => "the holdout is large enough".to_owned(),
+        };
+        found.push(Analysis {
+            goal: known.goal.clone(),
+            measure: lift::Measure::of(&known.kind)[0].as_str(),
+            base,
+            exposed,
+            daily,
+            needed,
+            days,
+            detectable,
+            holdout,
+            suggested,
+            advice,
+        });
+    }
+    Ok(found)
+}
+
+/// What a campaign can make of a goal that it was just given, in a sentence; `None` if nothing is known of the goal yet, or the caller
+/// may not count the audience.
+pub fn outlook(campaign: &str, goal: &str) -> Result<Option<String>> {
+    let known = as_owner(|| {
+        let (campaign, _) = campaign::load(campaign)?;
+        let seen = query::read_one(
+            "SELECT EXISTS (SELECT FROM decisioning.outcomes o WHERE o.goal = $1)",
+            &[goal.into()],
+            |row| row.value::<bool>(1),
+        )?;
+        Ok(seen.unwrap_or(false).then_some(campaign))
+    })?;
+    let Some(campaign) = known else { return Ok(None) };
+    if !campaign.customers().may_read()? {
+        return Ok(None);
+    }
+    let audience = audience_size(&campaign.customers(), &campaign.customer_key, campaign.audience.as_deref())?;
+    let asked = Asked { relative: 0.1, power: 0.8, confidence: 0.95 };
+    let found = as_owner(|| analyse(&campaign, audience as f64, &asked, Some(goal)))?;
+    let sentence = |found: Analysis| {
+        let (base, detectable) = found.base.zip(found.detectable)?;
+        Some(format!(
+            "goal \"{goal}\": {} of {} so far ({}); smallest detectable lift (80 % power, 5 % level): {:.0} % of it with the {audience} customers there are. A lift of 10 %: {}",
+            found.measure,
+            (1000.0 * base.mean).round() / 1000.0,
+            base.basis,
+            100.0 * detectable,
+            found.advice,
+        ))
+    };
+    Ok(found.into_iter().find_map(sentence))
+}
+
 #[pg_extern(sql = false)]
 fn power_analysis(
     campaign: Option<&str>,
@@ -131,63 +239,31 @@ fn power_analysis(
     }
     let confidence = checked_confidence(confidence)?;
     let (campaign, _) = as_owner(|| campaign::load(name))?;
-    let audience = audience_size(&campaign.customers(), &campaign.customer_key, campaign.audience.as_deref())? as f64;
-    let shares = campaign.shares().exact();
-    let (holdout, optimise) = (shares[0], shares[3]);
-    let rows = as_owner(|| {
-        let (exposed, daily) = traffic(name)?;
-        let all = exposed.max(audience);
-        let goals = campaign.goals.iter().filter(|known| known.kind != "engagement");
-        let mut rows = Vec::new();
-        for known in goals.filter(|known| goal.is_none_or(|goal| goal == known.goal)) {
-            let base = base(&campaign, known, all)?;
-            let measure = lift::Measure::of(&known.kind)[0].as_str();
-            let found = base.as_ref().filter(|base| base.mean > 0.0 && base.variance > 0.0);
-            let difference = |base: &Base| relative * base.mean;
-            let compared = holdout + optimise;
-            let needed = found.and_then(|base| {
-                let both = customers_needed(base.variance, difference(base), holdout / compared, power, confidence)?;
-                Some((both / compared).ceil())
-            });
-            let detectable = found.and_then(|base| {
-                let found = detectable_difference(base.variance, all * optimise, all * holdout, power, confidence)?;
-                Some(found / base.mean)
-            });
-            let suggested = found
-                .and_then(|base| smallest_holdout(base.variance, difference(base), all * compared, power, confidence))
-                .map(|share| ((100.0 * share).ceil() / 100.0).max(0.01));
-            let waiting = (audience - exposed).max(0.0);
-            let days = needed.and_then(|needed| days(needed, exposed, waiting, daily, known.attribution_seconds));
-            let advice = match (found, suggested) {
-                (None, _) => "nothing is known of this goal yet: ingest past events, or look again when 30 customers of the holdout have responded".to_owned(),
-                (Some(_), _) if holdout == 0.0 => "without a holdout no lift can be measured: give the campaign a holdout_share".to_owned(),
-                (Some(_), None) => format!("with {all:.0} customers such a lift cannot be detected at any holdout share: expect {:.0} % or more, or take a larger audience", 100.0 * detectable.unwrap_or(f64::NAN)),
-                (Some(_), Some(share)) if share > holdout + 0.005 => format!("a holdout of {:.0} % would detect it with the audience there is", 100.0 * share),
-                (Some(_), Some(_)) => "the holdout is large enough".to_owned(),
-            };
-            rows.push((
-                known.goal.clone(),
-                measure,
-                base.as_ref().map(|base| base.mean),
-                base.as_ref().map_or("none", |base| base.basis),
-                relative,
-                audience as i64,
-                exposed as i64,
-                daily,
-                needed.map(|needed| needed as i64),
-                days.map(|days| days.min(f64::from(i32::MAX)) as i32),
-                detectable,
-                holdout,
-                suggested,
-                advice,
-            ));
-        }
-        Ok(rows)
-    })?;
-    if let (Some(goal), true) = (goal, rows.is_empty()) {
+    let audience = audience_size(&campaign.customers(), &campaign.customer_key, campaign.audience.as_deref())?;
+    let asked = Asked { relative, power, confidence };
+    let found = as_owner(|| analyse(&campaign, audience as f64, &asked, goal))?;
+    if let (Some(goal), true) = (goal, found.is_empty()) {
         return Err(Error::missing(format!("campaign \"{name}\" has no goal \"{goal}\" that is measured"))
             .hint("SELECT goal FROM decisioning.campaign_goals lists its goals; engagement is not measured.")
             .into());
     }
-    Ok(TableIterator::new(rows))
+    let row = |found: Analysis| {
+        (
+            found.goal,
+            found.measure,
+            found.base.as_ref().map(|base| base.mean),
+            found.base.as_ref().map_or("none", |base| base.basis),
+            relative,
+            audience,
+            found.exposed as i64,
+            found.daily,
+            found.needed.map(|needed| needed as i64),
+            found.days.map(|days| days.min(f64::from(i32::MAX)) as i32),
+            found.detectable,
+            found.holdout,
+            found.suggested,
+            found.advice,
+        )
+    };
+    Ok(TableIterator::new(found.into_iter().map(row).collect::<Vec<_>>()))
 }

@@ -75,6 +75,12 @@ impl RelationName {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
     }
 
+    /// Whether it is there, and the current user may read all of it.
+    pub fn may_read(&self) -> Result<bool> {
+        let sql = "SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass($1), 'SELECT'), false)";
+        Ok(query::read_one(sql, &[self.quoted().into()], |row| row.value(1))?.unwrap_or(false))
+    }
+
     /// Columns as they are now.
     ///
     /// # Errors

@@ -31,7 +31,8 @@ def test_large_sums_run_in_parallel(db, query):
         session.execute(f"SET auto_explain.{setting}")
     session.execute("SET client_min_messages = log")
     together = session.execute(f"SELECT * FROM {query}").fetchall()
-    assert any("Workers Launched: 2" in plan for plan in plans), plans
+    sums = "_responses" if "lift" in query else "_assignment"
+    assert any("Workers Launched: 2" in plan and sums in plan for plan in plans), plans
     assert len(together) == len(alone) and all(
         one == pytest.approx(other) if isinstance(one, float) else one == other
         for row, again in zip(alone, together)
@@ -43,10 +44,10 @@ def test_households_are_the_units_where_they_are_drawn(db):
     """Households of four that buy together: their members tell no more than one of them."""
     connection = db.connect()
     connection.execute("SELECT set_config('decisioning.simulated_now', %s, false)", [shop.NOW])
-    connection.execute("CREATE TABLE people AS SELECT 'p-' || n AS id, 'h-' || n / 4 AS home FROM generate_series(0, 7999) n")
+    connection.execute("CREATE TABLE people AS SELECT 'p-' || n AS id, 'h-' || n / 4 AS home, (abs(hashtext('h-' || n / 4)) % 10 = 0)::int AS keen FROM generate_series(0, 7999) n")
     for campaign, unit in (("together", "household"), ("apart", "customer")):
         connection.execute(
-            "SELECT decisioning.create_campaign(%s, 'people', 'id', household_column => 'home', unit => %s, holdout_share => 0.4)", [campaign, unit]
+            "SELECT decisioning.create_campaign(%s, 'people', 'id', household_column => 'home', unit => %s, holdout_share => 0.4, features => '{keen}')", [campaign, unit]
         )
         connection.execute("SELECT decisioning.add_action(%s, 'mail', channel => 'email'), decisioning.approve_action(%s, 'mail')", [campaign, campaign])
     connection.execute("UPDATE decisioning.campaigns SET salt = md5(campaign)::uuid")
@@ -67,6 +68,13 @@ def test_households_are_the_units_where_they_are_drawn(db):
            WHERE a.campaign = 'together' AND a.treatment_group = 'optimise'"""
     ).fetchone()
     assert [(mean, customers) for campaign, _, mean, customers in rows if campaign == "together"] == [(pytest.approx(truth[0]), truth[1])]
+    # Who is keen buys, and nobody else: nothing is left to chance, but for households in buckets of several sizes.
+    removed = dict(
+        later.execute(
+            "SELECT c.campaign, l.variance_removed FROM decisioning.campaigns c, decisioning.lift(c.campaign, covariate => 'keen') l WHERE l.headline"
+        ).fetchall()
+    )
+    assert removed == {"together": pytest.approx(1, abs=0.02), "apart": pytest.approx(1, abs=1e-6)}
     balance = dict(later.execute("SELECT campaign, min(p_value) FROM decisioning.group_balance GROUP BY 1").fetchall())
     assert balance["together"] > 0.05, "sizes vary as those of households do"
 
@@ -93,3 +101,32 @@ def test_customers_without_anybody_to_compare_with_are_left_out(db):
     later = shop.session(db, now="2026-06-05 10:00+00")
     assert later.execute("SELECT treated_customers, baseline_customers FROM decisioning.lift").fetchone() == first
     assert later.execute("SELECT sum(customers) FROM decisioning.group_balance").fetchone() == (3000,)
+
+
+def test_what_groups_cost_is_compared(db):
+    """Explore chooses at random and optimise what costs little, so that the one is charged more per customer than the other."""
+    connection = db.connect()
+    shop.create(connection, customers=3000, explore=0.3)
+    connection.execute("UPDATE decisioning.actions SET cost_send = CASE WHEN action LIKE '%sms%' THEN 0.5 ELSE 0.01 END")
+    budget = connection.execute("SELECT decisioning.set_budget('c', 100000, 'total')").fetchone()[0]
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection = shop.session(db, now="2026-06-01 18:00+00")
+    rows = connection.execute(
+        "SELECT treatment_group, counted, affected, rate, share, p_value, alike FROM decisioning.group_differences('c') WHERE topic = %s ORDER BY 1",
+        [f"charged to {budget}"],
+    ).fetchall()
+    charged = """SELECT s.treatment_group, count(*), count(n.charged), coalesce(sum(n.charged), 0)::float8
+        FROM decisioning.assignments s LEFT JOIN (
+            SELECT d.customer_id, sum(r.charged) / 1e6 AS charged FROM decisioning._reservation r
+            JOIN decisioning.decisions d USING (decision_id) GROUP BY 1 HAVING sum(r.charged) > 0) n USING (customer_id)
+        GROUP BY 1 ORDER BY 1"""
+    direct = connection.execute(charged).fetchall()
+    total = sum(row[3] for row in direct)
+    assert [row[:5] for row in rows] == [
+        (group, customers, sent, pytest.approx(amount / customers), pytest.approx(amount / total)) for group, customers, sent, amount in direct
+    ]
+    assert total > 0 and sum(row[4] for row in rows) == pytest.approx(1)
+    rates = {row[0]: row[3] for row in rows}
+    assert rates["holdout"] == 0, "which is by design, and no part of the test"
+    differs = rates["explore"] != pytest.approx(rates["optimise"], rel=0.2)
+    assert {row[6] for row in rows} == {not differs} and {row[5] < 0.001 for row in rows} == {differs}

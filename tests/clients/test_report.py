@@ -198,6 +198,25 @@ def test_what_is_shown_is_what_the_views_say(shown, browser, page_file):
         assert float(shown_share) == pytest.approx(100 * decisions / of_group, abs=0.051)
 
 
+def test_insights_are_kept_by_maintain(shown):
+    """It looks for them once a day, and the report shows those it found, with the day."""
+    kept = "SELECT jsonb_array_length(insights) FROM decisioning._insights_found WHERE campaign = %s"
+    with shown.connect() as connection, connection.transaction(force_rollback=True):
+        (confirmed,) = connection.execute("SELECT count(*) FROM decisioning.insights(%s) i WHERE i.confirmed", [SCRIPT]).fetchone()
+        assert confirmed > 0
+        connection.execute("SELECT decisioning.maintain()")
+        assert connection.execute(kept, [SCRIPT]).fetchone() == (confirmed,)
+        page = connection.execute("SELECT decisioning.report(%s)", [SCRIPT]).fetchone()[0]
+        assert re.search(r"1 is no difference. Found on \d+ \w+ \d{4}\.", page)
+        connection.execute("UPDATE decisioning._insights_found SET insights = '[]'")
+        connection.execute("SELECT decisioning.maintain()")
+        assert connection.execute(kept, [SCRIPT]).fetchone() == (0,)
+        assert "Found on" not in connection.execute("SELECT decisioning.report(%s)", [SCRIPT]).fetchone()[0]
+        connection.execute("UPDATE decisioning._insights_found SET found_at = found_at - interval '1 day'")
+        connection.execute("SELECT decisioning.maintain()")
+        assert connection.execute(kept, [SCRIPT]).fetchone() == (confirmed,)
+
+
 def test_of_a_large_log_a_sample_is_read(db):
     """The log is made larger than 20 000 pages by copies of itself, so that whatever is a share or a rate stays as it is."""
     with db.connect() as connection:

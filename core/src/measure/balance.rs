@@ -3,6 +3,8 @@
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 use statrs::function::gamma::ln_gamma;
 
+use super::sample::{Sample, Variable};
+
 /// How sure the alternative is of the expected shares, in customers: it looks for groups that are some per cent too large or small.
 const CONCENTRATION: f64 = 1000.0;
 
@@ -99,6 +101,23 @@ pub fn independence(table: &[Vec<f64>]) -> Option<Independence> {
     Some(Independence { statistic, freedom, p_value })
 }
 
+/// One-way analysis of variance: p-value of units of the same mean, by the limit of F for many units. `None` if nothing varies, or
+/// there are fewer than two samples with units.
+pub fn same_mean(samples: &[Sample]) -> Option<f64> {
+    let samples: Vec<&Sample> = samples.iter().filter(|sample| sample.count > 0.0).collect();
+    let mut all = Sample::default();
+    samples.iter().for_each(|sample| all.merge(sample));
+    let squares = |sample: &Sample| sample.products(Variable::Outcome, Variable::Outcome);
+    let within: f64 = samples.iter().map(|sample| squares(sample)).sum();
+    let groups = samples.len() as f64;
+    let variance = within / (all.count - groups);
+    if groups < 2.0 || all.count <= groups || variance <= 0.0 {
+        return None;
+    }
+    let freedom = groups - 1.0;
+    Some(ChiSquared::new(freedom).ok()?.sf((squares(&all) - within).max(0.0) / variance))
+}
+
 #[cfg(test)]
 mod tests {
     use rand::{RngExt, SeedableRng};
@@ -117,6 +136,20 @@ mod tests {
         assert!((found.statistic - 7.330_110_225_908_545).abs() < 1e-9, "{found:?}");
         assert!((found.p_value - 0.025_602_760_201_076_34).abs() < 1e-9, "{found:?}");
         assert_eq!(found.freedom, 2.0);
+    }
+
+    #[test]
+    fn means_are_compared_like_scipy() {
+        let sample = |values: &[f64]| {
+            let (sum, squares) = (values.iter().sum(), values.iter().map(|x| x * x).sum());
+            Sample::of_sums(values.len() as f64, sum, squares)
+        };
+        // scipy.stats.f_oneway gives F = 7 over (2, 6) degrees of freedom; scipy.stats.chi2.sf(2 * 7, 2).
+        let samples = [sample(&[1.0, 2.0, 3.0]), sample(&[2.0, 3.0, 4.0]), sample(&[4.0, 5.0, 6.0])];
+        let p_value = same_mean(&samples).unwrap();
+        assert!((p_value - (-7.0_f64).exp()).abs() < 1e-12, "{p_value}");
+        assert_eq!(same_mean(&samples[..1]), None);
+        assert_eq!(same_mean(&[sample(&[1.0, 1.0]), sample(&[1.0, 1.0])]), None, "nothing varies");
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod sequence;
 mod shrinkage;
 
 pub use agreement::Agreement;
-pub use balance::{chi_square, independence, sequential_balance, Drawn, Independence};
+pub use balance::{chi_square, independence, same_mean, sequential_balance, Drawn, Independence};
 pub use calibration::{Calibration, CalibrationBin};
 pub use finding::Finding;
 pub use insight::{insights, Contrast, Feature, Half, Insight, Known, Levers, Log, Sampled, Seen};

@@ -147,6 +147,12 @@ SELECT decisioning.acknowledge_imbalance('spring', 'a clean-up job lost southern
 SELECT acknowledged_at, p_value < 0.001 AS was_low, reason FROM decisioning.balance_acknowledgements;
 SELECT goal, verdict FROM decisioning.lift;
 
+-- Whoever gives a goal that has a past to a campaign is told what can be seen.
+SELECT decisioning.create_campaign('again', 'public.customers', 'customer_id', holdout_share => 0.05);
+SET client_min_messages = notice;
+SELECT decisioning.add_campaign_goal('again', 'visit', attribution_window => '30 days');
+RESET client_min_messages;
+
 -- Errors.
 SELECT * FROM decisioning.lift('nothing');
 SELECT * FROM decisioning.lift('spring', goal => 'nothing');
@@ -161,3 +167,5 @@ SELECT * FROM decisioning.power_analysis('spring', goal => 'open');
 SELECT decisioning._sample(1, 'NaN', 1);
 SELECT decisioning._merge_samples('\x00');
 SELECT decisioning._sample_add(NULL, 1, 1, 1);
+SELECT decisioning._responses('(0,1)', 1, 1, 'Infinity', 1, 0);
+SELECT decisioning._responses(NULL, 1, 1, 1, 1, 0) IS NULL AS skipped;
