@@ -73,7 +73,7 @@ bench-campaign: ## the learner in simulated campaigns, or on classification sets
 bench-statistics: ## what estimators and intervals of measure are worth, in simulations (pure core; T=adaptive or T=insights alone)
 	@cargo bench -p decisioning-core --bench statistics -- $(T)
 
-bench-lift: build ## lift and group_balance over ten million decisions against a plain grouped count (13 GB of disk; REPORT=1 for the report, too)
+bench-lift: build ## lift and group_balance over ten million decisions against a plain grouped count and the report (13 GB of disk)
 	@benches/lift.sh
 
 bench-aggregates: build ## statistics as parallel aggregates against a plain count

@@ -65,6 +65,8 @@ CREATE TABLE decisioning.campaigns (
     ramp_confidence     float8      NOT NULL DEFAULT 0.95 CHECK (ramp_confidence > 0 AND ramp_confidence < 1),
     ramp_goal           text,
     coefficient_limit   integer     NOT NULL DEFAULT 1024 CHECK (coefficient_limit BETWEEN 16 AND 4096),
+    draw                integer     NOT NULL DEFAULT 0 CHECK (draw >= 0),
+    washed_at           timestamptz,
     description         text,
     salt                uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
     created_at          timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -116,6 +118,8 @@ COMMENT ON COLUMN decisioning.campaigns.ramped_at IS 'When control_ramped last r
 COMMENT ON COLUMN decisioning.campaigns.ramp_step IS 'Share of the control group that learn moves whenever optimise is better than control; NULL moves nobody.';
 COMMENT ON COLUMN decisioning.campaigns.ramp_confidence IS 'Confidence that such a step needs.';
 COMMENT ON COLUMN decisioning.campaigns.ramp_goal IS 'Goal whose lift decides about a step.';
+COMMENT ON COLUMN decisioning.campaigns.draw IS 'How often the groups were drawn anew: see renew_holdout.';
+COMMENT ON COLUMN decisioning.campaigns.washed_at IS 'From when on the customers of the current draw count; NULL for the first.';
 COMMENT ON COLUMN decisioning.campaigns.coefficient_limit IS 'Most coefficients the model may have; interactions of the rarest features are dropped to stay under it.';
 COMMENT ON COLUMN decisioning.campaigns.salt IS 'Key of the hash that assigns groups and seeds choices.';
 COMMENT ON COLUMN decisioning.campaigns.epoch IS 'Current epoch of the campaign.';

@@ -39,7 +39,7 @@ COMMENT ON COLUMN decisioning._assignment.ramped_at IS 'When a control customer 
 COMMENT ON COLUMN decisioning._assignment.offer IS 'Last offer sent; offered_at is when it was sent first, from where offer_consistency counts.';
 COMMENT ON COLUMN decisioning._assignment.contact_decisions IS 'Sends that are reserved or made, as far back as guardrails look, at least 35 days; contact_times and contact_actions say when and what. NULL for none.';
 COMMENT ON COLUMN decisioning._assignment.entered_at IS 'Latest entry event that was decided for.';
-COMMENT ON COLUMN decisioning._assignment.exposed_at IS 'First time due for a decision. Infinity: never under this id; the row continues the assignment of another id, or keeps this one from deciding apart.';
+COMMENT ON COLUMN decisioning._assignment.exposed_at IS 'First time due for a decision, or the end of a wash-out that was not over then: from when on he counts. Infinity: never under this id, in this draw; the row continues the assignment of another id, or keeps this one from deciding apart.';
 COMMENT ON COLUMN decisioning._assignment.merged_into IS 'Customer that this one is part of by now, who decides; NULL for whoever decides himself.';
 COMMENT ON COLUMN decisioning._assignment.united IS 'Counts how often it changed whose assignments are merged into this customer: see _merged_assignment. NULL if none ever was.';
 COMMENT ON COLUMN decisioning._assignment.merged_at IS 'When this and another exposed customer first turned out to be one.';
@@ -82,7 +82,7 @@ SELECT s.customer_id, s.campaign, s.treatment_group, s.exposed_at, s.treatable, 
        s.global_holdout
 FROM decisioning._assignment s
 WHERE s.exposed_at < 'infinity';
-COMMENT ON VIEW   decisioning.assignments IS 'The treatment group of each customer in each campaign, as assigned at exposure. Merges change neither groups nor rows; they are dated here, and a mixed customer tells less of his group.';
+COMMENT ON VIEW   decisioning.assignments IS 'The treatment group of each customer in each campaign, as assigned at exposure in the current draw. Merges change neither groups nor rows; they are dated here, and a mixed customer tells less of his group.';
 COMMENT ON COLUMN decisioning.assignments.customer_id IS 'Customer as exposed.';
 COMMENT ON COLUMN decisioning.assignments.canonical_id IS 'Customer as known today.';
 COMMENT ON COLUMN decisioning.assignments.ramped_at IS 'When a control customer moved to optimise.';

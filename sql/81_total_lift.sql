@@ -27,12 +27,16 @@ AS $$
         SELECT h.since, round(10000 * h.least) AS least, round(10000 * h.most) AS most,
                coalesce(total_lift.as_of, decisioning._now()) AS at
         FROM decisioning.global_holdout h WHERE h.share > 0
+    ), exposures AS NOT MATERIALIZED (
+        -- In draws that are over as well: the global holdout is the same in all of them.
+        SELECT s.customer_id, s.campaign, s.exposed_at, s.global_bucket FROM decisioning._assignment s WHERE s.exposed_at < 'infinity'
+        UNION ALL
+        SELECT p.customer_id, p.campaign, p.exposed_at, p.global_bucket FROM decisioning._past_assignment p
     ), units AS MATERIALIZED (
         -- Whoever some campaign exposed first since there is a global holdout, by intention to treat: whatever was sent. Customers
         -- whom a change of the share moved, or would have, are left out; by their hash, so that the rest stay comparable.
         SELECT s.customer_id, min(s.exposed_at) AS exposed_at, min(s.global_bucket) >= min(h.most) AS treated
-        FROM held h CROSS JOIN decisioning._assignment s
-        WHERE s.exposed_at < 'infinity'
+        FROM held h CROSS JOIN exposures s
         GROUP BY s.customer_id
         HAVING min(s.exposed_at) >= min(h.since) AND min(s.exposed_at) < min(h.at)
            AND (min(s.global_bucket) < min(h.least) OR min(s.global_bucket) >= min(h.most))
@@ -51,14 +55,13 @@ AS $$
     ), merged AS MATERIALIZED (
         SELECT m.customer_id, m.merged_id, min(s.exposed_at) AS exposed_at
         FROM decisioning._merged_assignment m
-        JOIN decisioning._assignment s ON s.customer_id = m.merged_id AND s.campaign = m.campaign
-        WHERE s.exposed_at < 'infinity'
+        JOIN exposures s ON s.customer_id = m.merged_id AND s.campaign = m.campaign
         GROUP BY m.customer_id, m.merged_id
     ), heirs AS MATERIALIZED (
         -- Customers who were exposed under another id only.
         SELECT DISTINCT ON (m.customer_id) m.customer_id, m.merged_id
         FROM merged m
-        WHERE NOT EXISTS (SELECT FROM decisioning._assignment s WHERE s.customer_id = m.customer_id AND s.exposed_at < 'infinity')
+        WHERE NOT EXISTS (SELECT FROM exposures s WHERE s.customer_id = m.customer_id)
         ORDER BY m.customer_id, m.exposed_at, m.merged_id
     ), events AS MATERIALIZED (
         -- Units are customers as exposed, as in lift: an event counts once, for the unit whose id it was recorded with, or else for

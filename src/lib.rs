@@ -31,7 +31,8 @@ extension_sql_file!("../sql/55_budgets.sql", name = "budgets", requires = ["deci
 extension_sql_file!("../sql/56_guardrails.sql", name = "guardrails", requires = ["budgets"]);
 extension_sql_file!("../sql/57_delivery.sql", name = "delivery", requires = ["guardrails"]);
 extension_sql_file!("../sql/58_global_holdout.sql", name = "global_holdout", requires = ["delivery"]);
-extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["global_holdout"]);
+extension_sql_file!("../sql/59_renew_holdout.sql", name = "renew_holdout", requires = ["global_holdout"]);
+extension_sql_file!("../sql/60_record.sql", name = "record", requires = ["renew_holdout"]);
 extension_sql_file!("../sql/70_learn.sql", name = "learn", requires = ["record"]);
 extension_sql_file!("../sql/75_statistics.sql", name = "statistics", requires = ["learn"]);
 extension_sql_file!("../sql/80_measure.sql", name = "measure", requires = ["statistics"]);

@@ -74,6 +74,12 @@ pub struct Campaign {
     pub send_horizon_seconds: f64,
     pub household_column: Option<String>,
     unit: Unit,
+    /// How often its groups were drawn anew.
+    #[serde(default)]
+    pub draw: i32,
+    /// From when on those count, in microseconds; `None` for the first ones.
+    #[serde(default)]
+    pub washed_micros: Option<i64>,
     #[serde(flatten)]
     pub rules: Rules,
     pub mode: Mode,
@@ -245,8 +251,8 @@ impl Campaign {
     /// The bucket that a customer is drawn into: with all of his household, where that is the unit and he has one.
     pub fn bucket(&self, salt: &Salt, customer_id: &str, household: Option<&str>) -> u16 {
         match (self.unit, household) {
-            (Unit::Household, Some(household)) => salt.bucket(&format!("household {household}")),
-            _ => salt.bucket(customer_id),
+            (Unit::Household, Some(household)) => salt.bucket(&format!("household {household}"), self.draw),
+            _ => salt.bucket(customer_id, self.draw),
         }
     }
 
@@ -376,6 +382,7 @@ pub fn load(name: &str) -> Result<(Rc<Campaign>, Option<CurrentModel>)> {
 fn read(name: &str) -> Result<Campaign> {
     let document = query::read_one(
         "SELECT (to_jsonb(c) || jsonb_build_object(
+             'washed_micros', (extract(epoch FROM c.washed_at) * 1000000)::bigint,
              'actions', coalesce((
                  SELECT jsonb_agg(jsonb_build_object('action', a.action, 'action_id', a.action_id, 'status', a.status,
                      'dimensions', a.dimensions, 'content', a.content, 'customer_reason', a.customer_reason,

@@ -101,7 +101,14 @@ fn features(campaign: &str) -> Result<BTreeMap<String, Vec<Counts>>> {
          exposed AS (
              SELECT c.treatment_group, f.key AS feature, jsonb_typeof(f.value) AS type, f.value
              FROM chosen c
-             JOIN decisioning.decisions d ON d.customer_id = c.customer_id AND d.campaign = $1 AND d.decided_at = c.exposed_at
+             LEFT JOIN (SELECT n.washed_at, n.renewed_at FROM decisioning.renewals n WHERE n.campaign = $1 ORDER BY n.draw DESC LIMIT 1) AS r
+                 ON true
+             CROSS JOIN LATERAL (
+                 SELECT d.context FROM decisioning.decisions d
+                 WHERE d.customer_id = c.customer_id AND d.campaign = $1
+                   -- Who was drawn anew during a wash-out counts from its end.
+                   AND d.decided_at >= CASE WHEN c.exposed_at = r.washed_at THEN r.renewed_at ELSE c.exposed_at END
+                 ORDER BY d.decided_at LIMIT 1) AS d
              CROSS JOIN LATERAL jsonb_each(d.context) AS f),
          numbered AS (
              SELECT e.feature, e.treatment_group, (e.value #>> '{}')::float8 AS x,

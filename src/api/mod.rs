@@ -44,6 +44,7 @@ mod power;
 mod privacy;
 mod ramp;
 mod readiness;
+mod renew;
 mod report;
 mod responses;
 mod source;

@@ -72,7 +72,7 @@ mod tests {
             for n in 0..20_000 {
                 let id = format!("customer-{n}");
                 let member = holdout.membership(holdout.bucket(&id)) == Membership::Member;
-                joint[usize::from(member) * 2 + usize::from(salt.bucket(&id) < 5000)] += 1.0;
+                joint[usize::from(member) * 2 + usize::from(salt.bucket(&id, 0) < 5000)] += 1.0;
             }
             let (_, p) = chi_square(&joint, &[8000.0, 8000.0, 2000.0, 2000.0]).unwrap();
             assert!(p > 0.001, "{joint:?}");

@@ -28,8 +28,8 @@ impl Salt {
     }
 
     /// Bucket of a customer, in `0..BUCKETS`.
-    pub fn bucket(&self, customer: &str) -> u16 {
-        (self.hash("bucket", customer, 0) % u128::from(BUCKETS)) as u16
+    pub fn bucket(&self, customer: &str, draw: i32) -> u16 {
+        (self.hash("bucket", customer, i64::from(draw)) % u128::from(BUCKETS)) as u16
     }
 
     /// Bucket of a customer in the global holdout, in `0..BUCKETS`.
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn golden_values_must_never_change() {
         let salt = Salt([7; 16]);
-        let values = (salt.bucket("c-1042"), salt.hash("choice", "c-1042", 3));
+        let values = (salt.bucket("c-1042", 0), salt.hash("choice", "c-1042", 3));
         assert_eq!(values, (GOLDEN_BUCKET, GOLDEN_HASH));
         assert_eq!(salt.global_bucket("c-1042"), GOLDEN_GLOBAL_BUCKET);
     }
@@ -101,12 +101,18 @@ mod tests {
     const GOLDEN_HASH: u128 = 238432304520672599757730869896363152039;
 
     #[test]
-    fn buckets_are_uniform_and_differ_between_campaigns() {
+    fn buckets_are_uniform_and_differ_between_campaigns_and_draws() {
         let (a, b) = (Salt([1; 16]), Salt([2; 16]));
+        assert_independent(|customer| [a.bucket(customer, 0), b.bucket(customer, 0)]);
+        assert_independent(|customer| [a.bucket(customer, 0), a.bucket(customer, 1)]);
+    }
+
+    fn assert_independent(buckets: impl Fn(&str) -> [u16; 2]) {
         let mut joint = [0.0; 100];
         for i in 0..100_000 {
             let customer = format!("customer-{i}");
-            joint[usize::from(a.bucket(&customer) / 1000) * 10 + usize::from(b.bucket(&customer) / 1000)] += 1.0;
+            let [one, other] = buckets(&customer).map(|bucket| usize::from(bucket / 1000));
+            joint[one * 10 + other] += 1.0;
         }
         let (_, p) = chi_square(&joint, &[1000.0; 100]).unwrap();
         assert!(p > 0.001, "{p}");

@@ -86,7 +86,7 @@ pub const SECTIONS: [Section; 17] = [
         table: "campaigns",
         form: Form::Single,
         key: &[],
-        omitted: &["status", "salt", "started_at", "ended_at", "control_ramped", "ramped_at"],
+        omitted: &["status", "salt", "started_at", "ended_at", "control_ramped", "ramped_at", "draw", "washed_at"],
         relation: Some(Relation { name: "customers", columns: ["customers_schema", "customers_relation"] }),
         verbs: &["create_campaign(campaign => r.campaign,
             customers => pg_catalog.format('%I.%I', r.customers_schema, r.customers_relation)::pg_catalog.regclass,

@@ -396,7 +396,8 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
         let values = || {
             // Who goes on with the group of somebody merged is not exposed by it.
             let exposes = assignment.exposed().is_none();
-            let exposed_at = if exposes { now } else { TimestampWithTimeZone::positive_infinity() };
+            let counts_from = round.campaign.washed_micros.map_or(round.now, |washed_at| washed_at.max(round.now));
+            let exposed_at = if exposes { timestamp(counts_from)? } else { TimestampWithTimeZone::positive_infinity() };
             let recent: Vec<_> = assignment.recent.iter().copied().chain([now]).collect();
             let held = assignment.to_hold(proposal.held.as_ref());
             let contacts = assignment.with_contact(round, &proposal);

@@ -10,10 +10,14 @@ use crate::pg::guard::as_owner_by_key;
 use crate::pg::query;
 
 /// Name in the document, and a query of its rows `t` for the ids $1.
-const PARTS: [(&str, &str); 10] = [
+const PARTS: [(&str, &str); 11] = [
     (
         "assignments",
         "SELECT * FROM decisioning.assignments a WHERE a.customer_id = ANY ($1) ORDER BY a.campaign, a.customer_id",
+    ),
+    (
+        "past_assignments",
+        "SELECT * FROM decisioning.past_assignments p WHERE p.customer_id = ANY ($1) ORDER BY p.campaign, p.draw, p.customer_id",
     ),
     ("decisions", "SELECT * FROM decisioning.decisions d WHERE d.customer_id = ANY ($1) ORDER BY d.decision_id"),
     ("outcomes", "SELECT * FROM decisioning.outcomes o WHERE o.customer_id = ANY ($1) ORDER BY o.outcome_id"),

@@ -195,6 +195,12 @@ fn rename(names: &Names) -> Result<Counts> {
         ),
         &both(),
     )?;
+    query::execute(
+        &format!(
+            "UPDATE decisioning._past_assignment p SET customer_id = n.tombstone FROM {map} WHERE p.customer_id = n.id"
+        ),
+        &both(),
+    )?;
     for (table, columns) in
         [("_log_alias", ["alias", "customer_id"]), ("_merged_assignment", ["customer_id", "merged_id"])]
     {
