@@ -2,6 +2,7 @@
 # A Postgres cluster of our own: own directory, unix socket only, superuser "postgres" without password. Touches no other cluster.
 #
 #   cluster.sh start DIR [--durable] [-c name=value ...]   create it if need be, start it if need be
+#   cluster.sh standby DIR PRIMARY                         copy a running cluster, and start the copy as its hot standby
 #   cluster.sh env DIR                                     shell lines that point libpq and PATH at it, for eval
 #   cluster.sh psql DIR [psql arguments]
 #   cluster.sh stop DIR
@@ -28,7 +29,14 @@ bin=${bin%/pg_config}
 
 # Socket paths have a limit of 107 bytes, so the socket lies in a short folder of its own. Only the server's user and root get in:
 # whoever reaches the socket is superuser.
-socket_dir() { cat "$dir/socket" 2>/dev/null || true; }
+socket_dir() { cat "${1:-$dir}/socket" 2>/dev/null || true; }
+
+make_directory() {
+  if [[ ! -d $dir ]]; then
+    mkdir -p "$dir"
+    if is_root; then chown postgres: "$dir"; fi
+  fi
+}
 
 is_running() { as_server "$bin/pg_ctl" status -D "$dir/data" >/dev/null 2>&1; }
 
@@ -46,10 +54,7 @@ start() {
   if is_running; then return; fi
 
   if [[ ! -f $dir/data/PG_VERSION ]]; then
-    if [[ ! -d $dir ]]; then
-      mkdir -p "$dir"
-      if is_root; then chown postgres: "$dir"; fi
-    fi
+    make_directory
     as_server "$bin/initdb" -D "$dir/data" -U postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync >"$dir/initdb.log" 2>&1 ||
       die "initdb failed: $(cat "$dir/initdb.log")"
     printf '%s\n' "${settings[@]}" >>"$dir/data/postgresql.conf"
@@ -61,6 +66,14 @@ start() {
   fi
   as_server "$bin/pg_ctl" start -w -t 120 -D "$dir/data" -l "$dir/log" -o "-k $socket" >/dev/null ||
     die "the server did not start: $(tail -20 "$dir/log")"
+}
+
+standby() {
+  local primary=$1
+  [[ $primary == /* ]] || primary=$run/$primary
+  make_directory
+  as_server "$bin/pg_basebackup" -h "$(socket_dir "$primary")" -U postgres -D "$dir/data" -R -X stream -c fast --no-sync
+  start
 }
 
 stop() {
@@ -92,6 +105,7 @@ environment() {
 
 case $command in
 start) start "$@" ;;
+standby) (($# == 1)) || usage; standby "$1" ;;
 stop) stop ;;
 env) environment ;;
 psql) eval "$(environment)" && exec psql "$@" ;;

@@ -24,9 +24,12 @@ TEMPLATE = "with_extension"
 class Cluster:
     """A throwaway server, started and stopped by scripts/cluster.sh."""
 
-    def __init__(self, name):
+    def __init__(self, name, primary=None):
         self.name = f"tests/{name}.{os.getpid()}"
-        self.start()
+        if primary:
+            subprocess.run([CLUSTER_SH, "standby", self.name, primary.name], check=True)
+        else:
+            self.start()
         shell = 'eval "$("$0" env "$1")" && env -0'
         pairs = subprocess.run(["bash", "-c", shell, CLUSTER_SH, self.name], check=True, capture_output=True, text=True).stdout
         self.env = dict(pair.split("=", 1) for pair in pairs.split("\0") if pair)
@@ -93,8 +96,8 @@ class Database:
             self.cluster.execute(f'DROP ROLE "{role}"')
 
 
-def run_cluster(request, name):
-    cluster = Cluster(name)
+def run_cluster(request, name, primary=None):
+    cluster = Cluster(name, primary)
     yield cluster
     cluster.close(keep=request.session.testsfailed > 0)
 
@@ -107,6 +110,12 @@ def cluster(request):
 @pytest.fixture(scope="session")
 def other_cluster(request):
     yield from run_cluster(request, "other")
+
+
+@pytest.fixture
+def standby(request, cluster):
+    """A hot standby of `cluster`, as it is when the test begins and from then on."""
+    yield from run_cluster(request, "standby", cluster)
 
 
 @pytest.fixture(scope="session")

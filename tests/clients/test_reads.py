@@ -1,5 +1,10 @@
 """Reads are read-only: they run in a read-only transaction, assign no transaction id, and so work on a standby."""
 
+import time
+
+import psycopg
+import pytest
+
 import shop
 
 READS = [
@@ -35,7 +40,7 @@ READS = [
 ]
 
 
-def test_reads_assign_no_transaction_id(db):
+def build(db):
     connection = db.connect()
     shop.create(connection, customers=300, explore=0.5)
     # Whoever a larger share has reached is looked up when he is drawn.
@@ -44,6 +49,31 @@ def test_reads_assign_no_transaction_id(db):
     connection.execute("INSERT INTO public.customers SELECT 'n-' || n, n, 'a' FROM generate_series(1, 10) n")
     later = shop.session(db, now="2026-06-03 10:00+00")
     later.execute("SELECT * FROM decisioning.learn('c')")
+    return later
+
+
+def test_reads_work_on_a_standby(db, standby):
+    primary = build(db)
+    (written,) = primary.execute("SELECT pg_current_wal_lsn()").fetchone()
+    with standby.connect() as waiting:
+        until = time.monotonic() + 60
+        while not waiting.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [written]).fetchone()[0]:
+            assert time.monotonic() < until, "the standby does not follow"
+            time.sleep(0.05)
+    with standby.connect(db.name) as reading:
+        reading.execute("SET decisioning.simulated_now = '2026-06-03 10:00+00'")
+        assert reading.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+        for query in READS:
+            assert reading.execute(query).fetchall() == primary.execute(query).fetchall(), query
+        for statement in ("decide('c-1', 'c')", "record_outcome('buy', 'o-1', 'c-1')"):
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                reading.execute(f"SELECT decisioning.{statement}")
+        reading.execute("SET decisioning.mode = preview")
+        assert reading.execute("SELECT reason FROM decisioning.decide('c-1', 'c')").fetchone() == ("preview",)
+
+
+def test_reads_assign_no_transaction_id(db):
+    build(db)
     reading = shop.session(db, now="2026-06-03 10:00+00", autocommit=False)
     reading.execute("SET TRANSACTION READ ONLY")
     for query in READS:
