@@ -147,6 +147,7 @@ fn full(days: i32) -> Report {
             sentence: IMAGE.into(),
             ..Insight::default()
         }],
+        insights_found_on: None,
         calibration: vec![Bin {
             decisions: 100,
             predicted: 0.1,
@@ -182,6 +183,18 @@ fn assert_harmless(page: &str) {
 #[test]
 fn names_are_text() {
     assert_harmless(&full(30).render().unwrap());
+}
+
+#[test]
+fn what_is_from_a_sample_or_of_another_day_says_so() {
+    let mut report = full(30);
+    let page = report.render().unwrap();
+    assert!(!page.contains("The log is large") && !page.contains("Found on 31"));
+    report.heading.sample = Some(0.02);
+    report.insights_found_on = Some(day(30));
+    let page = report.render().unwrap();
+    assert!(page.contains("from a sample of about 2.00 % of it") && page.contains("<dd>about 1"), "{page}");
+    assert!(page.contains(" Found on 31 Jan 1970."), "{page}");
 }
 
 #[test]

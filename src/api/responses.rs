@@ -13,6 +13,7 @@ use crate::pg::error::{Error, Result};
 const MOST_BYTES: usize = 1 << 30;
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)] // those of the aggregate
 fn _responses_add(
     state: Internal,
     unit: Option<pg_sys::ItemPointerData>,

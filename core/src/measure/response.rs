@@ -120,7 +120,7 @@ impl Responses {
 
     /// `None` for bytes that are no totals.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() % BYTES != 0 {
+        if !bytes.len().is_multiple_of(BYTES) {
             return None;
         }
         let list: Option<Vec<Response>> = bytes.chunks_exact(BYTES).map(response).collect();

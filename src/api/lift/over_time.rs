@@ -164,7 +164,7 @@ impl Series {
 }
 
 fn add(cells: &mut Cells, others: &Cells) {
-    others.iter().for_each(|(cell, change)| cells.entry(cell.clone()).or_default().add(change));
+    others.iter().for_each(|(cell, change)| cells.entry(*cell).or_default().add(change));
 }
 
 /// Goals, without customers.
