@@ -137,3 +137,22 @@ def test_a_policy_that_gives_all_the_same_is_called_collapsed(db):
            WHERE day = '2026-06-02'"""
     ).fetchone()
     assert day[0] == "sms" and day[1] > 0.9 and day[2] < 1.5 and day[3]
+
+
+def test_the_first_day_of_a_long_window_is_calibrated(db):
+    """Rewards come within an hour, and the window is a week: nobody knows yet that none are still to come."""
+    connection = db.connect()
+    shop.create(connection, customers=4000, window="7 days")
+    connection.execute("CALL decisioning.decide_all('c')")
+    soon = shop.session(db, now="2026-06-01 11:00+00")
+    soon.execute(
+        """SELECT decisioning.record_outcomes('buy', array_agg('o-' || customer_id), array_agg(customer_id), amounts => array_agg(10::float8),
+                  occurred_at => array_agg(decided_at + interval '50 minutes'))
+           FROM decisioning.decisions WHERE abs(hashtext(customer_id)) % 10 = 0"""
+    )
+    next_day = shop.session(db, now="2026-06-02 06:00+00")
+    next_day.execute("SELECT * FROM decisioning.learn('c')")
+    (predicted,) = next_day.execute(
+        """SELECT avg(p.probability) FROM generate_series(1, 200) n CROSS JOIN LATERAL decisioning.preview('c-' || n, 'c') p"""
+    ).fetchone()
+    assert predicted == pytest.approx(0.1, abs=0.03)
