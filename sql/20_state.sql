@@ -29,6 +29,7 @@ CREATE TABLE decisioning._assignment (
     mixed_at            timestamptz,
     global_holdout      boolean     NOT NULL DEFAULT false,
     global_bucket       smallint,
+    first_exposed_at    timestamptz,
     PRIMARY KEY (customer_id, campaign)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE decisioning._assignment IS 'Internal: treatment group, exposure and open decision of each customer in each campaign.';
@@ -45,6 +46,7 @@ COMMENT ON COLUMN decisioning._assignment.united IS 'Counts how often it changed
 COMMENT ON COLUMN decisioning._assignment.merged_at IS 'When this and another exposed customer first turned out to be one.';
 COMMENT ON COLUMN decisioning._assignment.mixed_at IS 'When that first was one of another group.';
 COMMENT ON COLUMN decisioning._assignment.global_holdout IS 'Drawn into holdout because he is in the global holdout.';
+COMMENT ON COLUMN decisioning._assignment.first_exposed_at IS 'First time due for a decision in any draw, where that is not exposed_at: from when on goals count that end contact.';
 COMMENT ON COLUMN decisioning._assignment.global_bucket IS 'Bucket in the global holdout; NULL if there was none when he was exposed.';
 
 -- Ids in the log whose customer has another id by now. Few, so that large joins over the log do not have to read all records;

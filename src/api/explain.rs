@@ -90,7 +90,7 @@ fn preview(
     let group = assignment.treated_as(&campaign);
     let approved = Candidates::of(&campaign, now);
     let household = customer.household.as_deref().map(|name| offer::household(&salt, name));
-    let (exposed_at, contacts) = (assignment.exposed_at(), assignment.contacts());
+    let (exposed_at, contacts) = (assignment.first_exposed_at(), assignment.contacts());
     let subject = Subject { customer_id: &id, flags: std::mem::take(&mut customer.flags), exposed_at, contacts };
     let standing = guardrail::read(&campaign, vec![subject], now, campaign.priority.is_some(), false)?.remove(0);
     let place = Place { zone: customer.time_zone.as_deref(), jurisdiction: customer.jurisdiction.as_deref() };

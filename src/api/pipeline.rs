@@ -325,7 +325,7 @@ fn enter_all(
     context: Option<&Map<String, Value>>,
 ) -> Result<Vec<Entrant>> {
     let subject = |(customer, assignment, _): &mut (Customer, Assignment, Option<Entry>)| {
-        (std::mem::take(&mut customer.flags), assignment.exposed_at(), assignment.contacts())
+        (std::mem::take(&mut customer.flags), assignment.first_exposed_at(), assignment.contacts())
     };
     let known: Vec<_> = arrivals.iter_mut().map(subject).collect();
     if round.campaign.guardrails.are_shared() && round.writes() {

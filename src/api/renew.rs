@@ -75,7 +75,8 @@ fn renew(campaign: &Campaign, wash_out: Interval) -> Result<i64> {
     // What was sent, and which decision is open, stays; so does membership of the global holdout, which is drawn for all campaigns.
     query::execute(
         "UPDATE decisioning._assignment s
-         SET exposed_at = 'infinity', treatment_group = 'holdout', bucket = 0, ramped_at = NULL, merged_at = NULL, mixed_at = NULL
+         SET first_exposed_at = coalesce(s.first_exposed_at, s.exposed_at), exposed_at = 'infinity', treatment_group = 'holdout', bucket = 0,
+             ramped_at = NULL, merged_at = NULL, mixed_at = NULL
          WHERE s.campaign = $1 AND s.exposed_at < 'infinity'",
         &[name.into()],
     )?;

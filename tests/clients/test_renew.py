@@ -88,3 +88,28 @@ def test_a_person_who_was_two_is_drawn_once_and_after_a_split_each_for_himself(d
     assert drawn[older] == rows[0][1] and younger in drawn and len(drawn) == 200
     past = dict(db.sql("SELECT customer_id, treatment_group FROM decisioning.past_assignments"))
     assert past[older] == "holdout" and past[younger] == "optimise"
+
+
+@pytest.mark.parametrize("wash_out", ["0 days", "5 days"])
+def test_who_has_reached_a_goal_is_left_alone_as_before(db, wash_out):
+    """A goal ends contact from the first exposure on, whatever was drawn anew since; in the wash-out, too."""
+    connection = db.connect()
+    shop.create(connection, customers=300)
+    connection.execute("UPDATE decisioning.campaigns SET holdout_share = 0")
+    connection.execute("SELECT decisioning.set_goal_exit('c', 'buy')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    bought = "SELECT decisioning.record_outcome('buy', %s || '-' || %s, %s, occurred_at => %s)"
+    later = shop.session(db, now=DAY.format(2))
+    later.execute(bought, ["before", "c-1", "c-1", "2026-06-01 20:00+00"])
+    later.execute("SELECT decisioning.renew_holdout('c', %s)", [wash_out])
+    later.execute("INSERT INTO public.customers VALUES ('new', 30, 'a')")
+    later.execute("CALL decisioning.decide_all('c')")
+    third = shop.session(db, now=DAY.format(3))
+    third.execute(bought, ["since", "c-2", "c-2", "2026-06-02 20:00+00"])
+    third.execute(bought, ["since", "new", "new", "2026-06-02 20:00+00"])
+    third.execute("CALL decisioning.decide_all('c')")
+    silenced = third.execute(
+        """SELECT customer_id, array_agg(d.decided_at::date::text ORDER BY d.decided_at) FROM decisioning.decisions d
+           WHERE d.removed ? 'goal: buy' GROUP BY 1 ORDER BY 1"""
+    ).fetchall()
+    assert silenced == [("c-1", ["2026-06-02", "2026-06-03"]), ("c-2", ["2026-06-03"]), ("new", ["2026-06-03"])]

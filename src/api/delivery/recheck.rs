@@ -157,7 +157,7 @@ pub fn recheck(campaign: &Campaign, waiting: &[Waiting], now: i64) -> Result<Rec
         Subject {
             customer_id,
             flags: customers.get(customer_id).map_or_else(Vec::new, |customer| customer.flags.clone()),
-            exposed_at: assignment.as_ref().and_then(Assignment::exposed_at),
+            exposed_at: assignment.as_ref().and_then(Assignment::first_exposed_at),
             contacts: assignment.iter().flat_map(Assignment::contacts).filter(counts).collect(),
         }
     });

@@ -32,8 +32,10 @@ pub struct Assignment {
     /// Whether the group is holdout because of the global holdout, and the bucket there, if there is one.
     in_global_holdout: bool,
     global_bucket: Option<u16>,
-    /// In microseconds; `None` if he never was, under this id.
+    /// In microseconds; `None` if he never was, under this id and in this draw.
     exposed_at: Option<i64>,
+    /// When he first was in any draw, if that is another time.
+    first_exposed_at: Option<i64>,
     ramped_at: Option<TimestampWithTimeZone>,
     pub ordinal: i64,
     /// Decisions whose attribution window is open.
@@ -56,10 +58,10 @@ pub struct Assignment {
 }
 
 /// Columns that [`Assignment::read`] reads.
-const READ: usize = 18;
+const READ: usize = 19;
 
 /// Columns that stay as they were when the customer was exposed.
-const KEPT: usize = 9;
+const KEPT: usize = 10;
 
 /// Columns that make the key.
 const KEY: usize = 2;
@@ -73,6 +75,7 @@ impl Assignment {
             in_global_holdout: false,
             global_bucket: None,
             exposed_at: None,
+            first_exposed_at: None,
             ramped_at: None,
             ordinal: 0,
             recent: Vec::new(),
@@ -109,6 +112,7 @@ impl Assignment {
                 c"entered_at",
                 c"global_holdout",
                 c"global_bucket",
+                c"first_exposed_at",
             ],
         )
     }
@@ -125,6 +129,7 @@ impl Assignment {
             in_global_holdout: row.value(16)?,
             global_bucket: row.get::<i16>(17)?.map(|bucket| bucket as u16),
             exposed_at: micros(row.value(2)?),
+            first_exposed_at: row.get(18)?.and_then(micros),
             ordinal: row.value(3)?,
             open: open.zip(row.get(4)?),
             recent: row.value::<Vec<TimestampWithTimeZone>>(7)?.into_iter().filter(within).collect(),
@@ -251,9 +256,9 @@ impl Assignment {
         self.all().filter_map(|one| one.entered_at).max()
     }
 
-    /// When he was exposed first, in microseconds.
-    pub fn exposed_at(&self) -> Option<i64> {
-        self.exposed()?.exposed_at
+    /// When he was exposed first, in any draw, in microseconds.
+    pub fn first_exposed_at(&self) -> Option<i64> {
+        self.all().filter_map(|one| one.first_exposed_at.or(one.exposed_at)).min()
     }
 
     /// The offer sent last.
@@ -367,6 +372,7 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
             c"treatable",
             c"global_holdout",
             c"global_bucket",
+            c"first_exposed_at",
             c"ordinal",
             c"decision_id",
             c"decided_at",
@@ -398,6 +404,8 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
             let exposes = assignment.exposed().is_none();
             let counts_from = round.campaign.washed_micros.map_or(round.now, |washed_at| washed_at.max(round.now));
             let exposed_at = if exposes { timestamp(counts_from)? } else { TimestampWithTimeZone::positive_infinity() };
+            let first_exposed_at =
+                assignment.first_exposed_at.or((exposes && counts_from > round.now).then_some(round.now));
             let recent: Vec<_> = assignment.recent.iter().copied().chain([now]).collect();
             let held = assignment.to_hold(proposal.held.as_ref());
             let contacts = assignment.with_contact(round, &proposal);
@@ -414,6 +422,7 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
                 entrant.treatable.into_datum(),
                 assignment.in_global_holdout.into_datum(),
                 assignment.global_bucket.map(|bucket| bucket as i16).into_datum(),
+                first_exposed_at.map(timestamp).transpose()?.into_datum(),
                 entrant.ordinal.into_datum(),
                 Uuid::from_bytes(entrant.decision_id).into_datum(),
                 now.into_datum(),
