@@ -150,21 +150,29 @@ impl<'a> Session<'a> {
     }
 
     /// The number of decisions, and the actions that imported ones took.
+    ///
+    /// # Errors
+    /// There are none.
     pub fn count(&self) -> Result<(usize, HashSet<i32>)> {
+        self.counted()?.ok_or_else(|| {
+            Error::state(format!(
+                "campaign \"{}\" has no closed decisions with propensities below 1 in this time",
+                self.campaign.campaign
+            ))
+            .hint("Import history with decisioning.import_decisions, or wait until attribution windows close.")
+        })
+    }
+
+    /// The same; `None` if there are none.
+    pub fn counted(&self) -> Result<Option<(usize, HashSet<i32>)>> {
         let sql = format!(
             "SELECT count(*), array_agg(DISTINCT d.action_id) FILTER (WHERE d.origin = 'import')
              FROM decisioning.decisions d WHERE {RANDOM_DECISIONS}"
         );
         let row = |row: &query::Row<'_, '_>| Ok((row.value::<i64>(1)?, row.get::<Vec<i32>>(2)?));
         let (count, imported) = query::read_one(&sql, &self.arguments(), row)?.unwrap_or_default();
-        if count == 0 {
-            return Err(Error::state(format!(
-                "campaign \"{}\" has no closed decisions with propensities below 1 in this time",
-                self.campaign.campaign
-            ))
-            .hint("Import history with decisioning.import_decisions, or wait until attribution windows close."));
-        }
-        Ok((usize::try_from(count).unwrap_or(usize::MAX), imported.unwrap_or_default().into_iter().collect()))
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        Ok((count > 0).then(|| (count, imported.unwrap_or_default().into_iter().collect())))
     }
 
     /// Hands over the decisions in order of time.

@@ -76,7 +76,7 @@ fn estimate(name: &str, anew: bool) -> Result<i64> {
     if affected != Some(true) {
         return Ok(0);
     }
-    let Ok((count, _)) = session.count() else { return Ok(0) };
+    let Some((count, _)) = session.counted()? else { return Ok(0) };
     let models = session.reward_models(count)?;
     let known = known_actions(&session)?;
     let arm = |id: i32| match id {
