@@ -238,9 +238,8 @@ mod tests {
     fn the_first_day_says_something_of_the_others() {
         let hour = 1.0 / 168.0;
         let day = |delays: &mut dyn FnMut() -> f64| {
-            let mut ages = (1..=2000).map(|at| 24.0 * hour * f64::from(at) / 2000.0);
             let mut seen = Vec::new();
-            while let Some(age) = ages.next() {
+            for age in (1..=2000).map(|at| 24.0 * hour * f64::from(at) / 2000.0) {
                 let delay = delays();
                 if delay < age {
                     seen.push(Seen { channel: "email", delay, age });
