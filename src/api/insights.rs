@@ -60,7 +60,7 @@ fn insights(
     }
     let found = as_owner(|| {
         let (campaign, _) = campaign::load(name)?;
-        let mut found = read(&campaign, since, DECISIONS)?;
+        let mut found = read(&campaign, since)?;
         Ok(find(&mut found, rate, most as usize, &mut interrupt::check))
     })?;
     Ok(TableIterator::new(found.into_iter().map(encode).collect::<Vec<_>>()))
@@ -89,10 +89,13 @@ fn encode(
 }
 
 /// The random decisions of a campaign with the levels of their features. Runs as the owner.
-fn read(campaign: &Campaign, since: Option<TimestampWithTimeZone>, most: i64) -> Result<Log> {
-    let share = log::share(&campaign.campaign, most)?;
+fn read(campaign: &Campaign, since: Option<TimestampWithTimeZone>) -> Result<Log> {
+    let share = log::share(&campaign.campaign, DECISIONS)?;
     if share < 1.0 {
-        pgrx::notice!("insights of campaign \"{}\" are from a sample of about {most} decisions", campaign.campaign);
+        pgrx::notice!(
+            "insights of campaign \"{}\" are from a sample of about {DECISIONS} decisions",
+            campaign.campaign
+        );
     }
     let trials = Trials::new(campaign, since, share)?;
     let mut sample = Sampled::default();

@@ -9,8 +9,9 @@ use super::guardrail::configure::wait_for_decisions;
 use super::now;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::query;
+use crate::pg::query::{self, Argument, Row};
 use crate::pg::settings::micros;
+use crate::pg::snapshot;
 
 /// Longest wash-out, in microseconds.
 const LONGEST: i64 = 366 * 86_400_000_000;
@@ -44,6 +45,15 @@ fn check(campaign: &Campaign) -> Result<()> {
     Ok(())
 }
 
+/// Statements with arguments, to be read by one snapshot or another.
+type Reading = fn(&str, &[Argument<'_>], fn(&Row<'_, '_>) -> Result<i64>) -> Result<Vec<i64>>;
+
+/// Customers of a campaign who were exposed.
+fn exposed(campaign: &str, read: Reading) -> Result<Vec<i64>> {
+    let sql = "SELECT count(*) FROM decisioning._assignment s WHERE s.campaign = $1 AND s.exposed_at < 'infinity'";
+    read(sql, &[campaign.into()], |row| row.value(1))
+}
+
 /// Runs as the owner.
 fn renew(campaign: &Campaign, wash_out: Interval) -> Result<i64> {
     let (name, draw, now) = (campaign.campaign.as_str(), campaign.draw, now()?);
@@ -55,6 +65,10 @@ fn renew(campaign: &Campaign, wash_out: Interval) -> Result<i64> {
     .ok_or_else(|| Error::corrupted("an aggregate without a row"))?;
     // Whoever decides from now on draws under the next number, and nobody does under the last one any more.
     wait_for_decisions()?;
+    // A transaction that keeps its snapshot would leave out whom it does not see, in the last draw under the number of the next.
+    if snapshot::is_kept() && exposed(name, query::read_newest)? != exposed(name, query::read)? {
+        return Err(snapshot::outdated());
+    }
     let renewed = query::execute(
         "UPDATE decisioning.campaigns SET draw = draw + 1, washed_at = $3 + $4 WHERE campaign = $1 AND draw = $2",
         &[name.into(), draw.into(), now.into(), wash_out.into()],

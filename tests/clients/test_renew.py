@@ -69,6 +69,22 @@ def test_two_sessions_renew_once(db):
         second.execute("SELECT decisioning.renew_holdout('c')")
 
 
+def test_a_kept_snapshot_that_misses_customers_renews_nothing(db):
+    connection = db.connect()
+    shop.create(connection, customers=100)
+    connection.execute("SELECT count(*) FROM decisioning.decide_batch(ARRAY['c-1', 'c-2'], 'c')")
+    kept = shop.session(db, now=DAY.format(2), autocommit=False)
+    kept.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    kept.execute("SELECT count(*) FROM decisioning.assignments")
+    connection.execute("SELECT count(*) FROM decisioning.decide_batch(ARRAY['c-3'], 'c')")
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        kept.execute("SELECT decisioning.renew_holdout('c')")
+    kept.rollback()
+    assert kept.execute("SELECT decisioning.renew_holdout('c')").fetchone() == (3,)
+    kept.commit()
+    assert db.sql("SELECT count(*) FROM decisioning.past_assignments") == [(3,)]
+
+
 def test_a_person_who_was_two_is_drawn_once_and_after_a_split_each_for_himself(db):
     connection = create(db)
     members = by_group(db, 1)

@@ -289,7 +289,8 @@ mod tests {
         delays.add("sms", 0.1, 2.0);
         let reporting = delays.reporting(&[]);
         let found = reporting.at("sms", 0.3);
-        assert!((0.02..0.25).contains(&found), "{found}");
+        // Two of 22, and less before the bin in which all others are.
+        assert!((0.02..2.0 / 22.0).contains(&found), "{found}");
         delays.add("sms", 0.1, 1000.0);
         assert!(delays.reporting(&[]).at("sms", 0.3) > 0.9);
     }
