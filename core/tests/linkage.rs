@@ -28,7 +28,7 @@ fn matching(rows: &[Row], order: impl Iterator<Item = usize>) -> Matching {
     Matching::new(records).unwrap()
 }
 
-fn resolve(matching: Matching, threads: usize) -> (Parameters, Resolution) {
+fn resolve(mut matching: Matching, threads: usize) -> (Parameters, Resolution) {
     let has = matching.attributes();
     let blocking = BlockingRules::proposed(|attribute| has.contains(&attribute));
     let frequencies = matching.frequencies(&mut || {});

@@ -71,6 +71,25 @@ pub fn ahead<T: Sync, U: Send>(
     })
 }
 
+/// Runs `produce` here, and hands the pieces that it sends over to `consume` on a thread beside this one, in order. Returns what
+/// either made. The thread ends before this returns, also when `produce` fails.
+pub fn beside<T: Send, U: Send, V>(
+    consume: impl FnOnce(&mut dyn Iterator<Item = T>) -> U + Send,
+    produce: impl FnOnce(&mut dyn FnMut(T)) -> V,
+) -> (V, U) {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(READY);
+        let thread = without_signals(|| scope.spawn(move || consume(&mut receiver.into_iter())));
+        let made = produce(&mut |piece| {
+            // Fails once `consume` wants no more; what it says of that is returned.
+            let _ = sender.send(piece);
+        });
+        drop(sender);
+        let consumed = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (made, consumed)
+    })
+}
+
 struct Blocked(libc::sigset_t);
 
 impl Blocked {

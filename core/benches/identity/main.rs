@@ -58,7 +58,7 @@ fn main() {
         records.describe(record, &fields, country).expect("not too many");
     }
     clock.lap("describe");
-    let matching = Matching::new(records).expect("not too many");
+    let mut matching = Matching::new(records).expect("not too many");
     let has = matching.attributes();
     clock.lap("order");
     let blocking = BlockingRules::proposed(|attribute| has.contains(&attribute));

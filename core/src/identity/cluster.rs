@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use super::linkage::{Edge, Judge};
+use super::linkage::{in_parallel, Edge, Judge};
 use super::order::Order;
 use super::records::{Column, Records};
 use super::{IdentifierKind, Rule, Standing};
@@ -69,6 +69,7 @@ pub struct Likeness<'a> {
     pub judge: Judge<'a>,
     /// Pairs that are or might be one person, best first.
     pub edges: Vec<Edge>,
+    pub threads: usize,
 }
 
 /// What the user said about pairs of records.
@@ -122,6 +123,12 @@ impl DropReason {
 /// Steps between two calls of the tick.
 const STEPS_PER_TICK: usize = 4096;
 
+/// Pairs whose persons are weighed ahead of being looked at, on all threads.
+const PAIRS_AHEAD: usize = 16_384;
+
+/// Of these, the pairs that a thread takes at a time.
+const PAIRS_PER_PIECE: usize = 512;
+
 /// Passes over the pairs: what did not suffice alone may do so once persons have grown.
 const ROUNDS: usize = 3;
 
@@ -161,7 +168,7 @@ pub fn cluster(
         // Ids that systems gave out come first, what is alike next, and then what else is shared.
         if is_pending && records.columns[number].identifier.kind != IdentifierKind::ExternalId {
             is_pending = false;
-            likeness.iter().for_each(|likeness| work.link_alike(&likeness.edges, tick));
+            likeness.iter().for_each(|likeness| work.link_alike(likeness, tick));
         }
         let column = &records.columns[number];
         let is_weak = column.identifier.kind != IdentifierKind::ExternalId;
@@ -207,7 +214,7 @@ pub fn cluster(
         }
     }
     if is_pending {
-        likeness.iter().for_each(|likeness| work.link_alike(&likeness.edges, tick));
+        likeness.iter().for_each(|likeness| work.link_alike(likeness, tick));
     }
     let oldest: Vec<u32> = (0..order.len() as u32).map(|record| work.find(record)).collect();
     let refused = best_of_persons(work.refused, &oldest);
@@ -264,6 +271,17 @@ impl Holders {
 /// A value of a column.
 type Held = (usize, u32);
 
+/// How many records two persons have together, and their match weight.
+#[derive(Clone, Copy)]
+struct Weighed {
+    size: u32,
+    weight: f32,
+}
+
+fn in_order(a: u32, b: u32) -> (u32, u32) {
+    (a.min(b), a.max(b))
+}
+
 struct Work<'a> {
     rules: Vec<Rule>,
     /// Union-find in which the root is the oldest record.
@@ -277,8 +295,8 @@ struct Work<'a> {
     /// Persons who must stay apart, by root; both ways.
     enemies: HashMap<u32, Vec<u32>>,
     judge: Option<&'a Judge<'a>>,
-    /// Weights of pairs of persons, and how many records these had together.
-    known: HashMap<(u32, u32), (u32, f32)>,
+    /// Pairs of persons that were too light.
+    known: HashMap<(u32, u32), Weighed>,
     links: Vec<Link>,
     dropped: Vec<Dropped>,
     alike: Vec<Edge>,
@@ -341,24 +359,25 @@ impl Work<'_> {
     }
 
     /// Joins persons who are alike, best pair first, if they are alike as a whole.
-    fn link_alike(&mut self, edges: &[Edge], tick: &mut dyn FnMut()) {
-        let Some(judge) = self.judge else { return };
+    fn link_alike(&mut self, likeness: &Likeness<'_>, tick: &mut dyn FnMut()) {
+        let judge = &likeness.judge;
         let mut rest: Vec<Refused> = Vec::new();
         for round in 0..ROUNDS {
-            let again = std::mem::take(&mut rest);
-            let edges = if round == 0 { edges.to_vec() } else { again.iter().map(|refused| refused.edge).collect() };
+            let again: Vec<Edge> = std::mem::take(&mut rest).into_iter().map(|refused: Refused| refused.edge).collect();
+            let edges = if round == 0 { &likeness.edges } else { &again };
             let mut joined = false;
-            for (step, edge) in edges.into_iter().enumerate() {
-                if step % STEPS_PER_TICK == 0 {
-                    tick();
-                }
-                let (a, b) = (self.find(edge.older), self.find(edge.younger));
-                if a == b {
-                    continue;
-                }
-                match self.join_alike(judge, &edge, a, b) {
-                    None => joined = true,
-                    Some(reason) => rest.push(Refused { edge, reason }),
+            for edges in edges.chunks(PAIRS_AHEAD) {
+                tick();
+                let ahead = self.weigh_ahead(judge, edges, likeness.threads);
+                for (edge, weighed) in edges.iter().zip(ahead) {
+                    let (a, b) = (self.find(edge.older), self.find(edge.younger));
+                    if a == b {
+                        continue;
+                    }
+                    match self.join_alike(judge, edge, a, b, weighed) {
+                        None => joined = true,
+                        Some(reason) => rest.push(Refused { edge: *edge, reason }),
+                    }
                 }
             }
             if !joined {
@@ -368,14 +387,49 @@ impl Work<'_> {
         self.refused.extend(rest);
     }
 
+    /// Weighs the persons of each pair as they are by now. What is joined meanwhile is weighed again when its turn comes, so
+    /// the result is that of one thread.
+    fn weigh_ahead(&self, judge: &Judge<'_>, edges: &[Edge], threads: usize) -> Vec<Weighed> {
+        let pieces: Vec<&[Edge]> = edges.chunks(PAIRS_PER_PIECE).collect();
+        let weighed = in_parallel(threads, pieces.len(), |piece| {
+            let weigh = |edge: &Edge| {
+                let (a, b) = (self.root(edge.older), self.root(edge.younger));
+                let size = self.sizes[a as usize] + self.sizes[b as usize];
+                if a == b || size == 2 {
+                    return Weighed { size, weight: edge.weight };
+                }
+                match self.known.get(&in_order(a, b)) {
+                    Some(known) if known.size == size => *known,
+                    _ => Weighed { size, weight: judge.groups(&self.members(a), &self.members(b)).weight },
+                }
+            };
+            pieces[piece].iter().map(weigh).collect::<Vec<_>>()
+        });
+        weighed.into_iter().flatten().collect()
+    }
+
     /// Joins two persons if all of what is known of them allows it; else says what is in the way.
-    fn join_alike(&mut self, judge: &Judge<'_>, edge: &Edge, a: u32, b: u32) -> Option<RefusalReason> {
+    fn join_alike(
+        &mut self,
+        judge: &Judge<'_>,
+        edge: &Edge,
+        a: u32,
+        b: u32,
+        weighed: Weighed,
+    ) -> Option<RefusalReason> {
         if self.are_enemies(a, b) {
             return Some(RefusalReason::Forbidden);
         }
-        let are_single = self.sizes[a as usize] == 1 && self.sizes[b as usize] == 1;
-        let weight = if are_single { edge.weight } else { self.weight_of(judge, a, b) };
+        let size = self.sizes[a as usize] + self.sizes[b as usize];
+        // Persons only grow, so of the same size together they are what was weighed.
+        let weight = match weighed.size == size {
+            true => weighed.weight,
+            false => judge.groups(&self.members(a), &self.members(b)).weight,
+        };
         if weight < judge.threshold {
+            if size > 2 {
+                self.known.insert(in_order(a, b), Weighed { size, weight });
+            }
             let is_weak = edge.weight < judge.threshold;
             return Some(if is_weak { RefusalReason::Weak } else { RefusalReason::Cohesion });
         }
@@ -383,20 +437,6 @@ impl Work<'_> {
         self.join(a, b, held);
         self.alike.push(*edge);
         None
-    }
-
-    /// Match weight of two persons, from memory if neither has grown since it was asked last.
-    fn weight_of(&mut self, judge: &Judge<'_>, a: u32, b: u32) -> f32 {
-        let key = (a.min(b), a.max(b));
-        let size = self.sizes[a as usize] + self.sizes[b as usize];
-        match self.known.get(&key) {
-            Some((known_size, weight)) if *known_size == size => *weight,
-            _ => {
-                let weight = judge.groups(&self.members(a), &self.members(b)).weight;
-                self.known.insert(key, (size, weight));
-                weight
-            }
-        }
     }
 
     /// Whether what else is known of two persons speaks against a shared identifier.
@@ -408,6 +448,16 @@ impl Work<'_> {
         let verdict = judge.groups(&self.members(a), &self.members(b));
         verdict.is_described && verdict.weight < judge.threshold - SLACK
     }
+
+    /// The person that a record belongs to.
+    fn root(&self, mut record: u32) -> u32 {
+        while self.parents[record as usize] != record {
+            record = self.parents[record as usize];
+        }
+        record
+    }
+
+    /// The same, which shortens the way for the next time.
     fn find(&mut self, mut record: u32) -> u32 {
         while self.parents[record as usize] != record {
             let above = self.parents[self.parents[record as usize] as usize];

@@ -18,6 +18,8 @@ pub struct Matching {
     previous: Previous,
     vanished: Vec<Vanished>,
     constraints: Constraints,
+    /// Blocks that training made, and of which rules: joining needs the same.
+    blocks: Option<(BlockingRules, Blocks)>,
 }
 
 /// A record that is gone, and the id that it had.
@@ -49,7 +51,7 @@ impl Matching {
         let previous = Previous { ids: Default::default(), of_record: vec![NONE; order.len()] };
         let profiles = Profiles::take(&mut records, &order)?;
         let constraints = Constraints::default();
-        Ok(Matching { records, order, profiles, previous, vanished: Vec::new(), constraints })
+        Ok(Matching { records, order, profiles, previous, vanished: Vec::new(), constraints, blocks: None })
     }
 
     /// The id that a record had after the last run.
@@ -107,7 +109,7 @@ impl Matching {
     /// # Errors
     /// An override that makes no sense.
     pub fn train(
-        &self,
+        &mut self,
         frequencies: &TermFrequencies,
         blocking: &BlockingRules,
         overrides: &Overrides,
@@ -120,7 +122,9 @@ impl Matching {
         comparer.note_counts(&counts);
         let blocks = Blocks::of(&self.records, &self.profiles, blocking, threads, tick);
         let training = Training { comparer: &comparer, frequencies, counts: &counts, blocks: &blocks, threads };
-        training.run(overrides, seed, tick)?.with(overrides)
+        let parameters = training.run(overrides, seed, tick)?.with(overrides)?;
+        self.blocks = Some((blocking.clone(), blocks));
+        Ok(parameters)
     }
 
     /// Explains the pair of the first two records.
@@ -140,7 +144,7 @@ impl Matching {
     /// # Errors
     /// Parameters that make no sense.
     pub fn resolve(self, linkage: Option<&Linkage<'_>>, tick: &mut dyn FnMut()) -> Result<Resolution, IdentityError> {
-        let Matching { records, order, profiles, previous, vanished, constraints } = self;
+        let Matching { records, order, profiles, previous, vanished, constraints, blocks } = self;
         let clustering = match linkage {
             None => cluster(&records, &order, None, &constraints, tick),
             Some(linkage) => {
@@ -148,12 +152,15 @@ impl Matching {
                 let counts = linkage.frequencies.counts(&comparer);
                 comparer.note_counts(&counts);
                 let scorer = Scorer::new(linkage.parameters, linkage.frequencies, &counts)?;
-                let blocks = Blocks::of(&records, &profiles, linkage.blocking, linkage.threads, tick);
+                let blocks = match blocks {
+                    Some((rules, blocks)) if rules == *linkage.blocking => blocks,
+                    _ => Blocks::of(&records, &profiles, linkage.blocking, linkage.threads, tick),
+                };
                 let parameters = linkage.parameters;
                 let judge = Judge { comparer: &comparer, scorer: &scorer, threshold: parameters.threshold as f32 };
                 let edges = edges(&judge, &blocks, parameters.review_threshold as f32, linkage.threads, tick);
                 drop(blocks);
-                cluster(&records, &order, Some(Likeness { judge, edges }), &constraints, tick)
+                cluster(&records, &order, Some(Likeness { judge, edges, threads: linkage.threads }), &constraints, tick)
             }
         };
         tick();
@@ -181,6 +188,8 @@ pub struct Resolution {
 /// Two records, each as source and key, and the match weight of the pair: infinite if the user confirmed it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairLink<'a> {
+    /// Numbers of the records, as [`Resolution::source_and_key`] takes them.
+    pub records: (u32, u32),
     pub left: (&'a str, &'a str),
     pub right: (&'a str, &'a str),
     pub weight: f32,
@@ -205,6 +214,11 @@ impl Resolution {
 
     pub fn records(&self) -> usize {
         self.order.len()
+    }
+
+    /// Source and key of a record, numbered from the oldest on as [`Matching`] does.
+    pub fn source_and_key(&self, record: u32) -> (&str, &str) {
+        self.directory().source_and_key(record)
     }
 
     pub fn persons(&self) -> usize {
@@ -292,7 +306,13 @@ impl Resolution {
 
     fn pair_link(&self, edge: &Edge, reason: &'static str) -> PairLink<'_> {
         let of = |record| self.directory().source_and_key(record);
-        PairLink { left: of(edge.older), right: of(edge.younger), weight: edge.weight, reason }
+        PairLink {
+            records: (edge.older, edge.younger),
+            left: of(edge.older),
+            right: of(edge.younger),
+            weight: edge.weight,
+            reason,
+        }
     }
 
     /// Values that do not link all of their records, best evidence first.

@@ -45,8 +45,8 @@ impl Runs {
     }
 
     /// Takes the record numbers of a block; of a huge one, as many as a row has room for.
-    pub fn add(&mut self, key: u64, record_numbers: impl ExactSizeIterator<Item = i64>) {
-        let count = record_numbers.len().min(ROW);
+    pub fn add(&mut self, key: u64, count: usize, record_numbers: impl Iterator<Item = Result<i64>>) -> Result<()> {
+        let count = count.min(ROW);
         let short = short_key(key as i64);
         let is_same = self.open.len() >= ENTRY && self.open[self.open.len() - ENTRY..][..HALF] == short;
         if !is_same && self.open.len() + count * ENTRY > ROW * ENTRY {
@@ -58,9 +58,10 @@ impl Runs {
         let room = ROW - self.open.len() / ENTRY;
         for number in record_numbers.take(count.min(room)) {
             self.open.extend_from_slice(&short);
-            self.open.extend_from_slice(&number.to_be_bytes()[8 - HALF..]);
+            self.open.extend_from_slice(&number?.to_be_bytes()[8 - HALF..]);
             self.entries += 1;
         }
+        Ok(())
     }
 
     fn close(&mut self) {

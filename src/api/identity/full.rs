@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use decisioning_core::identity::{Fields, Linkage, Matching, Records, Rules, SourceNumber, ONLINE};
+use decisioning_core::identity::{Fields, IdentityError, Linkage, Matching, Records, Rules, SourceNumber, ONLINE};
 use pgrx::prelude::*;
 
 use super::block::Runs;
@@ -24,6 +24,16 @@ const FETCH: usize = 20_000;
 /// Parameters are learned anew once there are so many times as many records as they were learned from.
 const TRAINED_SHARE: i64 = 2;
 
+/// Rows that are described at a time.
+const PIECE: usize = 500;
+
+/// What a row of a source says.
+pub struct Row {
+    pub source: SourceNumber,
+    pub key: String,
+    pub fields: Fields,
+}
+
 /// The records of a full run.
 pub struct Full {
     records: Records,
@@ -37,10 +47,39 @@ impl Full {
         Ok(Full { records, countries })
     }
 
-    /// Takes what a row says.
-    pub fn add(&mut self, source: SourceNumber, key: &str, fields: &Fields) -> Result<()> {
+    /// Takes the rows that `read` hands over. Each is described on a thread beside this one, where maintenance may have one.
+    pub fn collect<T>(&mut self, read: impl FnOnce(&mut dyn FnMut(Row)) -> Result<T>) -> Result<T> {
+        if threads::for_maintenance() < 2 {
+            let mut described = Ok(());
+            let read = read(&mut |row| {
+                if described.is_ok() {
+                    described = self.add(row.source, &row.key, &row.fields);
+                }
+            });
+            described?;
+            return read;
+        }
+        let (read, described) = threads::beside(
+            |pieces| pieces.flatten().try_for_each(|row: Row| self.add(row.source, &row.key, &row.fields)),
+            |send| {
+                let mut rows = Vec::with_capacity(PIECE);
+                let read = read(&mut |row| {
+                    rows.push(row);
+                    if rows.len() == PIECE {
+                        send(std::mem::replace(&mut rows, Vec::with_capacity(PIECE)));
+                    }
+                });
+                send(rows);
+                read
+            },
+        );
+        described?;
+        read
+    }
+
+    fn add(&mut self, source: SourceNumber, key: &str, fields: &Fields) -> std::result::Result<(), IdentityError> {
         let record = self.records.add(source, key)?;
-        Ok(self.records.describe(record, fields, self.countries[usize::from(source)])?)
+        self.records.describe(record, fields, self.countries[usize::from(source)])
     }
 
     /// Finds the persons and writes what changed. Runs as the owner.
@@ -51,7 +90,7 @@ impl Full {
         let mut matching = Matching::new(self.records)?;
         recall(&mut matching)?;
         corrections::load(&mut matching)?;
-        let numbers = Numbers::new(reads, online);
+        let numbers = Numbers::find(matching.len(), |record| matching.source_and_key(record), reads, &online)?;
         let wanted = wanted::load()?;
         let threads = threads::for_maintenance();
         let resolution = threads::quietly(|quiet| {
@@ -67,7 +106,7 @@ impl Full {
                 }
                 _ => {
                     quiet.lift(|| notice!("learning how much each agreement tells"));
-                    let trained = model::train(&matching, &wanted, quiet, threads)?;
+                    let trained = model::train(&mut matching, &wanted, quiet, threads)?;
                     quiet.lift(|| report_unobserved(&trained.0));
                     trained
                 }
@@ -154,22 +193,13 @@ fn report_unobserved(model: &Model) {
 }
 
 /// Writes who shares a blocking key with whom.
-fn write_runs(matching: &Matching, model: &Model, numbers: &Numbers<'_>, quiet: &Quiet, threads: usize) -> Result<()> {
-    let of_record: Vec<i64> = (0..matching.len() as u32)
-        .map(|record| {
-            let (source, key) = matching.source_and_key(record);
-            numbers.of(source, key)
-        })
-        .collect::<Result<_>>()?;
+fn write_runs(matching: &Matching, model: &Model, numbers: &Numbers, quiet: &Quiet, threads: usize) -> Result<()> {
     quiet.lift(Runs::clear)?;
     let (mut runs, mut failure) = (Runs::default(), None);
     let limit = model.blocking.block_limit as usize;
     matching.each_block_key(&model.blocking, threads, &mut || quiet.check(), |key, block| {
         if failure.is_none() && block.len() <= limit {
-            runs.add(key, block.iter().map(|record| of_record[*record as usize]));
-            if runs.is_due() {
-                failure = quiet.lift(|| runs.write()).err();
-            }
+            failure = add_block(&mut runs, key, block, numbers, quiet).err();
         }
     });
     match failure {
@@ -181,4 +211,12 @@ fn write_runs(matching: &Matching, model: &Model, numbers: &Numbers<'_>, quiet: 
             Ok(())
         }),
     }
+}
+
+fn add_block(runs: &mut Runs, key: u64, block: &[u32], numbers: &Numbers, quiet: &Quiet) -> Result<()> {
+    runs.add(key, block.len(), block.iter().map(|record| numbers.of(*record)))?;
+    if runs.is_due() {
+        quiet.lift(|| runs.write())?;
+    }
+    Ok(())
 }

@@ -48,7 +48,12 @@ pub fn describe_persons(attributes: &[Attribute]) -> bool {
 }
 
 /// Learns parameters and frequencies from the records and keeps them. Runs as the owner.
-pub fn train(matching: &Matching, wanted: &Wanted, quiet: &Quiet, threads: usize) -> Result<(Model, TermFrequencies)> {
+pub fn train(
+    matching: &mut Matching,
+    wanted: &Wanted,
+    quiet: &Quiet,
+    threads: usize,
+) -> Result<(Model, TermFrequencies)> {
     let attributes = matching.attributes();
     let blocking = wanted.blocking(&attributes)?;
     let tick = &mut || quiet.check();
@@ -277,14 +282,14 @@ fn train_matching() -> std::result::Result<
 
 fn retrain() -> Result<Vec<Trained>> {
     query::execute("LOCK TABLE decisioning._online IN SHARE UPDATE EXCLUSIVE MODE", &[])?;
-    let matching = stored::all()?;
+    let mut matching = stored::all()?;
     if !describe_persons(&matching.attributes()) {
         return Err(Error::state("there is nothing to learn from")
             .detail("The records that were read hold identifiers at most, no names, birth dates, addresses, companies or texts.")
             .hint("Map such columns in decisioning.add_source(…, fields), and call decisioning.resolve_all()."));
     }
     let wanted = wanted::load()?;
-    let (model, _) = threads::quietly(|quiet| train(&matching, &wanted, quiet, threads::for_maintenance()))?;
+    let (model, _) = threads::quietly(|quiet| train(&mut matching, &wanted, quiet, threads::for_maintenance()))?;
     let rows = model.trained.comparisons.into_iter().flat_map(|comparison| {
         let name = comparison.comparison;
         let rows = comparison.levels.into_iter();

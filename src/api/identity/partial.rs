@@ -86,7 +86,8 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
 
     let others =
         loaded.iter().map(|(number, record)| ((sources.name(record.source).to_owned(), record.key.clone()), *number));
-    let numbers = Numbers::new(reads, others.collect());
+    let numbers =
+        Numbers::find(resolution.records(), |record| resolution.source_and_key(record), reads, &others.collect())?;
     let aliases: Vec<String> = fresh
         .iter()
         .filter_map(|number| loaded.get(number))

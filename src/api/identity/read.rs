@@ -50,11 +50,11 @@ impl Read {
 }
 
 impl Source {
-    /// Reads the source and keeps what is new or changed. `each` gets every row: its key, what it is and its fields.
+    /// Reads the source and keeps what is new or changed. `each` gets every row: its key and its fields.
     ///
     /// # Errors
-    /// The relation or one of the columns is gone; a key is too long; the caller may not read it; what `each` returns.
-    pub fn read(&self, reading: &Reading, mut each: impl FnMut(&str, Sighting, &Fields) -> Result<()>) -> Result<Read> {
+    /// The relation or one of the columns is gone; a key is too long; the caller may not read it.
+    pub fn read(&self, reading: &Reading, mut each: impl FnMut(&str, &Fields)) -> Result<Read> {
         let known = as_owner(|| Known::load(&self.name))?;
         let numbers = bulk::Sequence::open(c"_record_number")?;
         let since = if reading.complete { None } else { self.changed_since };
@@ -93,7 +93,8 @@ impl Source {
                 if let Some(documents) = documents {
                     documents.add(read.known.record_number(at), told.unwrap_or(reading.now), &fields)?;
                 }
-                each(key, sighting, &fields)
+                each(key, &fields);
+                Ok(())
             },
             || {
                 let mut written = written.borrow_mut();
@@ -119,7 +120,7 @@ impl Source {
     /// Hands over key and fields of every row, and keeps nothing.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// As [`read`](Self::read); what `each` returns.
     pub fn look(&self, mut each: impl FnMut(&str, &Fields) -> Result<()>) -> Result<()> {
         let mut fields = Fields::new();
         scan::scan(

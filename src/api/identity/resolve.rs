@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use decisioning_core::identity::Fields;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::full::{self, Full};
+use super::full::{self, Full, Row};
 use super::golden::Maker;
 use super::partial;
 use super::read::{Read, Reading};
@@ -54,21 +55,15 @@ fn run(full: bool) -> Result<()> {
     };
     let numbered = Sources::of(&sources);
     let mut collected = if is_full { Some(Full::new(rules.clone(), &numbered)?) } else { None };
-    let mut reads: HashMap<&str, Read> = HashMap::new();
-    for source in &sources {
-        let number = numbered.number(&source.name).unwrap_or_default();
-        let read = latest(|| {
-            source.read(&reading, |key, _, fields| match &mut collected {
-                Some(full) => full.add(number, key, fields),
-                None => Ok(()),
+    let reads = match &mut collected {
+        Some(full) => full.collect(|each| {
+            read_all(&sources, &reading, |name, key, fields| {
+                let source = numbered.number(name).unwrap_or_default();
+                each(Row { source, key: key.to_owned(), fields: fields.clone() });
             })
-        })?;
-        notice!("source {}: {} records read", source.name, read.rows);
-        if read.without_key > 0 {
-            warning!("source {}: {} rows without a key were skipped", source.name, read.without_key);
-        }
-        reads.insert(&source.name, read);
-    }
+        })?,
+        None => read_all(&sources, &reading, |_, _, _| {})?,
+    };
 
     as_owner(lock_learners)?;
     // From here to the end of the transaction nobody new is added online, so that nobody is overlooked. This is the order
@@ -94,6 +89,24 @@ fn run(full: bool) -> Result<()> {
         notice!("{changed} golden records changed");
     }
     as_owner(|| follow(&changes))
+}
+
+/// Reads all sources. `each` gets every row: the name of its source, its key and its fields.
+fn read_all<'a>(
+    sources: &'a [Source],
+    reading: &Reading,
+    mut each: impl FnMut(&str, &str, &Fields),
+) -> Result<HashMap<&'a str, Read>> {
+    let mut reads = HashMap::new();
+    for source in sources {
+        let read = latest(|| source.read(reading, |key, fields| each(&source.name, key, fields)))?;
+        notice!("source {}: {} records read", source.name, read.rows);
+        if read.without_key > 0 {
+            warning!("source {}: {} rows without a key were skipped", source.name, read.without_key);
+        }
+        reads.insert(source.name.as_str(), read);
+    }
+    Ok(reads)
 }
 
 /// A snapshot from before the lock would overlook people who were added online while the run waited.

@@ -27,22 +27,31 @@ const MOST_CONFLICTS: usize = 100_000;
 /// From this share of rows written on, the planner should hear of it at once.
 const ANALYZE_SHARE: usize = 10;
 
-/// Numbers of the records of a run.
-pub struct Numbers<'a> {
-    reads: &'a HashMap<&'a str, Read>,
-    /// Of other records, by source and key.
-    others: HashMap<(String, String), i64>,
-}
+/// Record numbers of the records of a run, from the oldest on, as core numbers them.
+pub struct Numbers(Vec<i64>);
 
-impl<'a> Numbers<'a> {
-    pub fn new(reads: &'a HashMap<&'a str, Read>, others: HashMap<(String, String), i64>) -> Self {
-        Numbers { reads, others }
+impl Numbers {
+    /// Of `count` records with their source and key: those that were read, and `others` by source and key.
+    ///
+    /// # Errors
+    /// A record that is neither.
+    pub fn find<'a>(
+        count: usize,
+        source_and_key: impl Fn(u32) -> (&'a str, &'a str),
+        reads: &HashMap<&str, Read>,
+        others: &HashMap<(String, String), i64>,
+    ) -> Result<Self> {
+        let number = |record| {
+            let (source, key) = source_and_key(record);
+            let read = reads.get(source).and_then(|read| read.known.of_key(key)).map(|found| found.0);
+            let other = || others.get(&(source.to_owned(), key.to_owned())).copied();
+            read.or_else(other).ok_or_else(|| Error::corrupted("a record has no number"))
+        };
+        Ok(Numbers((0..count as u32).map(number).collect::<Result<_>>()?))
     }
 
-    pub fn of(&self, source: &str, key: &str) -> Result<i64> {
-        let read = self.reads.get(source).and_then(|read| read.known.of_key(key)).map(|found| found.0);
-        let other = || self.others.get(&(source.to_owned(), key.to_owned())).copied();
-        read.or_else(other).ok_or_else(|| Error::corrupted("a record has no number"))
+    pub fn of(&self, record: u32) -> Result<i64> {
+        self.0.get(record as usize).copied().ok_or_else(|| Error::corrupted("a record has no number"))
     }
 }
 

@@ -38,3 +38,4 @@ pub use profile::{local_part, normalised, Attribute, Row, Vocabulary, ATTRIBUTES
 pub use profiles::Profiles;
 pub use score::Scorer;
 pub use train::Training;
+pub use work::in_parallel;
