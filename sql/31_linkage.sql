@@ -36,6 +36,14 @@ CREATE TABLE decisioning._match_parameter (
 );
 COMMENT ON TABLE  decisioning._match_parameter IS 'Internal: probabilities of the levels of each comparison, as in effect and as trained.';
 
+CREATE TABLE decisioning._match_source_factor (
+    comparison      text        NOT NULL,
+    source          text        NOT NULL,
+    factor          float8      NOT NULL,
+    PRIMARY KEY (comparison, source)
+);
+COMMENT ON TABLE  decisioning._match_source_factor IS 'State: factors of match_factors for single sources, as of the last full run.';
+
 CREATE TABLE decisioning._term_frequency (
     attribute       text        COLLATE "C" NOT NULL,
     value           text        COLLATE "C" NOT NULL,
@@ -81,6 +89,16 @@ CREATE TABLE decisioning._block_entry (
     PRIMARY KEY (key, record_number)
 );
 COMMENT ON TABLE  decisioning._block_entry IS 'Internal: blocking keys of the records that came or changed since the runs were written.';
+
+CREATE TABLE decisioning._oversized_block (
+    blocking_rule   text        NOT NULL,
+    record_number   bigint      NOT NULL,
+    records         bigint      NOT NULL,
+    left_out        bigint      NOT NULL,
+    skipped_pairs   bigint      NOT NULL
+);
+COMMENT ON TABLE  decisioning._oversized_block IS 'State: blocks beyond the limit, as of the last full run; of very many those that cost the most pairs.';
+COMMENT ON COLUMN decisioning._oversized_block.record_number IS 'A record of the block.';
 
 CREATE TABLE decisioning._unresolved (
     record_number   bigint      PRIMARY KEY

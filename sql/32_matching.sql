@@ -9,10 +9,11 @@ CREATE TABLE decisioning.match_settings (
     value           float8      NOT NULL,
     epoch           bigint      NOT NULL,
     CHECK (CASE WHEN setting IN ('prior', 'threshold', 'review_threshold') THEN value > 0 AND value < 1
-                WHEN setting = 'block_limit' THEN value BETWEEN 2 AND 800 ELSE false END)
+                WHEN setting = 'block_limit' THEN value BETWEEN 2 AND 800
+                WHEN setting = 'email_providers' THEN value IN (0, 1) ELSE false END)
 );
 COMMENT ON TABLE  decisioning.match_settings IS 'Changes to what training found or what is built in; match_settings_in_effect shows the result.';
-COMMENT ON COLUMN decisioning.match_settings.setting IS 'prior: probability that two records drawn at random are one person; threshold: least probability at which two records are joined; review_threshold: least probability at which a pair that was not joined is shown in uncertain_pairs; block_limit: most records of a block.';
+COMMENT ON COLUMN decisioning.match_settings.setting IS 'prior: probability that two records drawn at random are one person; threshold: least probability at which two records are joined; review_threshold: least probability at which a pair that was not joined is shown in uncertain_pairs; block_limit: most records of a block; email_providers: 1 if addresses that a provider delivers to the same mailbox are one, such as a.b@gmail.com and ab@googlemail.com.';
 
 CREATE TABLE decisioning.match_weights (
     comparison      text        NOT NULL CHECK (comparison <> ''),
@@ -30,11 +31,14 @@ COMMENT ON COLUMN decisioning.match_weights.m IS 'Probability of the level among
 COMMENT ON COLUMN decisioning.match_weights.u IS 'Probability of the level among pairs of strangers; NULL keeps what was trained.';
 
 CREATE TABLE decisioning.match_factors (
-    comparison      text        PRIMARY KEY CHECK (comparison <> ''),
+    comparison      text        NOT NULL CHECK (comparison <> ''),
+    source          text        NOT NULL DEFAULT '',
     factor          float8      NOT NULL CHECK (factor BETWEEN 0 AND 100),
-    epoch           bigint      NOT NULL
+    epoch           bigint      NOT NULL,
+    PRIMARY KEY (comparison, source)
 );
 COMMENT ON TABLE  decisioning.match_factors IS 'Comparisons that count for more or less than training found: their weights are multiplied. 0 switches a comparison off.';
+COMMENT ON COLUMN decisioning.match_factors.source IS 'Source whose fields count so, beside the factor of all sources; of two records, the smaller factor counts. Empty for all sources.';
 
 CREATE TABLE decisioning.blocking_rules (
     blocking_rule   text        PRIMARY KEY CHECK (blocking_rule <> '' AND pg_catalog.octet_length(blocking_rule) <= 500),
@@ -76,11 +80,11 @@ AS 'MODULE_PATHNAME', 'set_match_weight_wrapper';
 COMMENT ON FUNCTION decisioning.set_match_weight(text, text, float8, float8) IS
 'Sets m, u or both of a level, whose weight is log2(m / u) bits; without any, takes back what training found. Takes effect for all records at the next resolve_all.';
 
-CREATE FUNCTION decisioning.set_match_factor(comparison text, factor float8) RETURNS void
+CREATE FUNCTION decisioning.set_match_factor(comparison text, factor float8, source text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'set_match_factor_wrapper';
-COMMENT ON FUNCTION decisioning.set_match_factor(text, float8) IS
-'Multiplies the weights of a comparison: 0 switches it off, 1 (or NULL) is as trained. Takes effect for all records at the next resolve_all.';
+COMMENT ON FUNCTION decisioning.set_match_factor(text, float8, text) IS
+'Multiplies the weights of a comparison: 0 switches it off, 1 (or NULL) is as trained. With a source, where a record of that source is compared: its phone numbers may be less reliable than those of others. Of two records, the smaller factor counts. Takes effect for all records at the next resolve_all.';
 
 CREATE FUNCTION decisioning.add_nickname(given_name text, nickname text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -137,8 +141,11 @@ CROSS JOIN LATERAL (VALUES
     ('prior', m.prior, m.trained_prior, 'trained'),
     ('threshold', 1 / (1 + 2 ^ -m.threshold), 1 / (1 + 2 ^ -m.trained_threshold), 'built-in'),
     ('review_threshold', 1 / (1 + 2 ^ -m.review_threshold), 1 / (1 + 2 ^ -m.trained_review_threshold), 'built-in'),
-    ('block_limit', m.block_limit::float8, 200, 'built-in')) AS s (setting, value, trained, otherwise);
-COMMENT ON VIEW decisioning.match_settings_in_effect IS 'Prior, thresholds and block limit of the last resolve_all, as probabilities and records, and where each comes from: trained, built-in or set.';
+    ('block_limit', m.block_limit::float8, 200, 'built-in')) AS s (setting, value, trained, otherwise)
+UNION ALL
+SELECT 'email_providers', p.value, CASE WHEN p.value = 1 THEN 'set' ELSE 'built-in' END
+FROM (SELECT coalesce(max(s.value), 0) AS value FROM decisioning.match_settings s WHERE s.setting = 'email_providers') AS p;
+COMMENT ON VIEW decisioning.match_settings_in_effect IS 'Prior, thresholds and block limit of the last resolve_all, as probabilities and records, whether e-mail providers have rules of their own, and where each comes from: trained, built-in or set.';
 
 CREATE FUNCTION decisioning.export_matching() RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL RESTRICTED
@@ -148,7 +155,10 @@ BEGIN ATOMIC
         'settings', (SELECT coalesce(jsonb_object_agg(s.setting, s.value), '{}') FROM decisioning.match_settings_in_effect s),
         'weights', (SELECT coalesce(jsonb_agg(jsonb_build_object('comparison', p.comparison, 'level', p.level, 'm', p.m, 'u', p.u)
                                     ORDER BY p.comparison_position, p.level_position), '[]') FROM decisioning._match_parameter p),
-        'factors', (SELECT coalesce(jsonb_object_agg(f.comparison, f.factor), '{}') FROM decisioning.match_factors f),
+        'factors', (SELECT coalesce(jsonb_object_agg(f.comparison, f.factor), '{}') FROM decisioning.match_factors f WHERE f.source = ''),
+        'source_factors', (SELECT coalesce(jsonb_object_agg(c.comparison, c.factors), '{}')
+                           FROM (SELECT f.comparison, jsonb_object_agg(f.source, f.factor) AS factors
+                                 FROM decisioning.match_factors f WHERE f.source <> '' GROUP BY f.comparison) AS c),
         'blocking_rules', (SELECT coalesce(jsonb_object_agg(b.blocking_rule, b.enabled), '{}') FROM decisioning.blocking_rules b),
         'nicknames', (SELECT coalesce(jsonb_agg(jsonb_build_array(n.given_name, n.nickname) ORDER BY n.given_name, n.nickname), '[]')
                       FROM decisioning.nicknames n));
@@ -216,6 +226,22 @@ COMMENT ON VIEW   decisioning.normalised_records IS 'What each record says, as i
 COMMENT ON COLUMN decisioning.normalised_records.fields IS 'As read: kind to value, or to an array of values.';
 COMMENT ON COLUMN decisioning.normalised_records.comparison IS 'What the value is compared as.';
 COMMENT ON COLUMN decisioning.normalised_records.value IS 'In the spelling that is compared.';
+
+CREATE VIEW decisioning.oversized_blocks AS
+SELECT b.blocking_rule, b.records, b.left_out, b.skipped_pairs, r.source AS example_source, r.record_key AS example_key
+FROM decisioning._oversized_block b LEFT JOIN decisioning._record r ON r.record_number = b.record_number;
+COMMENT ON VIEW   decisioning.oversized_blocks IS 'Blocks of records that agree on a blocking rule and are too many to compare all pairs (setting block_limit), as of the last full run; of very many, the thousand that cost the most pairs. They were split by full name. Mostly a placeholder or a shared value is the cause: block it (blocked_values), or add a rule that is stricter.';
+COMMENT ON COLUMN decisioning.oversized_blocks.records IS 'Records of the block.';
+COMMENT ON COLUMN decisioning.oversized_blocks.left_out IS 'Of these, records that were compared with nobody in this block: without a name, or still too many of the same one. Other rules may have brought them together.';
+COMMENT ON COLUMN decisioning.oversized_blocks.skipped_pairs IS 'Pairs of the block that were not compared here.';
+COMMENT ON COLUMN decisioning.oversized_blocks.example_key IS 'Key of a record of the block in its source: see decisioning.normalised_records for what it says.';
+
+CREATE FUNCTION decisioning.review_customers(customers integer DEFAULT 1000)
+RETURNS TABLE (customer_id text, records bigint, reasons text[], source text, record_key text, weight float8, probability float8)
+LANGUAGE c STABLE PARALLEL UNSAFE COST 100000 ROWS 100
+AS 'MODULE_PATHNAME', 'review_customers_wrapper';
+COMMENT ON FUNCTION decisioning.review_customers(integer) IS
+'Customers to look at, the most doubtful first: low_cohesion, one of the records fits the others so little that a run would not join it to them now; many_records, more than 20. Looks at so many customers of the most records, at as many that the weakest links hold together, and at as many that shared identifiers joined. source and record_key name the record that fits least, weight is its match weight against all others together. Settle them with split_customer, forbid_match or confirm_match.';
 
 -- Quality ------------------------------------------------------------------------------------------
 

@@ -12,11 +12,11 @@ AS $$
     VALUES
     ('reader',
      ARRAY['preview', 'export_configuration', 'fairness', 'explain', 'explain_text', 'explain_document', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'report', 'total_lift', 'evaluate_policy', 'calibration', 'action_performance', 'insights', 'evaluate_log', '_now', '_uuid_floor', '_log_share', '_recent_decisions', '_policy_entropy', '_entropy', '_group_finding', 'lift_over_time', 'lift_before_exposure', 'group_differences', 'power_analysis', 'data_readiness', 'feature_balance', 'group_balance', '_sample', '_sample_add', '_sample_merge', '_merge_samples', '_sequential_balance', '_coefficient_names',
-           '_match_rules', '_blocking_rules', '_normalised', '_is_identifier', 'explain_match', 'export_matching', 'identity_accuracy', 'identity_history'],
+           '_match_rules', '_blocking_rules', '_normalised', '_is_identifier', 'explain_match', 'export_matching', 'identity_accuracy', 'identity_history', 'review_customers'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'configuration_changes', 'decisions', 'outcomes',
            'open_decisions', 'shadow_decisions', 'assignments', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'action_performance', 'policy_entropy', 'lift', 'lift_daily', 'campaign_health', 'campaign_overview', 'group_balance', 'balance_acknowledgements', 'sources', 'match_rules', 'blocked_values',
            'match_rules_in_effect', 'match_settings', 'match_settings_in_effect', 'match_weights', 'match_weights_in_effect', 'match_factors',
-           'blocking_rules', 'blocking_rules_in_effect', 'nicknames', 'identity_links', 'uncertain_pairs', 'normalised_records', 'identity_quality',
+           'blocking_rules', 'blocking_rules_in_effect', 'nicknames', 'identity_links', 'uncertain_pairs', 'normalised_records', 'identity_quality', 'oversized_blocks',
            'eligibility_rules', 'consent_columns', 'consent_sources', 'frequency_caps', 'quiet_hours', 'quiet_hours_presets', 'order_rules',
            'suppressions', 'guardrail_funnel',
            'brand_rules', 'claims', 'action_contents', 'approvals', 'entry_sources', 'stop_rules', 'stop_alerts', 'global_holdout', 'renewals', 'past_assignments', 'fairness_guardrails', 'fairness_alerts', 'forgotten', 'sends', 'delivery_channels', 'delivery_sources', 'delivery_overview',

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use decisioning_core::identity::{
-    explain, BlockingRules, ComparisonParameters, FieldKind, Fields, LevelParameters, Linkage, Matching, Nicknames,
-    Overrides, Parameters, Records, Resolution, Rules, TermFrequencies,
+    explain, BlockingRules, ComparisonParameters, Explained, FieldKind, Fields, LevelOverride, LevelParameters,
+    Linkage, Matching, Nicknames, Overrides, Parameters, Records, Resolution, Rules, TermFrequencies,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -106,6 +106,7 @@ fn a_pair_worked_by_hand() {
         matches: 100.0,
     };
     let comparison = |comparison: &str, level| ComparisonParameters {
+        by_source: Vec::new(),
         comparison: comparison.to_owned(),
         factor: 1.0,
         levels: vec![level],
@@ -134,8 +135,8 @@ fn a_pair_worked_by_hand() {
     };
     let (left, right) = (of("1951-03-07"), of("1984-11-22"));
     let nicknames = Arc::new(Nicknames::default());
-    let steps =
-        explain((&left, None), (&right, None), &Rules::default(), &nicknames, &parameters, &frequencies).unwrap();
+    let [left, right] = [&left, &right].map(|fields| Explained { fields, country: None, source: "crm" });
+    let steps = explain(left, right, &Rules::default(), &nicknames, &parameters, &frequencies).unwrap();
     // log₂(.001/.9985); log₂(.7/.002) + log₂(.002/.008); log₂(.9/.001); log₂(.01/.99); what relatives explain of it:
     // −log₂(1 + .0005/.9985 · .75/.001).
     let expected = [
@@ -155,6 +156,65 @@ fn a_pair_worked_by_hand() {
             assert!((found - wanted).abs() < 1e-4, "{comparison}: {found}, not {wanted}");
         }
     }
+
+    // Family names of the web shop count by half, whichever side it is on; its own factor, not that of the other source.
+    let mut distrusting = parameters;
+    distrusting.comparisons[1].by_source = vec![("crm".to_owned(), 3.0), ("web".to_owned(), 0.5)];
+    for (sources, factor) in
+        [(["crm", "web"], 0.5), (["web", "crm"], 0.5), (["crm", "crm"], 3.0), (["web", "till"], 0.5)]
+    {
+        let [left, right] = [(&left, sources[0]), (&right, sources[1])].map(|(of, source)| Explained {
+            fields: of.fields,
+            country: None,
+            source,
+        });
+        let steps = explain(left, right, &Rules::default(), &nicknames, &distrusting, &frequencies).unwrap();
+        assert!((steps[2].weight - 9.813_781 * factor).abs() < 1e-4, "{sources:?}: {}", steps[2].weight);
+        assert!((steps[1].weight - 6.451_211).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn what_a_source_says_counts_as_it_is_trusted() {
+    // The same people in two sources, of which the second one has other birth dates.
+    let read = || {
+        let mut records = Records::new(Rules::default(), &["crm", "web"]).unwrap();
+        for person in 0..300 {
+            for (source, born) in [(0, person), (1, person + 7000)] {
+                let row = [
+                    ("given_name", name(person)),
+                    ("family_name", name(person * 7 + 3)),
+                    ("date_of_birth", format!("{}-{:02}-{:02}", 1930 + born % 71, 1 + born % 12, 1 + born % 28)),
+                ];
+                let record = records.add(source, &person.to_string()).unwrap();
+                records.describe(record, &fields(&row), None).unwrap();
+            }
+        }
+        Matching::new(records).unwrap()
+    };
+    let persons = |factor| {
+        let mut matching = read();
+        let has = matching.attributes();
+        let blocking = BlockingRules::proposed(|attribute| has.contains(&attribute));
+        let frequencies = matching.frequencies(&mut || {});
+        let different = LevelOverride {
+            comparison: "date_of_birth".to_owned(),
+            level: "different".to_owned(),
+            m: Some(1e-9),
+            u: Some(0.99),
+        };
+        let overrides = Overrides {
+            levels: vec![different],
+            source_factors: vec![("date_of_birth".to_owned(), "web".to_owned(), factor)],
+            ..Overrides::default()
+        };
+        let trained = matching.train(&frequencies, &blocking, &Overrides::default(), 1, 2, &mut || {}).unwrap();
+        let parameters = trained.with(&overrides).unwrap();
+        let linkage = Linkage { parameters: &parameters, frequencies: &frequencies, blocking: &blocking, threads: 2 };
+        matching.resolve(Some(&linkage), &mut || {}).unwrap().persons()
+    };
+    assert!(persons(1.0) > 590); // a birth date or two are alike by chance
+    assert_eq!(persons(0.0), 300);
 }
 
 #[test]

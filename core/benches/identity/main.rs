@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use decisioning_core::identity::{
-    explain, BlockingRules, FieldKind, Fields, Linkage, Matching, Nicknames, Overrides, Records, Rules,
+    explain, BlockingRules, Explained, FieldKind, Fields, Linkage, Matching, Nicknames, Overrides, Records, Rules,
 };
 
 const COLUMNS: &[(&str, &str)] = &[
@@ -102,7 +102,8 @@ fn main() {
             fields
         };
         let (left, right) = pair.split_once(',').expect("two ids");
-        let (left, right) = ((&fields_of(left), country), (&fields_of(right), country));
+        let (left, right) = (fields_of(left), fields_of(right));
+        let [left, right] = [&left, &right].map(|fields| Explained { fields, country, source: "file" });
         let (rules, nicknames) = (Rules::default(), std::sync::Arc::new(Nicknames::default()));
         for step in explain(left, right, &rules, &nicknames, &parameters, &frequencies).expect("sensible parameters") {
             println!(

@@ -20,6 +20,7 @@ mod neighbours;
 mod normalise;
 mod order;
 mod placeholder;
+mod provider;
 mod recognise;
 mod records;
 mod resolution;
@@ -36,11 +37,12 @@ pub use intern::Interner;
 pub use kind::{FieldKind, Identifier, IdentifierKind};
 pub use linkage::normalised;
 pub use linkage::{
-    explain, Attribute, BlockSizes, BlockingRule, BlockingRules, Comparison, ComparisonParameters, KeyPart, KeySource,
-    LevelOverride, LevelParameters, Nicknames, Overrides, Parameters, Step, TermFrequencies, TermFrequency,
+    explain, Attribute, BlockSizes, BlockingRule, BlockingRules, Comparison, ComparisonParameters, Explained, KeyPart,
+    KeySource, LevelOverride, LevelParameters, Nicknames, Overrides, Oversized, Parameters, Step, TermFrequencies,
+    TermFrequency,
 };
-pub use neighbours::Pair;
-pub use normalise::{normalise, VALUE_LIMIT};
+pub use neighbours::{Doubt, Pair};
+pub use normalise::VALUE_LIMIT;
 pub use recognise::{recognise, settle, strongest_first, Owner, Recognition, Shown};
 pub use records::{Handle, Records, SourceNumber, ONLINE};
 pub use resolution::{Conflict, Linkage, Matching, PairLink, Resolution, Vanished};

@@ -16,6 +16,14 @@ pub struct Pair {
     pub weight: f32,
 }
 
+/// The record of a person that fits the others least.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Doubt {
+    pub record: u32,
+    /// Match weight of the record and all others together: below the threshold, a run would not join them.
+    pub weight: f32,
+}
+
 impl Matching {
     /// Records.
     pub fn len(&self) -> usize {
@@ -62,18 +70,52 @@ impl Matching {
         fresh: &(dyn Fn(u32) -> bool + Sync),
         tick: &mut dyn FnMut(),
     ) -> Result<Vec<Pair>, IdentityError> {
-        let mut comparer = Comparer::new(&self.records, &self.profiles);
-        let counts = linkage.frequencies.counts(&comparer);
-        comparer.note_counts(&counts);
-        let scorer = Scorer::new(linkage.parameters, linkage.frequencies, &counts)?;
-        let blocks = Blocks::of(&self.records, &self.profiles, linkage.blocking, linkage.threads, tick);
-        let judge = Judge { comparer: &comparer, scorer: &scorer, threshold: linkage.parameters.threshold as f32 };
         let least = linkage.parameters.review_threshold as f32;
-        let edges = edges_of(&judge, &blocks, least, fresh, linkage.threads, tick);
+        let edges = self.judged(linkage, |judge| {
+            let blocks = Blocks::of(&self.records, &self.profiles, linkage.blocking, linkage.threads, tick);
+            edges_of(judge, &blocks, least, fresh, linkage.threads, tick)
+        })?;
         Ok(edges
             .into_iter()
             .map(|edge| Pair { older: edge.older, younger: edge.younger, weight: edge.weight })
             .collect())
+    }
+
+    /// Of each person, given as its records, the record that fits the others least; `None` for persons of one record and where
+    /// nothing describes that record or the others.
+    ///
+    /// # Errors
+    /// Parameters that make no sense.
+    pub fn doubts(
+        &self,
+        linkage: &Linkage<'_>,
+        persons: &[Vec<u32>],
+        tick: &mut dyn FnMut(),
+    ) -> Result<Vec<Option<Doubt>>, IdentityError> {
+        self.judged(linkage, |judge| {
+            let of_person = |records: &Vec<u32>| {
+                tick();
+                let doubt = |&record: &u32| {
+                    let others: Vec<u32> = records.iter().copied().filter(|other| *other != record).collect();
+                    let verdict = judge.groups(&[record], &others);
+                    verdict.is_described.then_some(Doubt { record, weight: verdict.weight })
+                };
+                records
+                    .iter()
+                    .filter_map(doubt)
+                    .min_by(|a, b| a.weight.total_cmp(&b.weight).then(a.record.cmp(&b.record)))
+            };
+            persons.iter().map(of_person).collect()
+        })
+    }
+
+    fn judged<T>(&self, linkage: &Linkage<'_>, with: impl FnOnce(&Judge<'_>) -> T) -> Result<T, IdentityError> {
+        let mut comparer = Comparer::new(&self.records, &self.profiles);
+        let counts = linkage.frequencies.counts(&comparer);
+        comparer.note_counts(&counts);
+        let scorer = Scorer::new(linkage.parameters, linkage.frequencies, &counts, self.records.source_names())?;
+        let threshold = linkage.parameters.threshold as f32;
+        Ok(with(&Judge { comparer: &comparer, scorer: &scorer, threshold }))
     }
 }
 

@@ -43,9 +43,14 @@ impl Order {
         self.starts[source] + self.places[source][key as usize]
     }
 
+    /// Number of the first record of each source, and one past the last.
+    pub fn starts(&self) -> &[u32] {
+        &self.starts
+    }
+
     /// Source of a record.
     pub fn source(&self, record: u32) -> SourceNumber {
-        (self.starts.partition_point(|start| *start <= record) - 1) as SourceNumber
+        source_of(&self.starts, record)
     }
 
     /// Source of a record and the number of its key.
@@ -54,4 +59,9 @@ impl Order {
         let place = record - self.starts[usize::from(source)];
         (source, self.keys[usize::from(source)][place as usize])
     }
+}
+
+/// Source of a record, by the first records of the sources.
+pub fn source_of(starts: &[u32], record: u32) -> SourceNumber {
+    (starts.partition_point(|start| *start <= record) - 1) as SourceNumber
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::intern::Interner;
 use super::linkage::{local_part, Attribute, BlockingRules, Nicknames, Row, Vocabulary, ATTRIBUTES, MISSING};
-use super::{normalise, Country, FieldKind, Fields, Identifier, IdentityError, Rules, Standing, VALUE_LIMIT};
+use super::{Country, FieldKind, Fields, Identifier, IdentityError, Rules, Standing, VALUE_LIMIT};
 
 /// Name of the built-in source: what was said online, in `resolve_identity`. Never the primary source.
 pub const ONLINE: &str = "online";
@@ -147,7 +147,7 @@ impl Records {
                 }
                 continue;
             };
-            let Some(value) = normalise(identifier.kind, raw, country) else { continue };
+            let Some(value) = self.rules.normalise(identifier.kind, raw, country) else { continue };
             match self.column(identifier) {
                 Some(column) => self.identify(record, column, &value)?,
                 None => self.compare_only(record, identifier, &value)?,
@@ -215,6 +215,11 @@ impl Records {
             },
             &self.nicknames,
         )
+    }
+
+    /// Names of the sources, by number.
+    pub(super) fn source_names(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|source| source.name.as_str())
     }
 
     /// The texts of an attribute's values.

@@ -2,8 +2,8 @@
 
 use super::cluster::{cluster, Clustering, Constraints, Dropped, Likeness, Link, Refused, NOBODY};
 use super::linkage::{
-    edges, steps, Attribute, BlockSizes, BlockingRules, Blocks, Comparer, Edge, Judge, Overrides, Parameters, Profiles,
-    Scorer, Step, TermFrequencies, Training,
+    edges, steps, Attribute, BlockSizes, BlockingRules, Blocks, Comparer, Edge, Judge, Overrides, Oversized,
+    Parameters, Profiles, Scorer, Step, TermFrequencies, Training,
 };
 use super::naming::{name, Directory, Names, Previous, NONE};
 use super::order::Order;
@@ -132,11 +132,12 @@ impl Matching {
         &self,
         parameters: &Parameters,
         frequencies: &TermFrequencies,
+        sources: [&str; 2],
     ) -> Result<Vec<Step>, IdentityError> {
         let mut comparer = Comparer::new(&self.records, &self.profiles);
         let counts = frequencies.counts(&comparer);
         comparer.note_counts(&counts);
-        Ok(steps(&comparer, &Scorer::new(parameters, frequencies, &counts)?, parameters))
+        Ok(steps(&comparer, &Scorer::new(parameters, frequencies, &counts, sources.into_iter())?, parameters))
     }
 
     /// Finds the persons and names them. Without `linkage`, by identifiers alone. Calls `tick` every few thousand steps.
@@ -145,17 +146,19 @@ impl Matching {
     /// Parameters that make no sense.
     pub fn resolve(self, linkage: Option<&Linkage<'_>>, tick: &mut dyn FnMut()) -> Result<Resolution, IdentityError> {
         let Matching { records, order, profiles, previous, vanished, constraints, blocks } = self;
+        let mut oversized = Vec::new();
         let clustering = match linkage {
             None => cluster(&records, &order, None, &constraints, tick),
             Some(linkage) => {
                 let mut comparer = Comparer::new(&records, &profiles);
                 let counts = linkage.frequencies.counts(&comparer);
                 comparer.note_counts(&counts);
-                let scorer = Scorer::new(linkage.parameters, linkage.frequencies, &counts)?;
+                let scorer = Scorer::new(linkage.parameters, linkage.frequencies, &counts, records.source_names())?;
                 let blocks = match blocks {
                     Some((rules, blocks)) if rules == *linkage.blocking => blocks,
                     _ => Blocks::of(&records, &profiles, linkage.blocking, linkage.threads, tick),
                 };
+                oversized.extend_from_slice(&blocks.oversized);
                 let parameters = linkage.parameters;
                 let judge = Judge { comparer: &comparer, scorer: &scorer, threshold: parameters.threshold as f32 };
                 let edges = edges(&judge, &blocks, parameters.review_threshold as f32, linkage.threads, tick);
@@ -167,7 +170,7 @@ impl Matching {
         let names = name(Directory { records: &records, order: &order }, &clustering.oldest, &previous);
         tick();
         let Clustering { owners, links, dropped, alike, refused, .. } = clustering;
-        Ok(Resolution { records, order, previous, vanished, owners, links, dropped, alike, refused, names })
+        Ok(Resolution { records, order, previous, vanished, owners, links, dropped, alike, refused, oversized, names })
     }
 }
 
@@ -182,6 +185,7 @@ pub struct Resolution {
     dropped: Vec<Dropped>,
     pub(super) alike: Vec<Edge>,
     refused: Vec<Refused>,
+    oversized: Vec<Oversized>,
     pub(super) vanished: Vec<Vanished>,
 }
 
@@ -302,6 +306,11 @@ impl Resolution {
     /// Pairs that might be one person and are not linked, the most likely first.
     pub fn uncertain(&self) -> impl Iterator<Item = PairLink<'_>> {
         self.refused.iter().map(|refused| self.pair_link(&refused.edge, refused.reason.name()))
+    }
+
+    /// Blocks beyond the limit.
+    pub fn oversized(&self) -> &[Oversized] {
+        &self.oversized
     }
 
     fn pair_link(&self, edge: &Edge, reason: &'static str) -> PairLink<'_> {

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::normalise::normalise;
 use super::placeholder::is_placeholder;
-use super::{normalise, Identifier, IdentifierKind, IdentityError};
+use super::provider::of_provider;
+use super::{Country, Identifier, IdentifierKind, IdentityError};
 
 /// Rule of one identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub enum Standing {
 pub struct Rules {
     changed: BTreeMap<Identifier, Rule>,
     listed: HashMap<Identifier, HashMap<String, bool>>,
+    /// Whether spellings of an address that a provider delivers to the same mailbox are one address.
+    pub email_providers: bool,
 }
 
 impl Rules {
@@ -98,12 +102,23 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Lists a value as blocked or allowed, with precedence over frequency and built-in placeholders.
+    /// Lists a value as blocked or allowed, in the spelling of these rules, with precedence over frequency and built-in placeholders.
     pub fn list(&mut self, identifier: Identifier, raw: &str, blocked: bool) {
         // What is no valid value cannot occur either.
-        if let Some(value) = normalise(identifier.kind, raw, None) {
+        if let Some(value) = self.normalise(identifier.kind, raw, None) {
             self.listed.entry(identifier).or_default().insert(value, blocked);
         }
+    }
+
+    /// `raw` in the one spelling that is compared, or `None` if it is no value of that kind.
+    ///
+    /// `country` is where a phone number without country code belongs.
+    pub fn normalise(&self, kind: IdentifierKind, raw: &str, country: Option<Country>) -> Option<String> {
+        let value = normalise(kind, raw, country)?;
+        Some(match kind {
+            IdentifierKind::Email if self.email_providers => of_provider(value),
+            _ => value,
+        })
     }
 
     pub fn rule(&self, identifier: &Identifier) -> Rule {
@@ -128,6 +143,17 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn providers_are_asked_for() {
+        let mut rules = Rules::default();
+        let email = |rules: &Rules| rules.normalise(IdentifierKind::Email, "Ada.L+x@GoogleMail.com", None).unwrap();
+        assert_eq!(email(&rules), "ada.l@googlemail.com");
+        rules.email_providers = true;
+        assert_eq!(email(&rules), "adal@gmail.com");
+        rules.list(identifier("email"), "a.d.a.l@gmail.com", true);
+        assert_eq!(rules.standing(&identifier("email"), &email(&rules)), Standing::Blocked);
+    }
 
     fn identifier(text: &str) -> Identifier {
         text.parse().unwrap()

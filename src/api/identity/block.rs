@@ -1,7 +1,12 @@
 //! Who shares a blocking key with whom: sorted runs that a full run writes, and entries that came since.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
+use decisioning_core::identity::{BlockingRules, Oversized, Resolution};
+use pgrx::prelude::*;
+
+use super::write::Numbers;
 use crate::pg::bulk::{self, Indexes};
 use crate::pg::error::Result;
 use crate::pg::{datum, interrupt, query, scan};
@@ -18,6 +23,9 @@ const BATCH: usize = 500;
 
 /// Rows per fetch.
 const FETCH: usize = 1000;
+
+/// Oversized blocks that are kept, those that cost the most pairs.
+const MOST_OVERSIZED: usize = 1000;
 
 /// From this share of keys to rows on, reading all rows is faster than finding some.
 const SCAN_SHARE: usize = 2;
@@ -178,6 +186,35 @@ pub fn neighbours(keys: &[u64], limit: usize) -> Result<HashSet<i64>> {
         )?;
     }
     Ok(found.into_values().filter(|numbers| numbers.len() <= limit).flatten().collect())
+}
+
+/// Keeps which blocks were too large, over what is stored. Runs as the owner.
+pub fn report_oversized(resolution: &Resolution, blocking: &BlockingRules, numbers: &Numbers) -> Result<()> {
+    query::execute("DELETE FROM decisioning._oversized_block", &[])?;
+    let mut blocks: Vec<&Oversized> = resolution.oversized().iter().collect();
+    blocks.sort_by_key(|block| (Reverse(block.skipped_pairs), block.rule, block.example));
+    blocks.truncate(MOST_OVERSIZED);
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    let left_out: u64 = blocks.iter().map(|block| u64::from(block.left_out)).sum();
+    notice!(
+        "{} blocks were too large and were split by name, which left out {left_out} records of them: see decisioning.oversized_blocks",
+        blocks.len()
+    );
+    let rule = |block: &&Oversized| blocking.rules.get(block.rule).map(ToString::to_string).unwrap_or_default();
+    let rules: Vec<String> = blocks.iter().map(rule).collect();
+    let examples: Vec<i64> = blocks.iter().map(|block| numbers.of(block.example)).collect::<Result<_>>()?;
+    let records: Vec<i64> = blocks.iter().map(|block| block.records.into()).collect();
+    let left_out: Vec<i64> = blocks.iter().map(|block| block.left_out.into()).collect();
+    let skipped: Vec<i64> = blocks.iter().map(|block| i64::try_from(block.skipped_pairs).unwrap_or(i64::MAX)).collect();
+    query::execute(
+        "INSERT INTO decisioning._oversized_block (blocking_rule, record_number, records, left_out, skipped_pairs)
+         SELECT u.* FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+             AS u (blocking_rule, record_number, records, left_out, skipped_pairs)",
+        &[rules.into(), examples.into(), records.into(), left_out.into(), skipped.into()],
+    )?;
+    Ok(())
 }
 
 /// Notes the keys of records that came or changed. Runs as the owner.

@@ -1,6 +1,6 @@
 //! Why two records are, or are not, alike; and what records say in the spelling that is compared.
 
-use decisioning_core::identity::{explain, normalise, normalised, Country, FieldKind, Fields, Records, Rules};
+use decisioning_core::identity::{explain, normalised, Country, Explained, FieldKind, Fields, Records, Rules, ONLINE};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -13,8 +13,19 @@ use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::scan;
 
-/// A record to explain: its fields, and where national numbers and dates belong.
-type Side = (Fields, Option<Country>);
+/// A record to explain.
+struct Side {
+    fields: Fields,
+    /// Where national numbers and dates belong.
+    country: Option<Country>,
+    source: String,
+}
+
+impl Side {
+    fn explained(&self) -> Explained<'_> {
+        Explained { fields: &self.fields, country: self.country, source: &self.source }
+    }
+}
 
 /// Step, comparison, level, values, m, u, adjustment, weight, sum so far, probability.
 type StepRow =
@@ -50,7 +61,7 @@ fn explain_match(
     Ok(TableIterator::new(as_owner(|| {
         let sources = source::load()?;
         let sources = Sources::of(&sources);
-        steps(stored(a.0, a.1, &sources)?, stored(b.0, b.1, &sources)?)
+        steps(&stored(a.0, a.1, &sources)?, &stored(b.0, b.1, &sources)?)
     })?))
 }
 
@@ -81,7 +92,10 @@ fn explain_match_of_documents(
     Ok(TableIterator::new(as_owner(|| {
         // Documents are read as in the primary source.
         let country = source::load()?.first().and_then(|primary| primary.default_country);
-        steps((Fields::from_json(&a)?, country), (Fields::from_json(&b)?, country))
+        let shown = |document| {
+            Ok::<_, Error>(Side { fields: Fields::from_json(document)?, country, source: ONLINE.to_owned() })
+        };
+        steps(&shown(&a)?, &shown(&b)?)
     })?))
 }
 
@@ -107,10 +121,10 @@ fn stored(name: &str, key: &str, sources: &Sources<'_>) -> Result<Side> {
         Error::missing(format!("source \"{name}\" has no record \"{key}\""))
             .hint("Records are known from the last CALL decisioning.resolve_all() on.")
     })?;
-    Ok((fields, sources.country(number)))
+    Ok(Side { fields, country: sources.country(number), source: name.to_owned() })
 }
 
-fn steps(a: Side, b: Side) -> Result<Vec<StepRow>> {
+fn steps(a: &Side, b: &Side) -> Result<Vec<StepRow>> {
     let model = model::load()?.ok_or_else(|| {
         Error::state("nothing was trained yet").hint(
             "CALL decisioning.resolve_all() trains once sources have names, birth dates, addresses, companies or texts.",
@@ -120,15 +134,15 @@ fn steps(a: Side, b: Side) -> Result<Vec<StepRow>> {
     let frequencies = {
         let mut records = Records::with(match_rules.clone(), &["a", "b"], nicknames.clone())?;
         let mut values = Vec::new();
-        for (number, (fields, country)) in [&a, &b].into_iter().enumerate() {
+        for (number, side) in [a, b].into_iter().enumerate() {
             let record = records.add(number as u16, "")?;
-            records.describe(record, fields, *country)?;
+            records.describe(record, &side.fields, side.country)?;
             let of_record = records.attribute_values(record).into_iter();
             values.extend(of_record.map(|(attribute, value)| (attribute, value.to_owned())));
         }
         model::frequencies_of(&values)?
     };
-    let steps = explain((&a.0, a.1), (&b.0, b.1), &match_rules, &nicknames, &model.parameters, &frequencies)?;
+    let steps = explain(a.explained(), b.explained(), &match_rules, &nicknames, &model.parameters, &frequencies)?;
     let rows = steps.into_iter().zip(1..).map(|(step, number)| {
         (
             number,
@@ -171,7 +185,7 @@ fn spelt(fields: &Fields, country: Option<Country>, rules: &Rules) -> Result<Vec
     for (kind, raw) in fields.iter() {
         match kind {
             FieldKind::Identifier(identifier) => {
-                let value = normalise(identifier.kind, raw, country);
+                let value = rules.normalise(identifier.kind, raw, country);
                 let counts = |value: &String| rules.standing(identifier, value) != Standing::Blocked;
                 values.extend(value.filter(counts).map(|value| (identifier.to_string(), value)));
             }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use decisioning_core::identity::{Fields, IdentityError, Linkage, Matching, Records, Rules, SourceNumber, ONLINE};
 use pgrx::prelude::*;
 
-use super::block::Runs;
+use super::block::{self, Runs};
 use super::model::{self, Model};
 use super::read::Read;
 use super::resolve::is_empty;
@@ -130,6 +130,9 @@ impl Full {
         let target = Target { reads, scope: Scope::All { is_first }, indexes };
         let mut written = write(&resolution, &target)?;
         written.rows += pair::write_all(&resolution, &numbers, is_first)?;
+        if let Some(model) = model::load()? {
+            block::report_oversized(&resolution, &model.blocking, &numbers)?;
+        }
         query::execute("DELETE FROM decisioning._unresolved", &[])?;
         notice!("{} rows written", written.rows);
         Ok(written)

@@ -17,6 +17,7 @@ mod pair;
 mod partial;
 mod read;
 mod resolve;
+mod review;
 mod rules;
 mod source;
 mod stored;

@@ -93,6 +93,7 @@ fn store(model: &Model) -> Result<i64> {
     let Model { records, attributes, trained, parameters, blocking, .. } = model;
     query::execute("DELETE FROM decisioning._match_model", &[])?;
     query::execute("DELETE FROM decisioning._match_parameter", &[])?;
+    query::execute("DELETE FROM decisioning._match_source_factor", &[])?;
     let rules: Vec<String> = blocking.rules.iter().map(ToString::to_string).collect();
     let number = query::write(
         "INSERT INTO decisioning._match_model (trained_at, records, attributes, blocking_rules, block_limit, prior,
@@ -115,6 +116,12 @@ fn store(model: &Model) -> Result<i64> {
         |row| row.value::<i64>(1),
     )?;
     for (position, (comparison, of_training)) in parameters.comparisons.iter().zip(&trained.comparisons).enumerate() {
+        for (source, factor) in &comparison.by_source {
+            query::execute(
+                "INSERT INTO decisioning._match_source_factor (comparison, source, factor) VALUES ($1, $2, $3)",
+                &[comparison.comparison.as_str().into(), source.as_str().into(), (*factor).into()],
+            )?;
+        }
         for (level_position, (level, found)) in comparison.levels.iter().zip(&of_training.levels).enumerate() {
             query::execute(
                 "INSERT INTO decisioning._match_parameter (comparison, level, comparison_position, level_position, factor,
@@ -142,11 +149,14 @@ fn store(model: &Model) -> Result<i64> {
 }
 
 fn store_frequencies(frequencies: &TermFrequencies) -> Result<()> {
+    let is_first = query::read_one("SELECT 1 FROM decisioning._term_frequency LIMIT 1", &[], |_| Ok(()))?.is_none();
+    // Nobody looks frequencies up before there is a model, so nobody waits for the indexes.
+    let indexes = if is_first { Indexes::Later } else { Indexes::Kept };
     query::execute("DELETE FROM decisioning._term_frequency", &[])?;
     let rows: Vec<_> = frequencies.rows().collect();
     for rows in rows.chunks(CHUNK) {
         let columns = [c"attribute", c"value", c"records", c"agreement"];
-        bulk::append_with(Indexes::Kept, c"_term_frequency", columns, rows.len(), |n| {
+        bulk::append_with(indexes, c"_term_frequency", columns, rows.len(), |n| {
             Ok([
                 Some(datum::text(rows[n].attribute)?),
                 Some(datum::text(rows[n].value.unwrap_or_default())?),
@@ -154,6 +164,9 @@ fn store_frequencies(frequencies: &TermFrequencies) -> Result<()> {
                 rows[n].agreement.and_then(pgrx::IntoDatum::into_datum),
             ])
         })?;
+    }
+    if is_first {
+        bulk::reindex(c"_term_frequency")?;
     }
     query::execute("ANALYZE decisioning._term_frequency", &[])?;
     Ok(())
@@ -217,10 +230,21 @@ pub fn load() -> Result<Option<Model>> {
                 Some(last) => last.levels.push(level),
                 None => {
                     let comparison = comparison.clone();
-                    parameters.comparisons.push(ComparisonParameters { comparison, factor, levels: vec![level] });
+                    let by_source = Vec::new();
+                    let levels = vec![level];
+                    parameters.comparisons.push(ComparisonParameters { comparison, factor, by_source, levels });
                 }
             }
         }
+    }
+    let by_source = query::read(
+        "SELECT f.comparison, f.source, f.factor FROM decisioning._match_source_factor f ORDER BY f.source",
+        &[],
+        |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?, row.value::<f64>(3)?)),
+    )?;
+    for (comparison, source, factor) in by_source {
+        let known = model.parameters.comparisons.iter_mut().find(|known| known.comparison == comparison);
+        known.into_iter().for_each(|known| known.by_source.push((source.clone(), factor)));
     }
     Ok(Some(model))
 }

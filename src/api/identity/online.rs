@@ -1,8 +1,8 @@
 //! Who somebody is, answered from indexes.
 
 use decisioning_core::identity::{
-    normalise, recognise, settle, strongest_first, Country, FieldKind, Fields, Identifier, Owner, Recognition, Rules,
-    Shown, Standing, ONLINE,
+    recognise, settle, strongest_first, Country, FieldKind, Fields, Identifier, Owner, Recognition, Rules, Shown,
+    Standing, ONLINE,
 };
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -59,7 +59,7 @@ fn of_document(record: Value) -> Result<Option<String>> {
     let sources = source::load()?;
     let sources = Sources::of(&sources);
     let fields = Fields::from_json(&record)?;
-    let mut shown = identifiers(&fields, sources.number(ONLINE).and_then(|number| sources.country(number)));
+    let mut shown = identifiers(&rules, &fields, sources.number(ONLINE).and_then(|number| sources.country(number)));
     shown.retain(|(identifier, value)| rules.standing(identifier, value) != Standing::Blocked);
     strongest_first(&rules, &mut shown);
     if shown.len() > MOST_SHOWN {
@@ -151,12 +151,12 @@ struct Person<'a> {
 }
 
 /// Normalised identifiers among the fields.
-pub fn identifiers(fields: &Fields, default_country: Option<Country>) -> Vec<(Identifier, String)> {
+pub fn identifiers(rules: &Rules, fields: &Fields, default_country: Option<Country>) -> Vec<(Identifier, String)> {
     let country = fields.get(&FieldKind::Country).and_then(|country| country.parse().ok()).or(default_country);
     let mut found = Vec::new();
     for (kind, raw) in fields.iter() {
         if let FieldKind::Identifier(identifier) = kind {
-            let value = normalise(identifier.kind, raw, country);
+            let value = rules.normalise(identifier.kind, raw, country);
             found.extend(value.map(|value| (identifier.clone(), value)));
         }
     }

@@ -56,7 +56,7 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
     });
     let now = loaded.values().chain(gone.values()).map(|record| (&record.fields, sources.country(record.source)));
     let shown: Vec<(String, String)> =
-        before.chain(now).flat_map(|(fields, country)| named_identifiers(fields, country)).collect();
+        before.chain(now).flat_map(|(fields, country)| named_identifiers(&rules, fields, country)).collect();
     touched.extend(stored::owners(&shown)?.into_values().flatten());
     let touched: Vec<String> = touched.into_iter().collect();
     let mut members = stored::members(&touched)?;
@@ -205,8 +205,8 @@ pub fn customers(record_numbers: &HashSet<i64>) -> Result<Vec<String>> {
     )
 }
 
-fn named_identifiers(fields: &Fields, country: Option<Country>) -> Vec<(String, String)> {
-    online::identifiers(fields, country)
+fn named_identifiers(rules: &Rules, fields: &Fields, country: Option<Country>) -> Vec<(String, String)> {
+    online::identifiers(rules, fields, country)
         .into_iter()
         .map(|(identifier, value)| (identifier.to_string(), value))
         .collect()
@@ -215,8 +215,8 @@ fn named_identifiers(fields: &Fields, country: Option<Country>) -> Vec<(String, 
 /// The rules, with the values blocked that identify nobody because too many share them: this run sees too few records to
 /// find that out.
 pub fn with_nobodys_values(mut rules: Rules, sources: &Sources<'_>, loaded: &Loaded) -> Result<Rules> {
-    let mut shown: Vec<(String, String)> =
-        loaded.values().flat_map(|record| named_identifiers(&record.fields, sources.country(record.source))).collect();
+    let of_record = |record: &Stored| named_identifiers(&rules, &record.fields, sources.country(record.source));
+    let mut shown: Vec<(String, String)> = loaded.values().flat_map(of_record).collect();
     shown.sort_unstable();
     shown.dedup();
     for ((kind, value), owner) in stored::owners(&shown)? {

@@ -53,6 +53,8 @@ pub fn load() -> Result<Rules> {
         },
     )?;
     let mut rules = Rules::new(changes)?;
+    let providers = "SELECT s.value <> 0 FROM decisioning.match_settings s WHERE s.setting = 'email_providers'";
+    rules.email_providers = query::read_one(providers, &[], |row| row.value(1))?.unwrap_or(false);
     query::read("SELECT b.identifier, b.value, b.blocked FROM decisioning.blocked_values b", &[], |row| {
         rules.list(row.value::<String>(1)?.parse()?, &row.value::<String>(2)?, row.value(3)?);
         Ok(())

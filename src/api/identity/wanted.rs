@@ -74,9 +74,15 @@ pub fn load() -> Result<Wanted> {
         |row| Ok(LevelOverride { comparison: row.value(1)?, level: row.value(2)?, m: row.get(3)?, u: row.get(4)? }),
     )?;
     let factors = query::read(
-        "SELECT f.comparison, f.factor FROM decisioning.match_factors f ORDER BY f.comparison",
+        "SELECT f.comparison, f.factor FROM decisioning.match_factors f WHERE f.source = '' ORDER BY f.comparison",
         &[],
         |row| Ok((row.value(1)?, row.value(2)?)),
+    )?;
+    let source_factors = query::read(
+        "SELECT f.comparison, f.source, f.factor FROM decisioning.match_factors f WHERE f.source <> ''
+         ORDER BY f.comparison, f.source",
+        &[],
+        |row| Ok((row.value(1)?, row.value(2)?, row.value(3)?)),
     )?;
     let rules = query::read("SELECT b.blocking_rule, b.enabled FROM decisioning.blocking_rules b", &[], |row| {
         Ok((row.value::<String>(1)?, row.value(2)?))
@@ -92,6 +98,7 @@ pub fn load() -> Result<Wanted> {
         levels,
         disabled: Vec::new(),
         factors,
+        source_factors,
     };
     let block_limit = settings.get("block_limit").map(|limit| *limit as u32);
     Ok(Wanted { overrides, changed_rules, block_limit })
@@ -116,13 +123,15 @@ fn set_setting(setting: &str, value: Option<f64>) -> Result<()> {
     let range = match setting {
         "prior" | "threshold" | "review_threshold" => "above 0 and below 1",
         "block_limit" => "between 2 and 800",
+        "email_providers" => "0 or 1",
         _ => {
             return Err(Error::missing(format!("setting \"{setting}\" of matching does not exist"))
-                .hint("Settings are prior, threshold, review_threshold and block_limit."))
+                .hint("Settings are prior, threshold, review_threshold, block_limit and email_providers."))
         }
     };
     let fits = |value: f64| match setting {
         "block_limit" => (2.0..=800.0).contains(&value) && value.fract() == 0.0,
+        "email_providers" => value == 0.0 || value == 1.0,
         _ => value > 0.0 && value < 1.0,
     };
     if value.is_some_and(|value| !fits(value)) {
@@ -149,14 +158,25 @@ fn set_weight(level: &LevelOverride) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn set_match_factor(comparison: Option<&str>, factor: Option<f64>) -> std::result::Result<(), ErrorReport> {
-    Ok(set_factor(required(comparison, "comparison")?, factor)?)
+fn set_match_factor(
+    comparison: Option<&str>,
+    factor: Option<f64>,
+    source: Option<&str>,
+) -> std::result::Result<(), ErrorReport> {
+    if let Some(name) = source {
+        if !as_owner(source::load)?.iter().any(|known| known.name == name) {
+            return Err(source::unknown(name)?.into());
+        }
+    }
+    Ok(set_factor(required(comparison, "comparison")?, source.unwrap_or(""), factor)?)
 }
 
-fn set_factor(comparison: &str, factor: Option<f64>) -> Result<()> {
+/// Sets the factor of a comparison, for one source or, with an empty name, for all.
+fn set_factor(comparison: &str, source: &str, factor: Option<f64>) -> Result<()> {
     check(Overrides { factors: vec![(comparison.to_owned(), factor.unwrap_or(1.0))], ..Overrides::default() })?;
     let is_set = factor.is_some_and(|factor| factor != 1.0);
-    set("match_factors", &["comparison"], &["factor"], &[comparison.into(), factor.into()], is_set)
+    let arguments = [comparison.into(), source.into(), factor.into()];
+    set("match_factors", &["comparison", "source"], &["factor"], &arguments, is_set)
 }
 
 #[pg_extern(sql = false)]
@@ -255,6 +275,9 @@ struct Document {
     weights: Vec<LevelOverride>,
     #[serde(default)]
     factors: BTreeMap<String, f64>,
+    /// By comparison and source.
+    #[serde(default)]
+    source_factors: BTreeMap<String, BTreeMap<String, f64>>,
     #[serde(default)]
     blocking_rules: BTreeMap<String, bool>,
     #[serde(default)]
@@ -273,7 +296,17 @@ fn import_matching(document: Option<JsonB>) -> std::result::Result<(), ErrorRepo
 
 fn import(document: Document) -> Result<()> {
     let factors: Vec<(String, f64)> = document.factors.into_iter().collect();
-    check(Overrides { levels: document.weights.clone(), factors: factors.clone(), ..Overrides::default() })?;
+    let source_factors: Vec<(String, String, f64)> = document
+        .source_factors
+        .into_iter()
+        .flat_map(|(comparison, of)| of.into_iter().map(move |(source, factor)| (comparison.clone(), source, factor)))
+        .collect();
+    check(Overrides {
+        levels: document.weights.clone(),
+        factors: factors.clone(),
+        source_factors: source_factors.clone(),
+        ..Overrides::default()
+    })?;
     let rules = document
         .blocking_rules
         .into_iter()
@@ -292,7 +325,10 @@ fn import(document: Document) -> Result<()> {
         set_weight(level)?;
     }
     for (comparison, factor) in factors {
-        set_factor(&comparison, Some(factor))?;
+        set_factor(&comparison, "", Some(factor))?;
+    }
+    for (comparison, source, factor) in source_factors {
+        set_factor(&comparison, &source, Some(factor))?;
     }
     for (rule, enabled) in rules {
         set("blocking_rules", &["blocking_rule"], &["enabled"], &[rule.as_str().into(), enabled.into()], true)?;

@@ -77,11 +77,52 @@ SELECT count(*) AS still_to_review FROM decisioning.uncertain_pairs u JOIN settl
 SELECT l.reason, l.weight FROM decisioning.identity_links l JOIN settled s USING (source_a, key_a, source_b, key_b);
 SELECT h.event FROM settled s CROSS JOIN LATERAL decisioning.identity_history('support:' || s.key_b) h;
 
+-- What else somebody should look at: a customer whose records do not fit, and one of very many records.
+SELECT count(*) AS doubtful FROM decisioning.review_customers();
+SELECT decisioning.confirm_match('shop', '1', 'shop', '2', 'by mistake') AS mistake \gset
+INSERT INTO shop SELECT 600 + n, person, given, family, born, mail, street, postcode, city FROM shop CROSS JOIN generate_series(1, 25) n WHERE id = 8;
+SELECT decisioning.set_match_setting('block_limit', 20);
+CALL decisioning.resolve_all();
+SELECT customer_id, records, reasons, source, weight < -5 AS does_not_fit, probability < 0.05 AS is_unlikely FROM decisioning.review_customers(10);
+-- They are too many for their blocks as well, which were split by name.
+SELECT blocking_rule, records, left_out, skipped_pairs, example_source FROM decisioning.oversized_blocks ORDER BY blocking_rule LIMIT 4;
+SELECT decisioning.undo_correction(:mistake) IS NOT NULL AS undone, decisioning.set_match_setting('block_limit', NULL);
+DELETE FROM shop WHERE id > 600;
+CALL decisioning.resolve_all();
+SELECT count(*) AS doubtful, (SELECT count(*) FROM decisioning.oversized_blocks) AS oversized FROM decisioning.review_customers();
+
 -- What was exported judges as it did there.
 SELECT decisioning.import_matching(document) FROM elsewhere;
 CALL decisioning.resolve_all();
 SELECT decisioning.export_matching() - 'settings' = document - 'settings' AS same FROM elsewhere;
 SELECT weight FROM decisioning.explain_match('shop', '11', 'support', '10011') WHERE comparison = 'date_of_birth';
+
+-- Spellings that a provider delivers to one mailbox are one address, if asked for.
+SELECT value_a, level FROM decisioning.explain_match('{"email": "Ada.L@GoogleMail.com"}', '{"email": "adal+shop@gmail.com"}') WHERE comparison = 'email';
+SELECT decisioning.set_match_setting('email_providers', 1);
+SELECT value_a, level FROM decisioning.explain_match('{"email": "Ada.L@GoogleMail.com"}', '{"email": "adal+shop@gmail.com"}') WHERE comparison = 'email';
+SELECT setting, value, origin FROM decisioning.match_settings_in_effect WHERE setting = 'email_providers';
+UPDATE shop SET mail = 'gr.e.ta8@googlemail.com' WHERE id = 8;
+CALL decisioning.resolve_all();
+SELECT identifier, value FROM decisioning.customer_identifiers WHERE customer_id = '8' AND value LIKE '%gmail%';
+SELECT decisioning.resolve_identity('{"email": "greta8@gmail.com"}');
+SELECT decisioning.set_match_setting('email_providers', NULL);
+CALL decisioning.resolve_all();
+SELECT decisioning.resolve_identity('{"email": "greta8@gmail.com"}') = '8' AS same_mailbox;
+
+-- A source whose birth dates are not to be relied on.
+SELECT decisioning.set_match_factor('date_of_birth', 0.25, source => 'support');
+SELECT decisioning.set_match_factor('date_of_birth', 2, source => 'shop');
+CALL decisioning.resolve_all();
+SELECT comparison, source, factor FROM decisioning.match_factors WHERE source <> '' ORDER BY 1, 2;
+SELECT round((w.weight * 0.25)::numeric, 4) = round(e.weight::numeric, 4) AS counts_by_a_quarter
+FROM decisioning.explain_match('shop', '11', 'support', '10011') e JOIN decisioning.match_weights_in_effect w USING (comparison, level) WHERE e.comparison = 'date_of_birth';
+SELECT round((w.weight * 2)::numeric, 4) = round(e.weight::numeric, 4) AS counts_twice
+FROM decisioning.explain_match('shop', '11', 'shop', '11') e JOIN decisioning.match_weights_in_effect w USING (comparison, level) WHERE e.comparison = 'date_of_birth';
+SELECT decisioning.export_matching() -> 'source_factors' AS exported;
+SELECT decisioning.import_matching(decisioning.export_matching());
+SELECT decisioning.set_match_factor('date_of_birth', NULL, source => 'support'), decisioning.set_match_factor('date_of_birth', NULL, source => 'shop');
+SELECT count(*) AS source_factors FROM decisioning.match_factors WHERE source <> '';
 
 -- Nicknames of one's own.
 SELECT level FROM decisioning.explain_match('{"given_name": "Ottokar"}', '{"given_name": "Zottel"}') WHERE comparison = 'given_name';
@@ -95,11 +136,15 @@ SELECT decisioning.set_match_weight('email', 'shiny', m => 0.5);
 SELECT decisioning.set_match_weight('email', 'exact', m => 1.5);
 SELECT decisioning.set_match_setting('threshold', 1);
 SELECT decisioning.set_match_setting('mood', 1);
+SELECT decisioning.set_match_setting('email_providers', 0.5);
 SELECT decisioning.set_match_factor('email', -1);
+SELECT decisioning.set_match_factor('email', 101, source => 'shop');
+SELECT decisioning.set_match_factor('email', 0.5, source => 'till');
 SELECT decisioning.add_blocking_rule('shoe + email');
 SELECT decisioning.import_matching('{"weights": "all"}');
 SELECT decisioning.explain_match('shop', '99999', 'support', '10011');
 SELECT decisioning.explain_match('till', '1', 'support', '10011');
 SELECT decisioning.identity_accuracy('labels', person_column => 'human');
+SELECT decisioning.review_customers(0);
 DROP EXTENSION decisioning CASCADE;
 DROP TABLE shop, support, labels, elsewhere, settled;

@@ -30,6 +30,7 @@ struct Rule {
 /// A block beyond the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oversized {
+    /// Place of its rule among the blocking rules.
     pub rule: usize,
     /// A record of the block.
     pub example: u32,

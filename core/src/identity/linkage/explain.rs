@@ -33,24 +33,34 @@ pub struct Step {
     pub cumulative: f64,
 }
 
+/// A record to be explained.
+#[derive(Clone, Copy)]
+pub struct Explained<'a> {
+    pub fields: &'a Fields,
+    /// Where phone numbers and dates without a country belong.
+    pub country: Option<Country>,
+    /// Name of the source that it is of, if any.
+    pub source: &'a str,
+}
+
 /// Explains a pair. The first step is the prior; the last one is what being relatives would explain just as well.
 ///
 /// # Errors
 /// Parameters that make no sense.
 pub fn explain(
-    left: (&Fields, Option<Country>),
-    right: (&Fields, Option<Country>),
+    left: Explained<'_>,
+    right: Explained<'_>,
     rules: &Rules,
     nicknames: &Arc<Nicknames>,
     parameters: &Parameters,
     frequencies: &TermFrequencies,
 ) -> Result<Vec<Step>, IdentityError> {
     let mut records = Records::with(rules.clone(), &["left", "right"], nicknames.clone())?;
-    for (source, (fields, country)) in [left, right].into_iter().enumerate() {
+    for (source, explained) in [left, right].into_iter().enumerate() {
         let record = records.add(source as u16, "")?;
-        records.describe(record, fields, country)?;
+        records.describe(record, explained.fields, explained.country)?;
     }
-    Matching::new(records)?.explain_first_two(parameters, frequencies)
+    Matching::new(records)?.explain_first_two(parameters, frequencies, [left.source, right.source])
 }
 
 /// Steps between records 0 and 1.
@@ -74,7 +84,8 @@ pub fn steps(comparer: &Comparer<'_>, scorer: &Scorer, parameters: &Parameters) 
             continue;
         }
         let (level, value) = comparer.outcome(comparison, 0, 1);
-        let evidence = if level == 0 { Evidence::default() } else { scorer.evidence(comparison, level, value) };
+        let trust = scorer.trust(comparison, comparer, 0, 1);
+        let evidence = if level == 0 { Evidence::default() } else { scorer.evidence(comparison, level, value, trust) };
         sum.own += evidence.own;
         sum.related += evidence.related;
         cumulative += f64::from(evidence.own);
@@ -89,7 +100,7 @@ pub fn steps(comparer: &Comparer<'_>, scorer: &Scorer, parameters: &Parameters) 
             right,
             m: of_level.map(|level| level.m),
             u: of_level.map(|level| level.u),
-            tf_adjustment: f64::from(scorer.adjustment(comparison, level, value)),
+            tf_adjustment: f64::from(scorer.adjustment(comparison, level, value) * trust),
             weight: f64::from(evidence.own),
             cumulative,
         });

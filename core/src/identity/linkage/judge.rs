@@ -44,7 +44,8 @@ impl Judge<'_> {
                 for (record_b, count_b) in b.iter() {
                     let (level, value) = self.comparer.outcome(comparison, record_a, record_b);
                     if level != 0 {
-                        let evidence = self.scorer.evidence(comparison, level, value);
+                        let trust = self.scorer.trust(comparison, self.comparer, record_a, record_b);
+                        let evidence = self.scorer.evidence(comparison, level, value, trust);
                         let count = count_a * count_b;
                         own += evidence.own * count;
                         related += evidence.related * count;
@@ -78,6 +79,8 @@ impl Judge<'_> {
                 attributes.iter().all(|attribute| row[*attribute as usize] == other[*attribute as usize])
                     && !self.comparer.profiles.has_extras(record)
                     && !self.comparer.profiles.has_extras(known)
+                    && (self.scorer.trusts_all()
+                        || self.comparer.profiles.source(record) == self.comparer.profiles.source(known))
             });
             match known {
                 Some(place) => variants.counts[place] += 1.0,

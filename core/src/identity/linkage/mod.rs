@@ -24,11 +24,11 @@ mod train;
 mod work;
 
 pub use blocking::{BlockingRule, BlockingRules, KeyPart, KeySource};
-pub use blocks::{each_key, BlockSizes, Blocks};
+pub use blocks::{each_key, BlockSizes, Blocks, Oversized};
 pub use comparison::{Comparer, Comparison};
 pub(super) use dates::Birth;
 pub use edges::{edges, edges_of, Edge};
-pub use explain::{explain, steps, Step};
+pub use explain::{explain, steps, Explained, Step};
 pub(super) use fold::fold;
 pub use frequency::{TermFrequencies, TermFrequency};
 pub use judge::Judge;

@@ -27,6 +27,9 @@ pub struct ComparisonParameters {
     pub comparison: String,
     /// What its weights are multiplied with; 1 unless the user says otherwise.
     pub factor: f64,
+    /// What they are multiplied with as well where a record of a source is compared, by name of the source; of two records,
+    /// the smaller factor counts.
+    pub by_source: Vec<(String, f64)>,
     pub levels: Vec<LevelParameters>,
 }
 
@@ -84,6 +87,7 @@ impl Parameters {
         for of_comparison in &mut parameters.comparisons {
             let comparison = find_comparison(&of_comparison.comparison)?;
             of_comparison.factor = overrides.factor(comparison)?;
+            of_comparison.by_source = overrides.factors_by_source(comparison)?;
             for level in &mut of_comparison.levels {
                 let (m, u) = fixed[comparison as usize][find_level(comparison, &level.level)? + 1];
                 level.m = m.unwrap_or(level.m);
@@ -146,6 +150,8 @@ pub struct Overrides {
     pub disabled: Vec<String>,
     /// Factors by which a comparison's weights are multiplied.
     pub factors: Vec<(String, f64)>,
+    /// The same for records of one source: comparison, source, factor.
+    pub source_factors: Vec<(String, String, f64)>,
 }
 
 /// Probabilities of one level that are held fixed.
@@ -165,7 +171,10 @@ impl Overrides {
     /// A comparison or level that does not exist, a value out of its range.
     pub fn check(&self) -> Result<(), IdentityError> {
         self.fixed()?;
-        Comparison::ALL.into_iter().try_for_each(|comparison| self.factor(comparison).map(drop))
+        Comparison::ALL.into_iter().try_for_each(|comparison| {
+            self.factors_by_source(comparison)?;
+            self.factor(comparison).map(drop)
+        })
     }
 
     /// Fixed probabilities by comparison and level.
@@ -205,12 +214,30 @@ impl Overrides {
             return Ok(0.0);
         }
         let factor = self.factors.iter().find(|factor| factor.0 == comparison.name()).map_or(1.0, |factor| factor.1);
-        if !(0.0..=100.0).contains(&factor) {
-            return Err(IdentityError::ParameterOutOfRange {
-                name: "the factor of a comparison",
-                range: "from 0 to 100",
-            });
-        }
+        check_factor(factor)?;
         Ok(factor)
+    }
+
+    /// What a comparison's weights are multiplied with for records of some sources, in order of their names.
+    ///
+    /// # Errors
+    /// As [`factor`](Self::factor).
+    fn factors_by_source(&self, comparison: Comparison) -> Result<Vec<(String, f64)>, IdentityError> {
+        let mut factors = Vec::new();
+        for (name, source, factor) in &self.source_factors {
+            check_factor(*factor)?;
+            if find_comparison(name)? == comparison {
+                factors.push((source.clone(), *factor));
+            }
+        }
+        factors.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(factors)
+    }
+}
+
+fn check_factor(factor: f64) -> Result<(), IdentityError> {
+    match (0.0..=100.0).contains(&factor) {
+        true => Ok(()),
+        false => Err(IdentityError::ParameterOutOfRange { name: "the factor of a comparison", range: "from 0 to 100" }),
     }
 }

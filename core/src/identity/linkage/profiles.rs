@@ -1,7 +1,7 @@
 //! Profiles of all records, side by side for comparing.
 
 use super::super::intern::Interner;
-use super::super::order::Order;
+use super::super::order::{source_of, Order};
 use super::super::records::Records;
 use super::super::{IdentityError, SourceNumber};
 use super::profile::{local_part, Attribute, Extra, Row, ATTRIBUTES, MISSING};
@@ -9,6 +9,8 @@ use super::profile::{local_part, Attribute, Extra, Row, ATTRIBUTES, MISSING};
 /// What describes each record, in order of age, and what follows from the values.
 pub struct Profiles {
     rows: Vec<Row>,
+    /// First record of each source.
+    starts: Vec<u32>,
     /// Sorted.
     extras: Vec<Extra>,
     /// Whether a record has extras, a bit each.
@@ -93,12 +95,17 @@ impl Profiles {
             roots.extend_from_slice(records.nicknames.roots(given.text(name)));
             root_starts.push(roots.len() as u32);
         }
-        Ok(Profiles { rows, extras, marks, locals, root_starts, roots })
+        Ok(Profiles { rows, starts: order.starts().to_vec(), extras, marks, locals, root_starts, roots })
     }
 
     pub fn attributes(&self) -> Vec<Attribute> {
         let has = |attribute: &Attribute| self.rows.iter().any(|row| row[*attribute as usize] != MISSING);
         Attribute::ALL.into_iter().filter(has).collect()
+    }
+
+    /// Source of a record.
+    pub fn source(&self, record: u32) -> SourceNumber {
+        source_of(&self.starts, record)
     }
 
     pub fn len(&self) -> usize {

@@ -1,7 +1,7 @@
 //! From the pattern of a pair to its match weight.
 
 use super::super::IdentityError;
-use super::comparison::{Comparer, Comparison, Pattern, COMPARISONS};
+use super::comparison::{Comparer, Comparison, COMPARISONS};
 use super::frequency::TermFrequencies;
 use super::parameters::{find_comparison, find_level, Parameters, LEVELS};
 use super::profile::{ATTRIBUTES, MISSING};
@@ -19,6 +19,8 @@ pub struct Scorer {
     /// By attribute and value: what a rare value adds, or a common one takes off.
     adjustments: [Vec<f32>; ATTRIBUTES],
     factors: [f32; COMPARISONS],
+    /// Factors by source and comparison; none if all sources are trusted alike.
+    by_source: Vec<[f32; COMPARISONS]>,
 }
 
 /// Evidence about a pair or about two groups of records, without the priors.
@@ -31,12 +33,15 @@ pub struct Evidence {
 }
 
 impl Scorer {
+    /// `sources` are names, by number.
+    ///
     /// # Errors
     /// Parameters of comparisons or levels that do not exist.
-    pub fn new(
+    pub fn new<'a>(
         parameters: &Parameters,
         frequencies: &TermFrequencies,
         counts: &[Vec<u32>; ATTRIBUTES],
+        sources: impl Iterator<Item = &'a str>,
     ) -> Result<Self, IdentityError> {
         parameters.check()?;
         let strangers = 1.0 - parameters.prior - parameters.prior_related;
@@ -47,7 +52,11 @@ impl Scorer {
             related: Default::default(),
             adjustments: Default::default(),
             factors: [1.0; COMPARISONS],
+            by_source: Vec::new(),
         };
+        if parameters.comparisons.iter().any(|comparison| !comparison.by_source.is_empty()) {
+            scorer.by_source = sources.map(|source| factors_of(parameters, source)).collect::<Result<_, _>>()?;
+        }
         for of_comparison in &parameters.comparisons {
             let comparison = find_comparison(&of_comparison.comparison)?;
             let factor = of_comparison.factor as f32;
@@ -93,16 +102,33 @@ impl Scorer {
         }
     }
 
-    /// Evidence of one comparison.
-    pub fn evidence(&self, comparison: Comparison, level: u8, value: u32) -> Evidence {
+    /// Whether all sources count alike.
+    pub fn trusts_all(&self) -> bool {
+        self.by_source.is_empty()
+    }
+
+    /// How far a comparison counts between two records: as far as it does for the one that counts less.
+    pub fn trust(&self, comparison: Comparison, comparer: &Comparer<'_>, a: u32, b: u32) -> f32 {
+        if self.trusts_all() {
+            return 1.0;
+        }
+        let of = |record| {
+            let factors = self.by_source.get(usize::from(comparer.profiles.source(record)));
+            factors.map_or(1.0, |factors| factors[comparison as usize])
+        };
+        of(a).min(of(b))
+    }
+
+    /// Evidence of one comparison, between records that are so far trusted.
+    pub fn evidence(&self, comparison: Comparison, level: u8, value: u32, trust: f32) -> Evidence {
         let place = comparison as usize;
         let adjustment = self.adjustment(comparison, level, value);
         let related = if comparison.is_shared_by_relatives() {
-            self.related[place][usize::from(level)] + adjustment
+            (self.related[place][usize::from(level)] + adjustment) * trust
         } else {
             0.0
         };
-        Evidence { own: self.weights[place][usize::from(level)] + adjustment, related }
+        Evidence { own: (self.weights[place][usize::from(level)] + adjustment) * trust, related }
     }
 
     /// Match weight of evidence: log₂ of the odds that it is one person's.
@@ -119,20 +145,29 @@ impl Scorer {
         self.prior
     }
 
-    pub fn sum(&self, pattern: &Pattern) -> Evidence {
+    pub fn pair(&self, comparer: &Comparer<'_>, a: u32, b: u32) -> f32 {
+        let pattern = comparer.compare(a, b);
         let mut sum = Evidence::default();
         for comparison in Comparison::ALL {
             let place = comparison as usize;
             if pattern.levels[place] != 0 {
-                let evidence = self.evidence(comparison, pattern.levels[place], pattern.values[place]);
+                let trust = self.trust(comparison, comparer, a, b);
+                let evidence = self.evidence(comparison, pattern.levels[place], pattern.values[place], trust);
                 sum.own += evidence.own;
                 sum.related += evidence.related;
             }
         }
-        sum
+        self.weight(sum)
     }
+}
 
-    pub fn pair(&self, comparer: &Comparer<'_>, a: u32, b: u32) -> f32 {
-        self.weight(self.sum(&comparer.compare(a, b)))
+/// How far each comparison counts for records of a source.
+fn factors_of(parameters: &Parameters, source: &str) -> Result<[f32; COMPARISONS], IdentityError> {
+    let mut factors = [1.0; COMPARISONS];
+    for of_comparison in &parameters.comparisons {
+        if let Some((_, factor)) = of_comparison.by_source.iter().find(|(name, _)| name == source) {
+            factors[find_comparison(&of_comparison.comparison)? as usize] = *factor as f32;
+        }
     }
+    Ok(factors)
 }

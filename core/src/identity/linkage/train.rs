@@ -252,7 +252,12 @@ impl Training<'_> {
                         matches: matches[place][level],
                     }
                 });
-                ComparisonParameters { comparison: comparison.name().to_owned(), factor: 1.0, levels: levels.collect() }
+                ComparisonParameters {
+                    comparison: comparison.name().to_owned(),
+                    factor: 1.0,
+                    by_source: Vec::new(),
+                    levels: levels.collect(),
+                }
             })
             .collect();
         Parameters {
