@@ -1,8 +1,6 @@
 //! Some records against others: what a run over a few changes, and the answer for one person, need of the whole.
 
-use super::linkage::{
-    each_key, edges_of, local_part, Attribute, BlockingRules, Blocks, Comparer, Judge, Scorer, MISSING,
-};
+use super::linkage::{edges_of, local_part, Attribute, Blocks, Comparer, Judge, Scorer, MISSING};
 use super::naming::Directory;
 use super::resolution::{Linkage, Matching};
 use super::{Handle, IdentityError, Records};
@@ -48,18 +46,6 @@ impl Matching {
         Directory { records: &self.records, order: &self.order }
     }
 
-    /// Calls `each` with every blocking key, as [`Records::block_keys`] has it, and the records of its block, in order of the
-    /// keys.
-    pub fn each_block_key(
-        &self,
-        blocking: &BlockingRules,
-        threads: usize,
-        tick: &mut dyn FnMut(),
-        each: impl FnMut(u64, &[u32]),
-    ) {
-        each_key(&self.records, &self.profiles, blocking, threads, tick, each);
-    }
-
     /// Pairs of which at least one record is `fresh` and that are, or might be, one person, best first.
     ///
     /// # Errors
@@ -72,7 +58,8 @@ impl Matching {
     ) -> Result<Vec<Pair>, IdentityError> {
         let least = linkage.parameters.review_threshold as f32;
         let edges = self.judged(linkage, |judge| {
-            let blocks = Blocks::of(&self.records, &self.profiles, linkage.blocking, linkage.threads, tick);
+            let blocks =
+                Blocks::of(&self.records, &self.profiles, linkage.blocking, linkage.threads, tick, &mut |_, _| {});
             edges_of(judge, &blocks, least, fresh, linkage.threads, tick)
         })?;
         Ok(edges

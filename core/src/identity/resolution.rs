@@ -18,7 +18,7 @@ pub struct Matching {
     previous: Previous,
     vanished: Vec<Vanished>,
     constraints: Constraints,
-    /// Blocks that training made, and of which rules: joining needs the same.
+    /// Blocks that were made, and by which rules.
     blocks: Option<(BlockingRules, Blocks)>,
 }
 
@@ -101,7 +101,21 @@ impl Matching {
 
     /// What the rules would compare.
     pub fn block_sizes(&self, blocking: &BlockingRules, threads: usize, tick: &mut dyn FnMut()) -> Vec<BlockSizes> {
-        Blocks::of(&self.records, &self.profiles, blocking, threads, tick).sizes(blocking, threads, tick)
+        Blocks::of(&self.records, &self.profiles, blocking, threads, tick, &mut |_, _| {})
+            .sizes(blocking, threads, tick)
+    }
+
+    /// Makes the blocks of these rules, for training and joining. Calls `each` with every blocking key, as
+    /// [`Records::block_keys`] has it, and the records of its block, in order of the keys.
+    pub fn block(
+        &mut self,
+        blocking: &BlockingRules,
+        threads: usize,
+        tick: &mut dyn FnMut(),
+        each: &mut dyn FnMut(u64, &[u32]),
+    ) {
+        let blocks = Blocks::of(&self.records, &self.profiles, blocking, threads, tick, each);
+        self.blocks = Some((blocking.clone(), blocks));
     }
 
     /// Learns the parameters from the records.
@@ -117,14 +131,14 @@ impl Matching {
         threads: usize,
         tick: &mut dyn FnMut(),
     ) -> Result<Parameters, IdentityError> {
+        let blocks = blocks_of(self.blocks.take(), (&self.records, &self.profiles), blocking, threads, tick);
         let mut comparer = Comparer::new(&self.records, &self.profiles);
         let counts = frequencies.counts(&comparer);
         comparer.note_counts(&counts);
-        let blocks = Blocks::of(&self.records, &self.profiles, blocking, threads, tick);
         let training = Training { comparer: &comparer, frequencies, counts: &counts, blocks: &blocks, threads };
-        let parameters = training.run(overrides, seed, tick)?.with(overrides)?;
+        let parameters = training.run(overrides, seed, tick)?.with(overrides);
         self.blocks = Some((blocking.clone(), blocks));
-        Ok(parameters)
+        parameters
     }
 
     /// Explains the pair of the first two records.
@@ -154,10 +168,7 @@ impl Matching {
                 let counts = linkage.frequencies.counts(&comparer);
                 comparer.note_counts(&counts);
                 let scorer = Scorer::new(linkage.parameters, linkage.frequencies, &counts, records.source_names())?;
-                let blocks = match blocks {
-                    Some((rules, blocks)) if rules == *linkage.blocking => blocks,
-                    _ => Blocks::of(&records, &profiles, linkage.blocking, linkage.threads, tick),
-                };
+                let blocks = blocks_of(blocks, (&records, &profiles), linkage.blocking, linkage.threads, tick);
                 oversized.extend_from_slice(&blocks.oversized);
                 let parameters = linkage.parameters;
                 let judge = Judge { comparer: &comparer, scorer: &scorer, threshold: parameters.threshold as f32 };
@@ -171,6 +182,20 @@ impl Matching {
         tick();
         let Clustering { owners, links, dropped, alike, refused, .. } = clustering;
         Ok(Resolution { records, order, previous, vanished, owners, links, dropped, alike, refused, oversized, names })
+    }
+}
+
+/// Blocks of these rules: those that were made, if they are.
+fn blocks_of(
+    made: Option<(BlockingRules, Blocks)>,
+    (records, profiles): (&Records, &Profiles),
+    blocking: &BlockingRules,
+    threads: usize,
+    tick: &mut dyn FnMut(),
+) -> Blocks {
+    match made {
+        Some((rules, blocks)) if rules == *blocking => blocks,
+        _ => Blocks::of(records, profiles, blocking, threads, tick, &mut |_, _| {}),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use decisioning_core::identity::{Fields, IdentityError, Linkage, Matching, Records, Rules, SourceNumber, ONLINE};
+use decisioning_core::identity::{
+    BlockingRules, Fields, IdentityError, Linkage, Matching, Records, Rules, SourceNumber, ONLINE,
+};
 use pgrx::prelude::*;
 
 use super::block::{self, Runs};
@@ -100,18 +102,24 @@ impl Full {
                 quiet.lift(Runs::clear)?;
                 return Ok(matching.resolve(None, tick)?);
             }
-            let (model, frequencies) = match quiet.lift(model::load)? {
-                Some(model) if is_up_to_date(&model, &matching) => {
-                    quiet.lift(|| Ok::<_, Error>((model::adapt(model, &wanted)?, model::frequencies()?)))?
-                }
-                _ => {
+            let known = quiet.lift(|| match model::load()? {
+                Some(model) if is_up_to_date(&model, &matching) => model::adapt(model, &wanted).map(Some),
+                _ => Ok(None),
+            })?;
+            let blocking = match &known {
+                Some(model) => model.blocking.clone(),
+                None => wanted.blocking(&attributes)?,
+            };
+            write_runs(&mut matching, &blocking, &numbers, quiet, threads)?;
+            let (model, frequencies) = match known {
+                Some(model) => (model, quiet.lift(model::frequencies)?),
+                None => {
                     quiet.lift(|| notice!("learning how much each agreement tells"));
                     let trained = model::train(&mut matching, &wanted, quiet, threads)?;
                     quiet.lift(|| report_unobserved(&trained.0));
                     trained
                 }
             };
-            write_runs(&matching, &model, &numbers, quiet, threads)?;
             quiet.lift(|| notice!("comparing and joining records"));
             let linkage = Linkage {
                 parameters: &model.parameters,
@@ -195,12 +203,18 @@ fn report_unobserved(model: &Model) {
     }
 }
 
-/// Writes who shares a blocking key with whom.
-fn write_runs(matching: &Matching, model: &Model, numbers: &Numbers, quiet: &Quiet, threads: usize) -> Result<()> {
+/// Makes the blocks, and writes who shares a blocking key with whom.
+fn write_runs(
+    matching: &mut Matching,
+    blocking: &BlockingRules,
+    numbers: &Numbers,
+    quiet: &Quiet,
+    threads: usize,
+) -> Result<()> {
     quiet.lift(Runs::clear)?;
     let (mut runs, mut failure) = (Runs::default(), None);
-    let limit = model.blocking.block_limit as usize;
-    matching.each_block_key(&model.blocking, threads, &mut || quiet.check(), |key, block| {
+    let limit = blocking.block_limit as usize;
+    matching.block(blocking, threads, &mut || quiet.check(), &mut |key, block| {
         if failure.is_none() && block.len() <= limit {
             failure = add_block(&mut runs, key, block, numbers, quiet).err();
         }

@@ -62,24 +62,44 @@ struct Keyed {
     entries: Vec<(u64, u32)>,
 }
 
+impl Keyed {
+    /// Calls `each` with every key as it is stored, and the records that have it.
+    fn each(&self, rule: usize, each: &mut dyn FnMut(u64, &[u32])) {
+        let mut block = Vec::new();
+        for of_key in self.entries.chunk_by(|a, b| placed(rule, a.0) == placed(rule, b.0)) {
+            block.clear();
+            block.extend(of_key.iter().map(|entry| entry.1));
+            each(placed(rule, of_key[0].0), &block);
+        }
+    }
+}
+
 impl Blocks {
+    /// Makes the blocks. Calls `each` with every key, as [`Records::block_keys`] has it, and the records of its block, in order of
+    /// the keys.
     pub fn of(
         records: &Records,
         profiles: &Profiles,
         rules: &BlockingRules,
         threads: usize,
         tick: &mut dyn FnMut(),
+        each: &mut dyn FnMut(u64, &[u32]),
     ) -> Self {
         let salts = rules.salts();
         let numbers: Vec<usize> = (0..rules.rules.len()).collect();
         let mut made = Vec::with_capacity(numbers.len());
         for some in numbers.chunks(threads.max(1)) {
             tick();
-            made.extend(in_parallel(threads, some.len(), |place| {
+            let of_rules = in_parallel(threads, some.len(), |place| {
                 let number = some[place];
                 let keyed = keyed(records, profiles, rules, number, salts[number]);
-                grouped(profiles, keyed, number, rules.block_limit)
-            }));
+                let grouped = grouped(profiles, &keyed, number, rules.block_limit);
+                (keyed, grouped)
+            });
+            for (rule, (keyed, grouped)) in some.iter().zip(of_rules) {
+                keyed.each(*rule, each);
+                made.push(grouped);
+            }
         }
         tick();
         let width = rules.rules.len();
@@ -204,32 +224,6 @@ impl Blocks {
     }
 }
 
-/// Calls `each` with every key, as [`Records::block_keys`] has it, and the records of its block, in order of the keys.
-pub fn each_key(
-    records: &Records,
-    profiles: &Profiles,
-    rules: &BlockingRules,
-    threads: usize,
-    tick: &mut dyn FnMut(),
-    mut each: impl FnMut(u64, &[u32]),
-) {
-    let salts = rules.salts();
-    let numbers: Vec<usize> = (0..rules.rules.len()).collect();
-    for some in numbers.chunks(threads.max(1)) {
-        tick();
-        let made =
-            in_parallel(threads, some.len(), |place| keyed(records, profiles, rules, some[place], salts[some[place]]));
-        for (rule, keyed) in some.iter().zip(made) {
-            let mut block = Vec::new();
-            for of_key in keyed.entries.chunk_by(|a, b| placed(*rule, a.0) == placed(*rule, b.0)) {
-                block.clear();
-                block.extend(of_key.iter().map(|entry| entry.1));
-                each(placed(*rule, of_key[0].0), &block);
-            }
-        }
-    }
-}
-
 /// Pairs of so many records.
 fn pairs_of(records: u64) -> u64 {
     records * records.saturating_sub(1) / 2
@@ -286,7 +280,7 @@ fn keyed(records: &Records, profiles: &Profiles, rules: &BlockingRules, number: 
     Keyed { entries }
 }
 
-fn grouped(profiles: &Profiles, keyed: Keyed, rule: usize, limit: u32) -> (Rule, Vec<Oversized>) {
+fn grouped(profiles: &Profiles, keyed: &Keyed, rule: usize, limit: u32) -> (Rule, Vec<Oversized>) {
     let mut made = Rule { starts: vec![0], members: Vec::new() };
     let mut oversized = Vec::new();
     let mut push = |members: &mut dyn Iterator<Item = u32>| {

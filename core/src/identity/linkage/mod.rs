@@ -24,7 +24,7 @@ mod train;
 mod work;
 
 pub use blocking::{BlockingRule, BlockingRules, KeyPart, KeySource};
-pub use blocks::{each_key, BlockSizes, Blocks, Oversized};
+pub use blocks::{BlockSizes, Blocks, Oversized};
 pub use comparison::{Comparer, Comparison};
 pub(super) use dates::Birth;
 pub use edges::{edges, edges_of, Edge};

@@ -27,7 +27,7 @@ use crate::identity::IdentityError;
 const RANDOM_PAIRS: usize = 400_000;
 
 /// Candidate pairs that are trained on, about.
-const TRAINING_PAIRS: u64 = 3_000_000;
+const TRAINING_PAIRS: u64 = 1_000_000;
 
 const ROUNDS: usize = 25;
 
