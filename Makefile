@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 LAYERS := fmt clippy core pgrx regress isolation clients dump upgrade crash
 
-.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-dispatch bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-statistics bench-lift bench-aggregates bench-evaluate bench-quality bench-bandit bench-identity clean-cluster
+.PHONY: help setup build install demo test check-versions $(LAYERS:%=test-%) bench-decide bench-decide-all bench-dispatch bench-learn bench-learn-nothing bench-predict bench-curve bench-budgets bench-base bench-campaign bench-statistics bench-lift bench-aggregates bench-evaluate bench-quality bench-bandit bench-identity bench-identity-online clean-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -82,11 +82,14 @@ bench-aggregates: build ## statistics as parallel aggregates against a plain cou
 bench-quality: build ## learning quality in simulated campaigns, beside Vowpal Wabbit and MABWiser (takes hours)
 	@benches/learning.sh
 
-bench-bandit: build ## bandits on classification sets and, with HILLSTROM=path, the Hillstrom replay (an hour)
+bench-bandit: build ## bandits on classification sets and, with HILLSTROM=path, the Hillstrom replay
 	@benches/learning.sh bandit
 
 bench-identity: build ## identity against Splink on FEBRL and messy customers: CUSTOMERS=file.csv, SETS="100000:42 …"
 	@benches/identity.sh
+
+bench-identity-online: build ## latencies of resolve_identity and runs over changes: RECORDS=1000000, CUSTOMERS=file.csv
+	@benches/identity_online.sh
 
 clean-cluster: ## stop and delete the demo's cluster and what failed tests left
 	@scripts/cluster.sh clean

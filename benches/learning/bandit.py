@@ -1,4 +1,5 @@
-"""Bandits on real data: classification sets, where the reward is the right class, and a replay of the Hillstrom e-mail test.
+"""Bandits on real data: classification sets, where the reward is the right class, and a replay of the Hillstrom e-mail test. Classes are
+sends of which everybody gets one (a rule of must_send); on Hillstrom, "No E-Mail" is no-send.
 
 Every engine sees the same rows in the same order, in batches. On Hillstrom (HILLSTROM=path of the data file) rows count where an engine
 chooses what was sent (Li, Chu, Langford and Wang 2011), and only those are learned.
@@ -60,8 +61,9 @@ def export(directory, names, limit):
 
 
 class Ours:
-    def __init__(self, columns, actions, seed, connection, **settings):
-        self.table = Table(connection, columns, [f"a{n}" for n in range(1, actions)], seed, **settings)
+    def __init__(self, columns, actions, seed, connection, has_no_send, **settings):
+        sends = [f"a{n}" for n in range(int(has_no_send), actions)]
+        self.table = Table(connection, columns, sends, seed, must_send=not has_no_send, **settings)
         self.count = self.learned = 0
 
     def decide(self, rows):
@@ -115,10 +117,10 @@ class Vowpal:
             self.vw.learn([self.shared[row], *(label + arm if n == action else arm for n, arm in enumerate(self.arms))])
 
 
-def engines(actions, settings):
+def engines(actions, has_no_send, settings):
     ts, ucb = LearningPolicy.LinTS(alpha=0.03), LearningPolicy.LinUCB(alpha=0.1)
     return {
-        OURS: lambda columns, seed, connection: Ours(columns, actions, seed, connection, **settings),
+        OURS: lambda columns, seed, connection: Ours(columns, actions, seed, connection, has_no_send, **settings),
         "VW squarecb": lambda columns, seed, _: Vowpal(columns, actions, seed, "--squarecb -l 2"),
         "MABWiser LinUCB": lambda columns, seed, _: LinTs(columns, actions, seed, ucb),
         "MABWiser LinTS": lambda columns, seed, _: LinTs(columns, actions, seed, ts),
@@ -173,9 +175,9 @@ def main():
         return export(arguments.export, arguments.sets, arguments.rows)
     settings = {} if arguments.temper is None else {"temper": arguments.temper}
 
-    def rewards_of(title, actions, columns, play, seed):
+    def rewards_of(title, actions, columns, play, seed, has_no_send=False):
         found = {}
-        for name, make in engines(actions, settings).items():
+        for name, make in engines(actions, has_no_send, settings).items():
             if arguments.engines and name not in arguments.engines:
                 continue
             started = time.monotonic()
@@ -213,7 +215,7 @@ def main():
             sent = rows["segment" if "segment" in rows else "treatment"].map({name: n for n, name in enumerate(HILLSTROM)}).to_numpy()
             visit = rows["visit"].to_numpy()
             play = lambda engine, sent=sent, visit=visit: replay(engine, sent, visit, 500)  # noqa: E731
-            results.append(rewards_of("Hillstrom", len(HILLSTROM), columns, play, seed))
+            results.append(rewards_of("Hillstrom", len(HILLSTROM), columns, play, seed, has_no_send=True))
             results[-1].update({"uniform": visit.mean(), "best fixed": max(visit[sent == n].mean() for n in range(3))})
         report("Hillstrom, visits", results)
 

@@ -1,7 +1,6 @@
 """The installed extension on rows of a table, each decided for once: what replays and classification need.
 
-A batch is decided for, its outcomes are recorded a minute later and learned when the window of an hour has closed. No-send is one of
-the actions. There is neither a holdout nor an explore group, and nothing is forgotten; everything else is left at its default.
+A batch is decided for, its outcomes are recorded a minute later and learned when the window of an hour has closed. There is neither a holdout nor an explore group, and nothing is forgotten; everything else is left at its default.
 """
 
 import uuid
@@ -13,9 +12,10 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 class Table:
-    def __init__(self, connection, columns, sends, seed, **settings):
-        """`columns` maps names to arrays; `sends` names the actions 1, 2, …; action 0 is no-send."""
-        self.db, self.clock, self.sends = connection, START, ["no_send", *sends]
+    def __init__(self, connection, columns, sends, seed, must_send=False, **settings):
+        """`columns` maps names to arrays; `sends` names the actions 1, 2, …, and action 0 is no-send; or with `must_send` the actions
+        0, 1, …, one of which everybody gets."""
+        self.db, self.clock, self.sends = connection, START, [*sends] if must_send else ["no_send", *sends]
         self.tick(0)
         names = list(columns)
         kinds = {"f": "float8", "i": "float8", "b": "boolean"}
@@ -33,6 +33,8 @@ class Table:
         for send in sends:
             self.sql("SELECT decisioning.add_action('c', %s, message => %s)", send, send)
             self.sql("SELECT decisioning.approve_action('c', %s)", send)
+        if must_send:
+            self.sql("SELECT decisioning.add_eligibility_rule('c', 'true', effect => 'must_send')")
         self.sql("SELECT decisioning.add_goal('g'), decisioning.add_campaign_goal('c', 'g', attribution_window => '1 hour')")
         self.sql("SELECT decisioning.start_campaign('c')")
 

@@ -3,7 +3,8 @@
 //!
 //! For campaigns, the share of the oracle's gain over uniform choice, in all and by phase (days 0–5, 5–15, 15–20 after the
 //! drift, 20–30 with the new message), then that of the fixed action that is best over all days, then ours by seed. For sets,
-//! the share of decisions that chose the right class, each seed with an order of its own.
+//! the share of decisions that chose the right class, each seed with an order of its own; classes are sends, one of which must
+//! be chosen.
 //!
 //!   SEEDS=1..9 PER_DAY=2000 HALF_LIFE=30 THREADS=2
 //!   CLASSES=dir  of CSV files, as `benches/learning.sh bandit --export dir` writes them; SETS="wine,vowel" for some of them
@@ -72,9 +73,9 @@ fn play(seed: u64, per_day: usize) -> Shares {
 }
 
 fn classify(set: &Classes, seed: u64) -> f64 {
-    let actions: Vec<Dimensions> = (1..set.count).map(|n| [("message".to_owned(), format!("a{n}"))].into()).collect();
+    let actions: Vec<Dimensions> = (0..set.count).map(|n| [("message".to_owned(), format!("a{n}"))].into()).collect();
     let mut learner = Learner::new(&set.encoder, &actions, 1.0, f64::INFINITY, seed);
-    let candidates: Vec<Option<usize>> = std::iter::once(None).chain((0..actions.len()).map(Some)).collect();
+    let candidates: Vec<Option<usize>> = (0..actions.len()).map(Some).collect();
     let (mut total, mut learned) = (0, 0);
     let batch = 10;
     let mut rows: Vec<usize> = (0..set.classes.len()).collect();
@@ -82,7 +83,7 @@ fn classify(set: &Classes, seed: u64) -> f64 {
     for (n, rows) in rows.chunks(batch).enumerate() {
         for row in rows {
             let (decision, arm) = learner.decide(set.encoded[*row].clone(), &candidates, n as f64 * 1.1);
-            if arm.map_or(0, |arm| arm + 1) == set.classes[*row] {
+            if arm == Some(set.classes[*row]) {
                 learner.answer(decision, n as f64 * 1.1 + 0.1);
                 total += 1;
             }
