@@ -1,12 +1,17 @@
 //! What a run writes: what changed, and nothing else.
 
+mod aliases;
+mod conflicts;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 
-use decisioning_core::identity::{AliasDifference, AliasVerdict, Event, IdentifierDifference, Resolution};
-use pgrx::prelude::*;
+use decisioning_core::identity::{Event, IdentifierDifference, Resolution};
 use pgrx::JsonB;
 use serde_json::json;
+
+use aliases::Aliases;
+use conflicts::write_conflicts;
 
 use super::read::Read;
 use super::{field, golden, partial};
@@ -20,9 +25,6 @@ use crate::pg::{datum, interrupt, query, scan};
 
 /// Rows per statement that writes, and per fetch of one that reads.
 const CHUNK: usize = 20_000;
-
-/// Most conflicts that are reported; data with more has one cause, and the best evidence comes first.
-const MOST_CONFLICTS: usize = 100_000;
 
 /// From this share of rows written on, the planner should hear of it at once.
 const ANALYZE_SHARE: usize = 10;
@@ -354,80 +356,6 @@ fn write_identifiers(resolution: &Resolution, target: &Target<'_>, indexes: Inde
     Ok(deleted + stale + missing)
 }
 
-/// Aliases that are to change.
-struct Aliases<'a> {
-    /// With whom they stood for.
-    gone: Vec<(String, String)>,
-    /// With whom they stood for, and whom they are to stand for.
-    stale: Vec<(String, String, &'a str)>,
-    missing: Vec<(String, &'a str)>,
-}
-
-impl<'a> Aliases<'a> {
-    fn compare(resolution: &'a Resolution, target: &Target<'_>) -> Result<Self> {
-        let mut difference = AliasDifference::of(resolution);
-        let (mut gone, mut stale) = (Vec::new(), Vec::new());
-        let mut compare = |row: &Tuple<'_>| {
-            if let (Some(alias), Some(customer_id)) = (row.text(0)?, row.text(1)?) {
-                match difference.compare(alias, customer_id) {
-                    AliasVerdict::Keep => {}
-                    AliasVerdict::Change(to) => stale.push((alias.to_owned(), customer_id.to_owned(), to)),
-                    AliasVerdict::Delete => gone.push((alias.to_owned(), customer_id.to_owned())),
-                }
-            }
-            Ok(())
-        };
-        target.scope.each(
-            "SELECT a.alias, a.customer_id FROM decisioning._customer_alias a",
-            "SELECT a.alias, a.customer_id FROM unnest($1::text[]) AS n(customer_id)
-             CROSS JOIN LATERAL (SELECT a.* FROM decisioning._customer_alias a WHERE a.customer_id = n.customer_id OFFSET 0) AS a",
-            &mut compare,
-        )?;
-        if let Scope::Of { aliases, .. } = target.scope {
-            for chunk in aliases.chunks(CHUNK) {
-                // A record that was gone is back: its key may stand for somebody else meanwhile.
-                let by_alias = "SELECT a.alias, a.customer_id FROM unnest($1::text[]) AS n(alias)
-                     CROSS JOIN LATERAL (SELECT a.* FROM decisioning._customer_alias a WHERE a.alias = n.alias OFFSET 0) AS a";
-                scan::scan(by_alias, &[chunk.to_vec().into()], CHUNK, &mut compare, || Ok(()))?;
-            }
-        }
-        gone.sort_unstable();
-        gone.dedup();
-        stale.sort_unstable();
-        stale.dedup();
-        let missing = difference.missing().collect();
-        Ok(Aliases { gone, stale, missing })
-    }
-
-    fn write(&self, indexes: Indexes) -> Result<usize> {
-        let deleted = in_chunks(self.gone.iter(), |rows| {
-            let aliases: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-            scratch(|| {
-                query::execute(
-                    "DELETE FROM decisioning._customer_alias a USING unnest($1::text[]) AS u (alias) WHERE a.alias = u.alias",
-                    &[aliases.into()],
-                )
-            })
-        })?;
-        let changed = in_chunks(self.stale.iter(), |rows| {
-            let aliases: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-            let customers: Vec<&str> = rows.iter().map(|row| row.2).collect();
-            scratch(|| {
-                query::execute(
-                    "UPDATE decisioning._customer_alias a SET customer_id = u.customer_id
-                     FROM unnest($1::text[], $2::text[]) AS u (alias, customer_id) WHERE a.alias = u.alias",
-                    &[aliases.into(), customers.into()],
-                )
-            })
-        })?;
-        let missing = in_chunks(self.missing.iter(), |rows| {
-            let rows: Vec<_> = rows.iter().map(|row| [Some(row.0.as_str()), Some(row.1)]).collect();
-            append(indexes, c"_customer_alias", [c"alias", c"customer_id"], &rows)
-        })?;
-        Ok(deleted + changed + missing)
-    }
-}
-
 fn write_events(events: &[Event<'_>]) -> Result<usize> {
     let now = now()?;
     in_chunks(events.iter(), |events| {
@@ -466,69 +394,4 @@ fn evidence_of(event: &Event<'_>) -> Option<JsonB> {
 /// The evidence of an event, as it is stored.
 pub fn evidence(identifier: &str, value: &str) -> JsonB {
     JsonB(json!({ "identifier": identifier, "value": value }))
-}
-
-fn write_conflicts(resolution: &Resolution, target: &Target<'_>) -> Result<usize> {
-    /// Identifier and value; reason, records and customers.
-    type Row = ((String, String), (String, i32, i32));
-    let mut missing: HashMap<_, _> = resolution
-        .conflicts()
-        .take(MOST_CONFLICTS)
-        .map(|found| -> Row {
-            let counts = (found.reason.to_owned(), found.records as i32, found.persons as i32);
-            ((found.identifier.to_string(), found.value.to_owned()), counts)
-        })
-        .collect();
-    if !missing.is_empty() {
-        notice!("{} values did not link all of their records: see decisioning.identity_conflicts", missing.len());
-    }
-    let mut gone: Vec<(String, String)> = Vec::new();
-    let is_complete = matches!(target.scope, Scope::All { .. });
-    query::stream(
-        "SELECT c.identifier, c.value, c.reason, c.records, c.customers FROM decisioning.identity_conflicts c",
-        &[],
-        CHUNK,
-        |row| -> Result<Row> { Ok(((row.value(1)?, row.value(2)?), (row.value(3)?, row.value(4)?, row.value(5)?))) },
-        |rows| {
-            for (value, stored) in rows {
-                match missing.get(&value) {
-                    Some(found) if *found == stored => {
-                        missing.remove(&value);
-                    }
-                    Some(_) => gone.push(value),
-                    // A run over some records cannot tell that the others have no conflict any more.
-                    None if is_complete => gone.push(value),
-                    None => {}
-                }
-            }
-            Ok(())
-        },
-    )?;
-    let deleted = in_chunks(gone.iter(), |rows| {
-        let identifiers: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-        let values: Vec<&str> = rows.iter().map(|row| row.1.as_str()).collect();
-        scratch(|| {
-            query::execute(
-                "DELETE FROM decisioning.identity_conflicts c USING unnest($1::text[], $2::text[]) AS u (identifier, value)
-                 WHERE c.identifier = u.identifier AND c.value = u.value",
-                &[identifiers.into(), values.into()],
-            )
-        })
-    })?;
-    let inserted = in_chunks(missing.iter(), |rows| {
-        let identifiers: Vec<&str> = rows.iter().map(|row| row.0 .0.as_str()).collect();
-        let values: Vec<&str> = rows.iter().map(|row| row.0 .1.as_str()).collect();
-        let reasons: Vec<&str> = rows.iter().map(|row| row.1 .0.as_str()).collect();
-        let records: Vec<i32> = rows.iter().map(|row| row.1 .1).collect();
-        let customers: Vec<i32> = rows.iter().map(|row| row.1 .2).collect();
-        scratch(|| {
-            query::execute(
-                "INSERT INTO decisioning.identity_conflicts (identifier, value, reason, records, customers)
-                 SELECT u.* FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::integer[])
-                     AS u (identifier, value, reason, records, customers)",
-                &[identifiers.into(), values.into(), reasons.into(), records.into(), customers.into()],
-            )
-        })
-    })?;
-    Ok(deleted + inserted)
 }
