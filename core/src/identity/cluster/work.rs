@@ -138,12 +138,18 @@ impl<'a> Work<'a> {
             for edges in edges.chunks(PAIRS_AHEAD) {
                 tick();
                 let ahead = self.weigh_ahead(judge, edges, likeness.threads);
-                for (edge, weighed) in edges.iter().zip(ahead) {
+                for (step, edge) in edges.iter().enumerate() {
                     let (a, b) = (self.find(edge.older), self.find(edge.younger));
                     if a == b {
                         continue;
                     }
-                    match self.join_alike(judge, edge, a, b, weighed) {
+                    // Persons only grow, so of the same size together they are what was weighed.
+                    let size = self.sizes[a as usize] + self.sizes[b as usize];
+                    let weighed = match ahead.get(step) {
+                        Some(ahead) if ahead.size == size => *ahead,
+                        _ => self.weigh(judge, edge),
+                    };
+                    match self.join_alike(judge.threshold, edge, weighed) {
                         None => joined = true,
                         Some(reason) => rest.push(Refused { edge: *edge, reason }),
                     }
@@ -156,50 +162,43 @@ impl<'a> Work<'a> {
         self.refused.extend(rest);
     }
 
-    /// Weighs the persons of each pair as they are by now. What is joined meanwhile is weighed again when its turn comes, so
-    /// the result is that of one thread.
+    /// Weighs the persons of each pair as they are by now, where there are threads to share that. What is joined meanwhile is
+    /// weighed again when its turn comes, so the result is that of one thread.
     fn weigh_ahead(&self, judge: &Judge<'_>, edges: &[Edge], threads: usize) -> Vec<Weighed> {
+        if threads < 2 {
+            return Vec::new();
+        }
         let pieces: Vec<&[Edge]> = edges.chunks(PAIRS_PER_PIECE).collect();
         let weighed = in_parallel(threads, pieces.len(), |piece| {
-            let weigh = |edge: &Edge| {
-                let (a, b) = (self.root(edge.older), self.root(edge.younger));
-                let size = self.sizes[a as usize] + self.sizes[b as usize];
-                if a == b || size == 2 {
-                    return Weighed { size, weight: edge.weight };
-                }
-                match self.known.get(&in_order(a, b)) {
-                    Some(known) if known.size == size => *known,
-                    _ => Weighed { size, weight: judge.groups(&self.members(a), &self.members(b)).weight },
-                }
-            };
-            pieces[piece].iter().map(weigh).collect::<Vec<_>>()
+            pieces[piece].iter().map(|edge| self.weigh(judge, edge)).collect::<Vec<_>>()
         });
         weighed.into_iter().flatten().collect()
     }
 
-    /// Joins two persons if all of what is known of them allows it; else says what is in the way.
-    fn join_alike(
-        &mut self,
-        judge: &Judge<'_>,
-        edge: &Edge,
-        a: u32,
-        b: u32,
-        weighed: Weighed,
-    ) -> Option<RefusalReason> {
+    /// Match weight of the persons of a pair, from memory if neither has grown since they were found too light.
+    fn weigh(&self, judge: &Judge<'_>, edge: &Edge) -> Weighed {
+        let (a, b) = (self.root(edge.older), self.root(edge.younger));
+        let size = self.sizes[a as usize] + self.sizes[b as usize];
+        if a == b || size == 2 {
+            return Weighed { size, weight: edge.weight };
+        }
+        match self.known.get(&in_order(a, b)) {
+            Some(known) if known.size == size => *known,
+            _ => Weighed { size, weight: judge.groups(&self.members(a), &self.members(b)).weight },
+        }
+    }
+
+    /// Joins the persons of a pair if all of what is known of them allows it; else says what is in the way.
+    fn join_alike(&mut self, threshold: f32, edge: &Edge, weighed: Weighed) -> Option<RefusalReason> {
+        let (a, b) = (self.find(edge.older), self.find(edge.younger));
         if self.are_enemies(a, b) {
             return Some(RefusalReason::Forbidden);
         }
-        let size = self.sizes[a as usize] + self.sizes[b as usize];
-        // Persons only grow, so of the same size together they are what was weighed.
-        let weight = match weighed.size == size {
-            true => weighed.weight,
-            false => judge.groups(&self.members(a), &self.members(b)).weight,
-        };
-        if weight < judge.threshold {
-            if size > 2 {
-                self.known.insert(in_order(a, b), Weighed { size, weight });
+        if weighed.weight < threshold {
+            if weighed.size > 2 {
+                self.known.insert(in_order(a, b), weighed);
             }
-            let is_weak = edge.weight < judge.threshold;
+            let is_weak = edge.weight < threshold;
             return Some(if is_weak { RefusalReason::Weak } else { RefusalReason::Cohesion });
         }
         let Some(held) = self.union_of_held(a, b) else { return Some(RefusalReason::Limit) };
