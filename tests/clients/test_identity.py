@@ -1,5 +1,6 @@
 """Identity under concurrency, cancellation, rights and restore: what one psql session cannot show."""
 
+import os
 import threading
 import time
 
@@ -192,6 +193,28 @@ def test_a_cancelled_run_leaves_everything_as_it_was(people):
     assert identity(people) == before
     session.execute("CALL decisioning.resolve_all()")
     assert people.sql("SELECT count(*) FROM decisioning.identity_map") == [(206000,)]
+
+
+def test_a_first_run_that_fails_while_it_reads_leaves_no_trace(db):
+    session = db.connect()
+    session.execute(
+        """CREATE TABLE numbers AS SELECT n AS id FROM generate_series(1, 60000) n;
+           CREATE VIEW shaky AS SELECT id, 'p' || id / 2 || '@example.com' AS mail, 1000 / (id - 45000) AS note FROM numbers;
+           SELECT decisioning.add_source('shaky', 'shaky', 'id', '{"mail": "email", "note": "text"}')"""
+    )
+    # Rows are described on a thread of their own, which must end with the statement.
+    for _ in range(3):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            session.execute("CALL decisioning.resolve_all()")
+        assert db.sql("SELECT count(*) FROM decisioning._record_field") == [(0,)]
+        assert len(threads_of(session)) == 1
+    session.execute("CREATE OR REPLACE VIEW shaky AS SELECT id, 'p' || id / 2 || '@example.com' AS mail, 1000 / id AS note FROM numbers")
+    session.execute("CALL decisioning.resolve_all()")
+    assert db.sql("SELECT count(*), count(DISTINCT customer_id) FROM decisioning.identity_map") == [(60000, 30001)]
+
+
+def threads_of(session):
+    return os.listdir(f"/proc/{session.info.backend_pid}/task")
 
 
 def test_sources_are_read_with_the_rights_of_the_caller(people):
