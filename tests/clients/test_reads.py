@@ -54,7 +54,8 @@ def build(db):
 
 def test_reads_work_on_a_standby(db, standby):
     primary = build(db)
-    (written,) = primary.execute("SELECT pg_current_wal_lsn()").fetchone()
+    # Commits are asynchronous here: the last ones may not be written yet.
+    (written,) = primary.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
     with standby.connect() as waiting:
         until = time.monotonic() + 60
         while not waiting.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [written]).fetchone()[0]:
