@@ -1,6 +1,7 @@
 """The installed extension on rows of a table, each decided for once: what replays and classification need.
 
-A batch is decided for, its outcomes are recorded a minute later and learned when the window of an hour has closed. There is neither a holdout nor an explore group, and nothing is forgotten; everything else is left at its default.
+A batch is decided for, its outcomes are recorded a minute later and learned when the window of an hour has closed. There is neither a
+holdout nor an explore group, and nothing is forgotten; everything else is left at its default.
 """
 
 import uuid

@@ -176,17 +176,17 @@ fn a_pair_worked_by_hand() {
 
 #[test]
 fn what_a_source_says_counts_as_it_is_trusted() {
-    // The same people in two sources, of which the second one has other birth dates.
+    // The same people in two sources, twice in the first; the second one has other birth dates.
     let read = || {
         let mut records = Records::new(Rules::default(), &["crm", "web"]).unwrap();
         for person in 0..300 {
-            for (source, born) in [(0, person), (1, person + 7000)] {
+            for (source, key, born) in [(0, "a", person), (0, "b", person), (1, "a", person + 7000)] {
                 let row = [
                     ("given_name", name(person)),
                     ("family_name", name(person * 7 + 3)),
                     ("date_of_birth", format!("{}-{:02}-{:02}", 1930 + born % 71, 1 + born % 12, 1 + born % 28)),
                 ];
-                let record = records.add(source, &person.to_string()).unwrap();
+                let record = records.add(source, &format!("{person}{key}")).unwrap();
                 records.describe(record, &fields(&row), None).unwrap();
             }
         }

@@ -192,8 +192,6 @@ pub fn neighbours(keys: &[u64], limit: usize) -> Result<HashSet<i64>> {
 pub fn report_oversized(resolution: &Resolution, blocking: &BlockingRules, numbers: &Numbers) -> Result<()> {
     query::execute("DELETE FROM decisioning._oversized_block", &[])?;
     let mut blocks: Vec<&Oversized> = resolution.oversized().iter().collect();
-    blocks.sort_by_key(|block| (Reverse(block.skipped_pairs), block.rule, block.example));
-    blocks.truncate(MOST_OVERSIZED);
     if blocks.is_empty() {
         return Ok(());
     }
@@ -202,6 +200,8 @@ pub fn report_oversized(resolution: &Resolution, blocking: &BlockingRules, numbe
         "{} blocks were too large and were split by name, which left out {left_out} records of them: see decisioning.oversized_blocks",
         blocks.len()
     );
+    blocks.sort_by_key(|block| (Reverse(block.skipped_pairs), block.rule, block.example));
+    blocks.truncate(MOST_OVERSIZED);
     let rule = |block: &&Oversized| blocking.rules.get(block.rule).map(ToString::to_string).unwrap_or_default();
     let rules: Vec<String> = blocks.iter().map(rule).collect();
     let examples: Vec<i64> = blocks.iter().map(|block| numbers.of(block.example)).collect::<Result<_>>()?;

@@ -55,7 +55,7 @@ fn resolve_identity(record: Option<JsonB>) -> std::result::Result<Option<String>
 }
 
 fn of_document(record: Value) -> Result<Option<String>> {
-    let rules = rules::load()?;
+    let rules = rules::load_as_stored()?;
     let sources = source::load()?;
     let sources = Sources::of(&sources);
     let fields = Fields::from_json(&record)?;

@@ -54,6 +54,7 @@ fn run(full: bool) -> Result<()> {
         keeps_before: !is_full,
     };
     let numbered = Sources::of(&sources);
+    let email_providers = rules.email_providers;
     let mut collected = if is_full { Some(Full::new(rules.clone(), &numbered)?) } else { None };
     let reads = match &mut collected {
         Some(full) => full.collect(|each| {
@@ -79,7 +80,7 @@ fn run(full: bool) -> Result<()> {
                 },
             };
             remember_reads(&sources, &reads)?;
-            remember_run(configuration, changed)?;
+            remember_run(configuration, email_providers, changed)?;
             Ok(written)
         })
     })?;
@@ -161,7 +162,7 @@ fn last() -> Result<Option<Last>> {
 }
 
 /// Keeps what the next run is decided by. `changed` records were looked at, or all of them.
-fn remember_run(configuration: i64, changed: Option<usize>) -> Result<()> {
+fn remember_run(configuration: i64, email_providers: bool, changed: Option<usize>) -> Result<()> {
     let model = model::load()?.map(|model| model.number);
     let last = last()?;
     let (full_records, changed_records) = match (changed, &last) {
@@ -175,9 +176,17 @@ fn remember_run(configuration: i64, changed: Option<usize>) -> Result<()> {
     if !is_same {
         query::execute("DELETE FROM decisioning._identity_run", &[])?;
         query::execute(
-            "INSERT INTO decisioning._identity_run (finished_at, configuration, model, full_records, changed_records)
-             VALUES ($1, $2, $3, $4, $5)",
-            &[now()?.into(), configuration.into(), model.into(), full_records.into(), changed_records.into()],
+            "INSERT INTO decisioning._identity_run
+                 (finished_at, configuration, model, full_records, changed_records, email_providers)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+            &[
+                now()?.into(),
+                configuration.into(),
+                model.into(),
+                full_records.into(),
+                changed_records.into(),
+                email_providers.into(),
+            ],
         )?;
     }
     Ok(())

@@ -62,6 +62,14 @@ pub fn load() -> Result<Rules> {
     Ok(rules)
 }
 
+/// The same, with addresses in the spelling of the last run, in which they are stored. Runs as the owner, by key.
+pub fn load_as_stored() -> Result<Rules> {
+    let mut rules = load()?;
+    let spelling = "SELECT r.email_providers FROM decisioning._identity_run r";
+    rules.email_providers = query::read_one(spelling, &[], |row| row.value(1))?.unwrap_or(rules.email_providers);
+    Ok(rules)
+}
+
 #[pg_extern(sql = false)]
 fn add_match_rule(
     identifier: Option<&str>,

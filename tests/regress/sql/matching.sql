@@ -107,6 +107,8 @@ CALL decisioning.resolve_all();
 SELECT identifier, value FROM decisioning.customer_identifiers WHERE customer_id = '8' AND value LIKE '%gmail%';
 SELECT decisioning.resolve_identity('{"email": "greta8@gmail.com"}');
 SELECT decisioning.set_match_setting('email_providers', NULL);
+-- Online, addresses are spelled as they are stored, until the next run.
+SELECT decisioning.resolve_identity('{"email": "gr.eta8@gmail.com"}');
 CALL decisioning.resolve_all();
 SELECT decisioning.resolve_identity('{"email": "greta8@gmail.com"}') = '8' AS same_mailbox;
 
