@@ -292,7 +292,7 @@ CREATE TABLE decisioning._model_part (
     coefficients    float8[]    NOT NULL,
     standard_errors float8[]    NOT NULL,
     draw_bank       bytea       NOT NULL,
-    drift           float8      NOT NULL DEFAULT 0 CHECK (drift >= 0 AND drift < 1),
+    drift           jsonb       NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(drift) = 'object'),
     PRIMARY KEY (campaign, model_version, part),
     CHECK (NOT coefficients && '{NaN,Infinity,-Infinity}' AND NOT standard_errors && '{NaN,Infinity,-Infinity}')
 );
@@ -300,7 +300,7 @@ ALTER TABLE decisioning._model_part ALTER COLUMN draw_bank SET STORAGE EXTERNAL;
 COMMENT ON TABLE decisioning._model_part IS 'Internal: what a model version predicts: response (log-odds of a goal), worth (of a response, where it varies) and harm: goal (log-odds of each kind of harm). All parts share the layout.';
 COMMENT ON COLUMN decisioning._model_part.unit IS 'How worth is counted: as (worth - centre) / scale, of worth within low and high.';
 COMMENT ON COLUMN decisioning._model_part.scales IS 'Prior standard deviation of each block of coefficients, estimated from the data.';
-COMMENT ON COLUMN decisioning._model_part.drift IS 'Share of the prior variance of the effects of sends that is new since the absorbed decisions, estimated from the open ones.';
+COMMENT ON COLUMN decisioning._model_part.drift IS 'By lever (what sends have in common, each dimension, pairs of levels), the share of the prior variance of its effects that is new since the absorbed decisions, estimated from the open ones. Empty for a world that stays.';
 COMMENT ON COLUMN decisioning._model_part.draw_bank IS '64 draws of the coefficients, little-endian float4, those of one coefficient together.';
 
 CREATE TABLE decisioning._learner (

@@ -72,7 +72,7 @@ COMMENT ON COLUMN decisioning.models.outcomes IS 'Outcome rows absorbed.';
 COMMENT ON COLUMN decisioning.models.open_decisions IS 'Decisions whose window was open, counted by what was known of them.';
 COMMENT ON COLUMN decisioning.models.parts IS 'What it predicts. response: whether a goal is reached; worth: what a response is worth, where that varies; harm: goal: whether that harm is done.';
 COMMENT ON COLUMN decisioning.models.prior_scales IS 'By part, the prior standard deviation of each block of coefficients, estimated from the data: how much its effects vary.';
-COMMENT ON COLUMN decisioning.models.drift IS 'By part, how far the world has drifted from the decisions whose window has closed: 0 is a world that stays, near 1 one of which they say nothing any more.';
+COMMENT ON COLUMN decisioning.models.drift IS 'By part and lever (send for what all sends have in common, each dimension, pairs of levels), how far its effects have drifted from what the decisions say whose window has closed: 0 is a lever that does what it did, near 1 one of which they say nothing any more. Empty for a world that stays.';
 COMMENT ON COLUMN decisioning.models.worth_unit IS 'How worth is counted: as (worth - centre) / scale, of worth within low and high. NULL if the model has none.';
 
 CREATE FUNCTION decisioning._coefficient_names(layout jsonb) RETURNS text[]

@@ -53,6 +53,7 @@ def encoded(columns):
 
 def export(directory, names, limit):
     """Writes sets as CSV files for `make bench-campaign`: kinds of columns as the header, the class last."""
+    os.makedirs(directory, exist_ok=True)
     for name in names:
         columns, y = classification(name, 0, limit)
         kinds = ["number" if values.dtype.kind == "f" else "text" for values in columns.values()]

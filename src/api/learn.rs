@@ -12,7 +12,7 @@ mod inbox;
 mod refit;
 mod session;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use decisioning_core::features::Encoder;
@@ -302,7 +302,7 @@ fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, op
                 let since: Vec<&Rows> = stages[drift.before..].iter().flatten().collect();
                 session.after_drift(part, drift, &mode, &since)?
             }
-            None => Current { posterior, drift: 0.0 },
+            None => Current { posterior, drift: BTreeMap::new() },
         });
     }
     let version = model::store(session.campaign, encoder_version, session.layout, learned, &current)?;

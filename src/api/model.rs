@@ -1,7 +1,7 @@
 //! Encoders and models: stored per version, compiled once per backend.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use decisioning_core::decide::{Cost, Policy, Terms, Unit};
@@ -339,8 +339,8 @@ impl Learned {
 /// What the next model version knows of a part.
 pub struct Current {
     pub posterior: Posterior,
-    /// Share of the prior variance of the effects of sends that is new since the absorbed decisions; 0 for a world that stays.
-    pub drift: f64,
+    /// By lever, the share of the prior variance of its effects that is new since the absorbed decisions; none in a world that stays.
+    pub drift: BTreeMap<String, f64>,
 }
 
 /// Writes the next model version and the learning state; `current` is what it knows of the parts. Runs as the owner.
@@ -403,7 +403,7 @@ pub fn store(
         query::execute(
             "INSERT INTO decisioning._model_part (campaign, model_version, part, unit, scales, coefficients,
                  standard_errors, draw_bank, drift)
-             VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8, $9)",
+             VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8, $9::jsonb)",
             &[
                 name.into(),
                 version.into(),
@@ -413,7 +413,7 @@ pub fn store(
                 posterior.mean.clone().into(),
                 posterior.standard_errors().into(),
                 bank.to_bytes().into(),
-                (*drift).into(),
+                serde_json::to_string(drift)?.into(),
             ],
         )?;
         query::execute(
@@ -452,7 +452,7 @@ pub fn initialise(campaign: &Campaign) -> Result<()> {
         let current = learned
             .parts
             .iter()
-            .map(|part| Some(Current { posterior: prior(part)?, drift: 0.0 }))
+            .map(|part| Some(Current { posterior: prior(part)?, drift: BTreeMap::new() }))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| Error::corrupted("the prior cannot be solved"))?;
         store(campaign, encoder_version, &layout, &learned, &current)?;

@@ -1,5 +1,7 @@
 //! What the past says of the present, in a world that drifts.
 
+use std::collections::BTreeMap;
+
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::{Accum, Mat, Par};
@@ -18,8 +20,8 @@ const ROUNDING: f64 = 1e-3;
 /// A drift, and what was before it as it counts under it.
 #[derive(Debug)]
 pub struct Drift {
-    /// Share of the prior variance of the effects of sends that is new.
-    pub share: f64,
+    /// By lever, the share of the prior variance of its effects that is new. Levers are those of [`Layout::levers`].
+    pub shares: BTreeMap<String, f64>,
     /// The stage of the present before which it was.
     pub before: usize,
     pub past: Statistics,
@@ -36,53 +38,111 @@ impl Drift {
     ///
     /// which leaves its prior N(m, s²) as it was: effects that are large may change much. The base stays. The evidence is that
     /// of a normal state and what `present` sums up as a normal observation of it (West and Harrison, "Bayesian Forecasting and
-    /// Dynamic Models", 2nd ed., 1997, §6.4, where the share is fixed).
+    /// Dynamic Models", 2nd ed., 1997, §6.4, where the share is fixed). When it was is found with one share for all levers; then
+    /// each lever in turn gets the share of its own under which the evidence is highest.
     pub fn estimate(layout: &Layout, prior: &Prior, past: &Statistics, present: &[Statistics]) -> Option<Drift> {
+        let levers = layout.levers();
+        let coefficients: Vec<&[usize]> = levers.values().map(Vec::as_slice).collect();
         let mut past = past.clone();
-        let mut best: Option<(f64, Drift)> = None;
-        for before in 0..present.len() {
+        let mut best: Option<(f64, f64, usize, Parting<'_>)> = None;
+        for (before, stage) in present.iter().enumerate() {
             let mut rest = Statistics::new(past.len());
             present[before..].iter().for_each(|stage| rest.merge(stage));
             if !past.is_zero() && !rest.is_zero() {
-                let (gain, share) = most_probable(layout, prior, &past, &rest)?;
-                if gain > best.as_ref().map_or(ROUNDING, |(gain, _)| *gain) {
-                    let posterior = Posterior::of(prior, &past)?;
-                    let state = State::after(share, layout.send_offset(), prior, &past, &posterior)?;
-                    best = Some((gain, Drift { share, before, past: state.statistics(prior) }));
+                let parting = Parting::new(prior, &coefficients, past.clone(), rest)?;
+                let (gain, share) = parting.common()?;
+                if gain > best.as_ref().map_or(ROUNDING, |(gain, ..)| *gain) {
+                    best = Some((gain, share, before, parting));
                 }
             }
-            past.merge(&present[before]);
+            past.merge(stage);
         }
-        best.map(|(_, drift)| drift)
+        let (_, share, before, parting) = best?;
+        let shares = parting.by_lever(share)?;
+        let past = parting.state(&shares)?.statistics(prior);
+        Some(Drift { shares: levers.into_keys().zip(shares).collect(), before, past })
     }
 }
 
-/// The share of new variance that makes `present` most probable, and by how much log-evidence against none.
-fn most_probable(layout: &Layout, prior: &Prior, past: &Statistics, present: &Statistics) -> Option<(f64, f64)> {
-    let posterior = Posterior::of(prior, past)?;
-    let base = layout.send_offset();
-    let evidence = |share: f64| State::after(share, base, prior, past, &posterior)?.evidence(present);
-    let mut found: Vec<(f64, f64)> = Vec::with_capacity(SHARES.len());
-    for share in SHARES {
-        let here = evidence(share)?;
-        // Evidence has one maximum, and it is mostly near no drift.
-        let falling = found.last().is_some_and(|(_, before)| here <= before + ROUNDING);
-        found.push((share.sqrt(), here));
-        if falling {
-            break;
+/// Past and present, parted at a moment at which the effects of levers may have drifted.
+struct Parting<'a> {
+    prior: &'a Prior,
+    /// Coefficients of each lever.
+    levers: &'a [&'a [usize]],
+    past: Statistics,
+    present: Statistics,
+    /// Of the past alone.
+    posterior: Posterior,
+}
+
+impl<'a> Parting<'a> {
+    fn new(prior: &'a Prior, levers: &'a [&'a [usize]], past: Statistics, present: Statistics) -> Option<Self> {
+        let posterior = Posterior::of(prior, &past)?;
+        Some(Parting { prior, levers, past, present, posterior })
+    }
+
+    /// What is known before the present is seen, with the share of each lever.
+    fn state(&self, shares: &[f64]) -> Option<State> {
+        let mut by_coefficient = vec![0.0; self.past.len()];
+        for (lever, share) in self.levers.iter().zip(shares) {
+            lever.iter().for_each(|at| by_coefficient[*at] = *share);
         }
+        State::after(&by_coefficient, self.prior, &self.past, &self.posterior)
     }
-    let best = found.iter().enumerate().max_by(|a, b| a.1 .1.total_cmp(&b.1 .1)).map(|(at, _)| at)?;
-    let gain = found[best].1 - found[0].1;
-    if gain <= ROUNDING {
-        return Some((0.0, 0.0));
+
+    fn evidence(&self, shares: &[f64]) -> Option<f64> {
+        self.state(shares)?.evidence(&self.present)
     }
-    let share = match found.get(best + 1) {
-        // By its peak, so that the share follows the data without jumps.
-        Some(after) => peak(found[best - 1], found[best], *after).powi(2),
-        None => SHARES[best],
-    };
-    Some((gain, share))
+
+    /// By how much one share for all levers raises the log-evidence at most, and that share.
+    fn common(&self) -> Option<(f64, f64)> {
+        let mut found: Vec<(f64, f64)> = Vec::with_capacity(SHARES.len());
+        for share in SHARES {
+            let here = self.evidence(&vec![share; self.levers.len()])?;
+            // Evidence has one maximum, and it is mostly near no drift.
+            let falling = found.last().is_some_and(|(_, before)| here <= before + ROUNDING);
+            found.push((share.sqrt(), here));
+            if falling {
+                break;
+            }
+        }
+        let best = found.iter().enumerate().max_by(|a, b| a.1 .1.total_cmp(&b.1 .1)).map(|(at, _)| at)?;
+        let gain = found[best].1 - found[0].1;
+        if gain <= ROUNDING {
+            return Some((0.0, 0.0));
+        }
+        let share = match found.get(best + 1) {
+            // By its peak, so that the share follows the data without jumps.
+            Some(after) => peak(found[best - 1], found[best], *after).powi(2),
+            None => SHARES[best],
+        };
+        Some((gain, share))
+    }
+
+    /// The share of each lever, from one for all: up as long as the evidence rises, or else down.
+    fn by_lever(&self, common: f64) -> Option<Vec<f64>> {
+        let mut shares = vec![common; self.levers.len()];
+        let mut best = self.evidence(&shares)?;
+        for lever in 0..shares.len() {
+            let higher = SHARES.into_iter().filter(|share| *share > common);
+            let lower = SHARES.into_iter().rev().filter(|share| *share < common);
+            for direction in [higher.collect::<Vec<_>>(), lower.collect()] {
+                for share in direction {
+                    let kept = std::mem::replace(&mut shares[lever], share);
+                    let here = self.evidence(&shares)?;
+                    if here <= best {
+                        shares[lever] = kept;
+                        break;
+                    }
+                    best = here;
+                }
+                if shares[lever] != common {
+                    break;
+                }
+            }
+        }
+        Some(shares)
+    }
 }
 
 /// Where the parabola through three points has its peak; the second is above the others.
@@ -99,27 +159,29 @@ struct State {
 }
 
 impl State {
-    /// `posterior` is that of the past; coefficients from `base` on drift.
-    fn after(share: f64, base: usize, prior: &Prior, past: &Statistics, posterior: &Posterior) -> Option<Self> {
+    /// `posterior` is that of the past; the share of each coefficient that is new.
+    fn after(shares: &[f64], prior: &Prior, past: &Statistics, posterior: &Posterior) -> Option<Self> {
         let len = past.len();
-        let kept = |i: usize| if i < base { 1.0 } else { (1.0 - share).sqrt() };
-        let mean: Vec<f64> = (0..len).map(|i| prior.mean[i] + kept(i) * (posterior.mean[i] - prior.mean[i])).collect();
+        let kept: Vec<f64> = shares.iter().map(|share| (1.0 - share).sqrt()).collect();
+        let mean: Vec<f64> = (0..len).map(|i| prior.mean[i] + kept[i] * (posterior.mean[i] - prior.mean[i])).collect();
         let mut precision = Quadratic::new(prior, past).precision;
-        for i in base..len {
+        for i in 0..len {
             for j in 0..=i {
-                precision[(i, j)] /= kept(i) * kept(j);
+                precision[(i, j)] /= kept[i] * kept[j];
             }
         }
-        let mut determinant = posterior.log_determinant() - (len - base) as f64 * (1.0 - share).ln();
-        if share > 0.0 {
-            // (C + N)⁻¹ = Q − Q (Q + N⁻¹)⁻¹ Q with C = Q⁻¹, where noise N is on the effects of sends alone (Woodbury).
-            let noise = |i: usize| share / prior.precision[i];
-            let mut sum = precision.submatrix(base, base, len - base, len - base).to_owned();
-            for i in base..len {
-                sum[(i - base, i - base)] += 1.0 / noise(i);
+        let mut determinant = posterior.log_determinant() - shares.iter().map(|share| (1.0 - share).ln()).sum::<f64>();
+        let moved: Vec<usize> = (0..len).filter(|i| shares[*i] > 0.0).collect();
+        if !moved.is_empty() {
+            // (C + N)⁻¹ = Q − Q (Q + N⁻¹)⁻¹ Q with C = Q⁻¹, where noise N is on the coefficients that moved alone (Woodbury).
+            let noise = |i: usize| shares[i] / prior.precision[i];
+            let entry = |i: usize, j: usize| precision[(i.max(j), i.min(j))];
+            let mut sum = Mat::from_fn(moved.len(), moved.len(), |a, b| entry(moved[a], moved[b]));
+            for (at, i) in moved.iter().enumerate() {
+                sum[(at, at)] += 1.0 / noise(*i);
             }
             let factor = factorise(&sum)?;
-            let mut rows = Mat::from_fn(len - base, len, |i, j| precision[((base + i).max(j), (base + i).min(j))]);
+            let mut rows = Mat::from_fn(moved.len(), len, |at, j| entry(moved[at], j));
             solve_lower_triangular_in_place(factor.L(), rows.as_mut(), Par::Seq);
             triangular::matmul(
                 precision.as_mut(),
@@ -132,7 +194,7 @@ impl State {
                 -1.0,
                 Par::Seq,
             );
-            determinant -= log_determinant(&factor) + (base..len).map(|i| noise(i).ln()).sum::<f64>();
+            determinant -= log_determinant(&factor) + moved.iter().map(|i| noise(*i).ln()).sum::<f64>();
         }
         let mut density = Quadratic { precision, linear: Vec::new() };
         density.linear = density.times(&mean);

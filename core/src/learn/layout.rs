@@ -324,7 +324,7 @@ impl Layout {
         for (level, (dimension, _)) in self.levels.iter().enumerate() {
             let offset = self.level_offset(level);
             main.extend(intercept(&self.interacting, offset));
-            add(format!("dimension {dimension}"), prior::INTERACTION, &self.interacting, offset);
+            add(dimension_name(dimension), prior::INTERACTION, &self.interacting, offset);
         }
         let alone = |name: &str, initial, coefficients| Block {
             family: name.to_owned(),
@@ -343,6 +343,20 @@ impl Layout {
             coefficients,
         }));
         blocks
+    }
+
+    /// Coefficients of what sends do, by lever: `send` for what all have in common, `dimension …` for what its levels change, and
+    /// `pairs`.
+    pub fn levers(&self) -> BTreeMap<String, Vec<usize>> {
+        let mut levers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut add = |name: String, from: usize, end: usize| levers.entry(name).or_default().extend(from..end);
+        add("send".to_owned(), self.send_offset(), self.level_offset(0));
+        for (level, (dimension, _)) in self.levels.iter().enumerate() {
+            add(dimension_name(dimension), self.level_offset(level), self.level_offset(level + 1));
+        }
+        add("pairs".to_owned(), self.pair_offset(), self.len());
+        levers.retain(|_, coefficients| !coefficients.is_empty());
+        levers
     }
 
     /// Factors on the posterior spread when choosing: `temper`, and for what a level changes, for everybody or by feature, as
@@ -372,6 +386,11 @@ impl Layout {
         let at: BTreeMap<&str, usize> = names.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         self.coefficient_names().iter().map(|name| at.get(name.as_str()).copied()).collect()
     }
+}
+
+/// How the effects of a dimension are called.
+fn dimension_name(dimension: &str) -> String {
+    format!("dimension {dimension}")
 }
 
 #[cfg(test)]

@@ -26,6 +26,6 @@ pub use layout::{Arm, Dimensions, Layout, LayoutError, Roles};
 pub use point::{Point, PointError, Step};
 pub use posterior::{fit, linearise, Fit, FitError, Posterior};
 pub use prior::{Block, Prior, Scales};
-pub use rows::{Link, Misfit, Observed, Rows};
+pub use rows::{Link, Misfit, Observed, Response, Rows};
 pub use serialised::Serialised;
 pub use statistics::Statistics;

@@ -4,6 +4,7 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::Llt;
 use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::{Accum, Mat, Par, Side};
+use pulp::{Arch, NullaryFnOnce};
 
 use super::layout::{Arm, Layout};
 use super::prior::Prior;
@@ -248,6 +249,7 @@ impl Effects {
     }
 
     /// The linear predictor. In several sums, so that they do not wait for each other.
+    #[inline(always)]
     fn predict(&self, x: &[f32]) -> f64 {
         const LANES: usize = 8;
         let ((x, x_rest), (effects, effects_rest)) = (x.as_chunks::<LANES>(), self.columns.as_chunks::<LANES>());
@@ -293,35 +295,73 @@ impl Slice<'_> {
             scores: vec![0.0; constant + 1],
             log_likelihood: 0.0,
         };
+        let mut scaled = Mat::<f64>::zeros(constant + 1, BLOCK);
         for (encoded, responses) in self.encoded.chunks(BLOCK * constant).zip(self.responses.chunks(BLOCK)) {
-            let mut scaled = Mat::<f64>::zeros(responses.len(), constant + 1);
-            for (n, (x, response)) in encoded.chunks_exact(constant).zip(responses).enumerate() {
-                let linear = self.effects.predict(x);
-                let eta = linear + offset.map_or(0.0, |column| f64::from(x[column]));
-                let local = Local::of(link, eta, response.reward, response.reported);
-                let root = (response.weight * local.curvature).sqrt();
-                let score = response.weight * (local.score + local.curvature * linear);
-                sums.log_likelihood += response.weight * local.log_likelihood;
-                for (column, x) in x.iter().enumerate().filter(|(_, x)| **x != 0.0) {
-                    scaled[(n, column)] = root * f64::from(*x);
-                    sums.scores[column] += score * f64::from(*x);
-                }
-                scaled[(n, constant)] = root;
-                sums.scores[constant] += score;
-            }
+            Arch::new().dispatch(Scaling {
+                effects: self.effects,
+                encoded,
+                responses,
+                link,
+                offset,
+                scaled: &mut scaled,
+                sums: &mut sums,
+            });
+            let scaled = scaled.subcols(0, responses.len());
             triangular::matmul(
                 sums.curvature.as_mut(),
                 BlockStructure::TriangularLower,
                 Accum::Add,
-                scaled.transpose(),
+                scaled,
                 BlockStructure::Rectangular,
-                scaled.as_ref(),
+                scaled.transpose(),
                 BlockStructure::Rectangular,
                 1.0,
                 Par::Seq,
             );
         }
         sums
+    }
+}
+
+/// What is taken of the rows of a block before they are multiplied: by the roots of their weights, they become the columns of
+/// `scaled`; scores and log-likelihood are added to `sums`.
+///
+/// To be compiled for the widest vectors that the processor has. Sums keep their order, so that the bits do not depend on it. The
+/// multiplication leaves the upper halves of vector registers in use, where every instruction of a plain build waits for the one
+/// before; what is compiled for them does not, and gives them back.
+struct Scaling<'a> {
+    effects: &'a Effects,
+    encoded: &'a [f32],
+    responses: &'a [Response],
+    link: Link,
+    /// The column that enters the linear predictor as it is.
+    offset: Option<usize>,
+    scaled: &'a mut Mat<f64>,
+    sums: &'a mut Sums,
+}
+
+impl NullaryFnOnce for Scaling<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Scaling { effects, encoded, responses, link, offset, scaled, sums } = self;
+        let constant = effects.columns.len();
+        for (n, (x, response)) in encoded.chunks_exact(constant).zip(responses).enumerate() {
+            let linear = effects.predict(x);
+            let eta = linear + offset.map_or(0.0, |column| f64::from(x[column]));
+            let local = Local::of(link, eta, response.reward, response.reported);
+            let root = (response.weight * local.curvature).sqrt();
+            let score = response.weight * (local.score + local.curvature * linear);
+            sums.log_likelihood += response.weight * local.log_likelihood;
+            let scaled = scaled.col_as_slice_mut(n);
+            for ((x, scaled), sum) in x.iter().zip(&mut *scaled).zip(&mut sums.scores) {
+                *scaled = root * f64::from(*x);
+                *sum += score * f64::from(*x);
+            }
+            scaled[constant] = root;
+            sums.scores[constant] += score;
+        }
     }
 }
 
@@ -352,6 +392,7 @@ pub(super) struct Local {
 }
 
 impl Local {
+    #[inline(always)]
     pub fn of(link: Link, eta: f64, reward: f64, reported: f64) -> Self {
         match link {
             Link::Logistic | Link::LogisticAlone => Local::logistic(eta, reward, reported),
@@ -362,32 +403,33 @@ impl Local {
     /// A seen reward has likelihood F p. A silent decision has 1 − F p: its score is that of a decision whose reward is
     /// q = p (1 − F) / (1 − F p), what may still be expected of it. (For p above one half the log-likelihood of a silent
     /// decision is not concave; its curvature then counts as none.)
+    #[inline(always)]
     fn logistic(eta: f64, reward: f64, reported: f64) -> Self {
-        let p = sigmoid(eta);
-        let mut local =
-            Local { log_likelihood: reward * eta - log_one_plus_exp(eta), score: reward - p, curvature: p * (1.0 - p) };
+        let (p, log) = sigmoid(eta);
+        let mut local = Local { log_likelihood: reward * eta - log, score: reward - p, curvature: p * (1.0 - p) };
         if reported < 1.0 {
-            let open = eta + (-reported).ln_1p();
-            let (silent, q) = (1.0 - reward, sigmoid(open));
-            local.log_likelihood += silent * log_one_plus_exp(open);
+            let (q, log) = sigmoid(eta + (-reported).ln_1p());
+            let silent = 1.0 - reward;
+            local.log_likelihood += silent * log;
             local.score += silent * q;
             local.curvature = (local.curvature - silent * q * (1.0 - q)).max(0.0);
         }
         local
     }
 
+    #[inline(always)]
     fn gaussian(eta: f64, reward: f64) -> Self {
         let residual = reward - eta;
         Local { log_likelihood: -0.5 * residual * residual, score: residual, curvature: 1.0 }
     }
 }
 
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-fn log_one_plus_exp(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
+/// 1 / (1 + e⁻ˣ) and log (1 + eˣ).
+#[inline(always)]
+fn sigmoid(x: f64) -> (f64, f64) {
+    let small = (-x.abs()).exp();
+    let p = if x < 0.0 { small } else { 1.0 } / (1.0 + small);
+    (p, x.max(0.0) + small.ln_1p())
 }
 
 /// Sums of `rows`, linearised at `at`.

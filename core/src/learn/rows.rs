@@ -57,8 +57,9 @@ pub(super) struct Group {
     pub responses: Vec<Response>,
 }
 
+/// What is known of the reward of a decision, and what it counts: as in [`Observed`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Response {
+pub struct Response {
     pub weight: f64,
     pub reward: f64,
     pub reported: f64,
@@ -101,6 +102,15 @@ impl Rows {
     /// [`Misfit`]; the batch stays as it was.
     pub fn push(&mut self, observed: &Observed) -> Result<(), Misfit> {
         let Observed { ref encoded, arm, weight, reward, reported } = *observed;
+        self.add(encoded, arm, Response { weight, reward, reported })
+    }
+
+    /// Adds a decision by its context and arm.
+    ///
+    /// # Errors
+    /// [`Misfit`]; the batch stays as it was.
+    pub fn add(&mut self, encoded: &[f32], arm: Option<u32>, response: Response) -> Result<(), Misfit> {
+        let Response { weight, reward, reported } = response;
         let fits = encoded.len() == self.width
             && encoded.iter().all(|x| x.is_finite())
             && (0.0..=f64::MAX).contains(&weight)
@@ -115,7 +125,7 @@ impl Rows {
         }
         let group = self.groups.entry(arm).or_default();
         group.encoded.extend_from_slice(encoded);
-        group.responses.push(Response { weight, reward, reported });
+        group.responses.push(response);
         self.len += 1;
         Ok(())
     }
@@ -135,6 +145,11 @@ impl Rows {
         }
         self.len += std::mem::take(&mut other.len);
         Ok(())
+    }
+
+    /// Lets every decision count `factor` times as much.
+    pub fn scale(&mut self, factor: f64) {
+        self.groups.values_mut().flat_map(|group| &mut group.responses).for_each(|row| row.weight *= factor);
     }
 
     pub fn len(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::{
-    fit, linearise, Arm, Drift, FitError, Layout, Observed, Posterior, Reporting, Rows, Scales, Seen, Statistics,
+    fit, linearise, Arm, Drift, FitError, Layout, Posterior, Reporting, Response, Rows, Scales, Seen, Statistics,
 };
 
 use super::CHUNK;
@@ -63,20 +63,26 @@ impl<'a> Session<'a> {
 
     /// What decisions say of a part of the model, as rows to fit; those of long ago are discounted. `reporting` says what
     /// silence means for open ones.
-    pub fn rows(&self, part: &LearnedPart, logged: &[Logged], reporting: Option<&Reporting>) -> Result<Rows> {
+    pub fn rows<'l>(
+        &self,
+        part: &LearnedPart,
+        logged: impl IntoIterator<Item = &'l Logged>,
+        reporting: Option<&Reporting>,
+    ) -> Result<Rows> {
         let mut rows =
             Rows::new(part.target.link(), self.layout.columns.len()).with_threads(threads::for_maintenance());
-        for (n, Logged { observed, decided_at, reward, .. }) in logged.iter().enumerate() {
+        for (n, Logged { observed, decided_at, reward, .. }) in logged.into_iter().enumerate() {
             if n % TICK == 0 {
                 interrupt::check();
             }
             let Some(reward) = reward.of(&part.target, part.unit.as_ref()) else { continue };
-            let mut observed = Observed { reward, ..observed.clone() };
-            observed.weight *= self.campaign.discount(self.now - decided_at);
-            if let Some(reporting) = reporting.filter(|_| part.target.link().is_logistic()) {
-                observed.reported = reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now));
-            }
-            rows.push(&observed).map_err(|_| misfit(self.campaign))?;
+            let weight = observed.weight * self.campaign.discount(self.now - decided_at);
+            let reported = match reporting.filter(|_| part.target.link().is_logistic()) {
+                Some(reporting) => reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now)),
+                None => observed.reported,
+            };
+            let response = Response { weight, reward, reported };
+            rows.add(&observed.encoded, observed.arm, response).map_err(|_| misfit(self.campaign))?;
         }
         Ok(rows)
     }
@@ -168,7 +174,7 @@ impl<'a> Session<'a> {
         sums.merge(&self.linearise(&mode, open)?);
         let posterior = Posterior::of(&part.prior(self.layout), &sums);
         let posterior = posterior.ok_or_else(|| self.unsolvable(FitError::Singular))?;
-        Ok(Current { posterior, drift: drift.share })
+        Ok(Current { posterior, drift: drift.shares })
     }
 
     /// The prior scales that make `sums` most probable, and the posterior under them.
