@@ -59,7 +59,7 @@ impl World {
         };
         let past = fit(&Statistics::new(self.layout.len()), &past);
         let together = fit(&past, &present);
-        let drift = Drift::estimate(&self.layout, &prior, &past, std::slice::from_ref(&together));
+        let drift = Drift::estimate(&self.layout, &prior, &past, std::slice::from_ref(&together), || ());
         let mut sums = drift.as_ref().map_or_else(|| past.clone(), |drift| drift.past.clone());
         let now = fit(&sums, &present);
         sums.merge(&now);
@@ -215,7 +215,8 @@ fn without_a_past_or_a_present_there_is_no_drift() {
     let known = world.known(500, 500);
     let nothing = Statistics::new(world.layout.len());
     let prior = prior(&world.layout);
-    let drift = |past: &Statistics, present: &[Statistics]| Drift::estimate(&world.layout, &prior, past, present);
+    let drift =
+        |past: &Statistics, present: &[Statistics]| Drift::estimate(&world.layout, &prior, past, present, || ());
     assert!(drift(&nothing, std::slice::from_ref(&known.present)).is_none());
     assert!(drift(&known.past, &[]).is_none());
     assert!(drift(&known.past, &[nothing.clone(), nothing.clone()]).is_none());
@@ -232,7 +233,7 @@ fn the_stage_before_which_it_was_is_found() {
             let rows: Vec<Observed> =
                 (0..3_000).map(|_| observe(&world.layout, &world.arms, &world.before, &mut world.random)).collect();
             let still = try_fit(&world.layout, &world.arms, &known.past, &prior.mean, &rows).unwrap().sums;
-            let drift = Drift::estimate(&world.layout, &prior, &known.past, &[still, known.present]).unwrap();
+            let drift = Drift::estimate(&world.layout, &prior, &known.past, &[still, known.present], || ()).unwrap();
             drift.before == 1
         })
         .count();

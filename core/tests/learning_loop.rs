@@ -220,7 +220,7 @@ impl Delayed {
         self.closed.merge(&linear(&due));
         let mut sums = self.closed.clone();
         sums.merge(&linear(&open));
-        let (scales, posterior) = self.scales.estimate(Link::Logistic, &self.layout, &sums, 20).unwrap();
+        let (scales, posterior) = self.scales.estimate(Link::Logistic, &self.layout, &sums, 20, || ()).unwrap();
         self.scales = scales;
         self.mean = posterior.mean.clone();
         posterior

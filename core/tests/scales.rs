@@ -16,7 +16,7 @@ fn layout() -> (Layout, Vec<Arm>) {
 }
 
 fn estimate(layout: &Layout, sums: &Statistics) -> Scales {
-    Scales::default().estimate(Link::Logistic, layout, sums, 50).unwrap().0
+    Scales::default().estimate(Link::Logistic, layout, sums, 50, || ()).unwrap().0
 }
 
 #[test]

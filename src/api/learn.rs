@@ -30,7 +30,7 @@ use super::{brand, budget};
 use super::{feature_balance, guardrail_cost, insights, now, ramp, source, stop};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::{query, settings};
+use crate::pg::{interrupt, query, settings};
 
 use correct::{absorb_outcomes, reassess};
 use inbox::{take_all_due, Due, Waiting};
@@ -296,7 +296,8 @@ fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, op
         present.iter().for_each(|stage| sums.merge(stage));
         let (scales, posterior) = session.estimate_scales(part, &sums)?;
         part.scales = scales;
-        let drift = Drift::estimate(session.layout, &part.prior(session.layout), &part.statistics, &present);
+        let prior = part.prior(session.layout);
+        let drift = Drift::estimate(session.layout, &prior, &part.statistics, &present, interrupt::check);
         current.push(match drift {
             Some(drift) => {
                 let since: Vec<&Rows> = stages[drift.before..].iter().flatten().collect();

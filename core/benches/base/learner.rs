@@ -315,7 +315,8 @@ impl Learner {
             let all = self.rows(self.log.iter().filter(closed), day, None);
             let nothing = Statistics::new(self.layout.len());
             mode = self.fit(&scales, &nothing, &mode, &[&all]);
-            scales = scales.estimate(Link::Logistic, &self.layout, &self.linear(&mode, &all), SCALE_STEPS).unwrap().0;
+            scales =
+                scales.estimate(Link::Logistic, &self.layout, &self.linear(&mode, &all), SCALE_STEPS, || ()).unwrap().0;
             mode = self.fit(&scales, &nothing, &mode, &[&all]);
             sums = self.linear(&mode, &all);
             self.linearised = absorbed;
@@ -325,7 +326,8 @@ impl Learner {
         let at = self.fit(&scales, &sums, &mode, &[&open]);
         let mut everything = sums.clone();
         everything.merge(&self.linear(&at, &open));
-        let (scales, posterior) = scales.estimate(Link::Logistic, &self.layout, &everything, SCALE_STEPS).unwrap();
+        let (scales, posterior) =
+            scales.estimate(Link::Logistic, &self.layout, &everything, SCALE_STEPS, || ()).unwrap();
         self.policy = policy(&self.layout, &self.arms, &posterior, self.salt, day as i64 + 1);
         (self.delays, self.sums, self.scales, self.mode, self.posterior) = (delays, sums, scales, mode, posterior);
     }

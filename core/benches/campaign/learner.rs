@@ -125,7 +125,7 @@ impl Learner {
     }
 
     fn estimate(&self, scales: &Scales, sums: &Statistics) -> (Scales, Posterior) {
-        scales.estimate(Link::Logistic, &self.layout, sums, SCALE_STEPS).unwrap()
+        scales.estimate(Link::Logistic, &self.layout, sums, SCALE_STEPS, || ()).unwrap()
     }
 
     /// Learns, as the extension does.
@@ -183,7 +183,7 @@ impl Learner {
         let (scales, mut posterior) = self.estimate(&scales, &everything);
         let prior = Prior::new(Link::Logistic, &self.layout, &scales);
         let present: Vec<Statistics> = stages.iter().map(|rows| self.linear(&at, rows)).collect();
-        if let Some(drift) = Drift::estimate(&self.layout, &prior, &sums, &present) {
+        if let Some(drift) = Drift::estimate(&self.layout, &prior, &sums, &present, || ()) {
             let since: Vec<&Rows> = stages[drift.before..].iter().collect();
             let at = self.fit(&scales, &drift.past, &at, &since);
             let mut everything = drift.past;

@@ -39,8 +39,15 @@ impl Drift {
     /// which leaves its prior N(m, s²) as it was: effects that are large may change much. The base stays. The evidence is that
     /// of a normal state and what `present` sums up as a normal observation of it (West and Harrison, "Bayesian Forecasting and
     /// Dynamic Models", 2nd ed., 1997, §6.4, where the share is fixed). When it was is found with one share for all levers; then
-    /// each lever in turn gets the share of its own under which the evidence is highest.
-    pub fn estimate(layout: &Layout, prior: &Prior, past: &Statistics, present: &[Statistics]) -> Option<Drift> {
+    /// each lever in turn gets the share of its own under which the evidence is highest. `tick` is called between looks at it, for
+    /// whoever may want to stop.
+    pub fn estimate(
+        layout: &Layout,
+        prior: &Prior,
+        past: &Statistics,
+        present: &[Statistics],
+        mut tick: impl FnMut(),
+    ) -> Option<Drift> {
         let levers = layout.levers();
         let coefficients: Vec<&[usize]> = levers.values().map(Vec::as_slice).collect();
         let mut past = past.clone();
@@ -50,7 +57,7 @@ impl Drift {
             present[before..].iter().for_each(|stage| rest.merge(stage));
             if !past.is_zero() && !rest.is_zero() {
                 let parting = Parting::new(prior, &coefficients, past.clone(), rest)?;
-                let (gain, share) = parting.common()?;
+                let (gain, share) = parting.common(&mut tick)?;
                 if gain > best.as_ref().map_or(ROUNDING, |(gain, ..)| *gain) {
                     best = Some((gain, share, before, parting));
                 }
@@ -58,7 +65,7 @@ impl Drift {
             past.merge(stage);
         }
         let (_, share, before, parting) = best?;
-        let shares = parting.by_lever(share)?;
+        let shares = parting.by_lever(share, &mut tick)?;
         let past = parting.state(&shares)?.statistics(prior);
         Some(Drift { shares: levers.into_keys().zip(shares).collect(), before, past })
     }
@@ -95,9 +102,10 @@ impl<'a> Parting<'a> {
     }
 
     /// By how much one share for all levers raises the log-evidence at most, and that share.
-    fn common(&self) -> Option<(f64, f64)> {
+    fn common(&self, mut tick: impl FnMut()) -> Option<(f64, f64)> {
         let mut found: Vec<(f64, f64)> = Vec::with_capacity(SHARES.len());
         for share in SHARES {
+            tick();
             let here = self.evidence(&vec![share; self.levers.len()])?;
             // Evidence has one maximum, and it is mostly near no drift.
             let falling = found.last().is_some_and(|(_, before)| here <= before + ROUNDING);
@@ -120,7 +128,7 @@ impl<'a> Parting<'a> {
     }
 
     /// The share of each lever, from one for all: up as long as the evidence rises, or else down.
-    fn by_lever(&self, common: f64) -> Option<Vec<f64>> {
+    fn by_lever(&self, common: f64, mut tick: impl FnMut()) -> Option<Vec<f64>> {
         let mut shares = vec![common; self.levers.len()];
         let mut best = self.evidence(&shares)?;
         for lever in 0..shares.len() {
@@ -128,6 +136,7 @@ impl<'a> Parting<'a> {
             let lower = SHARES.into_iter().rev().filter(|share| *share < common);
             for direction in [higher.collect::<Vec<_>>(), lower.collect()] {
                 for share in direction {
+                    tick();
                     let kept = std::mem::replace(&mut shares[lever], share);
                     let here = self.evidence(&shares)?;
                     if here <= best {

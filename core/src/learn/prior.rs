@@ -88,18 +88,21 @@ impl Scales {
     /// over the coefficients of a block, where γ says how many of them the data determine (MacKay, "Bayesian interpolation",
     /// 1992, §4). S² is the same over all blocks of the family, with one coefficient at the initial scale instead of l = 1
     /// at S: a block without data takes after its family, and a family without data stays where it was. Returns the scales
-    /// and the posterior under them; `None` if that cannot be solved.
+    /// and the posterior under them; `None` if that cannot be solved. `tick` is called between steps, for whoever may want to
+    /// stop.
     pub fn estimate(
         &self,
         link: Link,
         layout: &Layout,
         statistics: &Statistics,
         steps: usize,
+        mut tick: impl FnMut(),
     ) -> Option<(Scales, Posterior)> {
         let blocks = layout.blocks();
         let mut scales = Scales(blocks.iter().map(|block| (block.name.clone(), self.of(block))).collect());
         let mut posterior = Posterior::of(&Prior::new(link, layout, &scales), statistics)?;
         for _ in 0..steps {
+            tick();
             let prior = Prior::new(link, layout, &scales);
             let errors = posterior.standard_errors();
             let evidence = |block: &Block| {

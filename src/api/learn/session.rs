@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
 
     /// The prior scales that make `sums` most probable, and the posterior under them.
     pub fn estimate_scales(&self, part: &LearnedPart, sums: &Statistics) -> Result<(Scales, Posterior)> {
-        let found = part.scales.estimate(part.target.link(), self.layout, sums, SCALE_STEPS);
+        let found = part.scales.estimate(part.target.link(), self.layout, sums, SCALE_STEPS, interrupt::check);
         found.ok_or_else(|| self.unsolvable(FitError::Singular))
     }
 
