@@ -218,7 +218,8 @@ def test_insights_are_kept_by_maintain(shown):
 
 
 def test_of_a_large_log_a_sample_is_read(db):
-    """The log is made larger than 20 000 pages by copies of itself, so that whatever is a share or a rate stays as it is."""
+    """The log is made larger than 20 000 pages by copies of itself, so that whatever is a share or a rate stays as it is. They are
+    mixed: a sample of pages is then one of decisions, whose error is known."""
     with db.connect() as connection:
         showcase.build(connection, HOSTILE)
         whole = "SELECT entropy, effective_actions FROM decisioning.policy_entropy WHERE campaign = %s ORDER BY day"
@@ -231,7 +232,7 @@ def test_of_a_large_log_a_sample_is_read(db):
                       d.customer_id || '-' || n, d.campaign, d.treatment_group, d.action, d.action_id, d.propensity, d.reason, d.decided_at,
                       d.expires_at, d.send_at, d.origin, d.ordinal, d.overlap, d.epoch, d.model_version, d.encoder_version, d.candidates,
                       d.propensities, d.encoded, d.context, d.content, d.shadow_action_id, d.shadow_propensities, d.removed
-               FROM decisioning.decisions d, generate_series(1, %s) n ORDER BY n""",
+               FROM decisioning.decisions d, generate_series(1, %s) n ORDER BY md5(d.decision_id::text || n)""",
             [copies],
         )
         (share,) = connection.execute("SELECT decisioning._log_share(%s, 20000)", [SCRIPT]).fetchone()
@@ -241,8 +242,11 @@ def test_of_a_large_log_a_sample_is_read(db):
             "SELECT day, entropy, effective_actions, decisions FROM decisioning._policy_entropy(%s, %s) ORDER BY day", [SCRIPT, share]
         ).fetchall()
         assert 10000 < sum(row[3] for row in sampled) < 20000
-        for row, (entropy, effective) in zip(sampled, exact, strict=True):
-            assert row[1:3] == (pytest.approx(entropy, rel=0.1), pytest.approx(effective, rel=0.1))
+        # Of some 480 decisions a day, entropy has a standard error of 2 %, and the number of effective actions one of 4 %.
+        for column in [0, 1]:
+            ratios = [row[1 + column] / whole[column] for row, whole in zip(sampled, exact, strict=True)]
+            assert ratios == pytest.approx([1] * len(ratios), abs=0.25)
+            assert sum(ratios) / len(ratios) == pytest.approx(1, abs=0.04)
         page = connection.execute("SELECT decisioning.report(%s)", [SCRIPT]).fetchone()[0]
         shown = re.search(r"<dt>Decisions</dt><dd>about ([0-9 ,\u202f\u00a0]+)</dd>", page)[1]
         assert int(re.sub(r"\D", "", shown)) == pytest.approx(decisions * (copies + 1), rel=0.1)
