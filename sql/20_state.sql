@@ -310,6 +310,7 @@ CREATE TABLE decisioning._learner (
     outcomes        bigint      NOT NULL,
     open_decisions  bigint      NOT NULL,
     linearised      bigint      NOT NULL,
+    absorbed_until  timestamptz NOT NULL,
     responses       float8      NOT NULL,
     corrections     float8      NOT NULL,
     learned_at      timestamptz NOT NULL
@@ -317,6 +318,7 @@ CREATE TABLE decisioning._learner (
 COMMENT ON TABLE decisioning._learner IS 'Internal: learning state of each campaign: sufficient statistics, and how many decisions and outcomes they hold.';
 COMMENT ON COLUMN decisioning._learner.open_decisions IS 'Decisions whose window was open at learned_at: counted in the model by what was known of them, but not in the sums.';
 COMMENT ON COLUMN decisioning._learner.linearised IS 'Number of decisions at the last re-linearisation from the log.';
+COMMENT ON COLUMN decisioning._learner.absorbed_until IS 'When the latest of the decisions in the sums was decided: outcomes that cannot be of it or those before concern none.';
 COMMENT ON COLUMN decisioning._learner.responses IS 'Weighted number of decisions with a reward.';
 COMMENT ON COLUMN decisioning._learner.corrections IS 'Weighted number of rewards that changed after their decision was absorbed, since the last re-linearisation.';
 

@@ -73,7 +73,7 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
     let name = campaign.campaign.as_str();
     let (version, learned_at, mut learned) = query::write(
         "SELECT l.model_version, l.decisions, l.outcomes, l.open_decisions, l.linearised, l.responses, l.corrections,
-                l.learned_at
+                l.learned_at, l.absorbed_until
          FROM decisioning._learner l WHERE l.campaign = $1 FOR UPDATE",
         &[name.into()],
         |row| {
@@ -85,6 +85,7 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
                 linearised: row.value(5)?,
                 responses: row.value(6)?,
                 corrections: row.value(7)?,
+                absorbed_until: settings::micros(row.value(9)?).ok_or_else(damaged)?,
             };
             Ok((row.value::<i64>(1)?, settings::micros(row.value(8)?).ok_or_else(damaged)?, learned))
         },
@@ -267,7 +268,7 @@ fn retarget(learned: &mut Learned, targets: Vec<Target>, layout: &Layout) -> boo
 /// Adds closed decisions to the sums, linearised where they and the open ones put the mode.
 fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged], open: &[Logged]) -> Result<()> {
     for part in &mut learned.parts {
-        session.add_delays(due, part);
+        due.iter().for_each(|logged| session.add_delay(&mut part.delays, &part.target, logged));
         let closed = session.rows(part, due, None)?;
         let open = session.open_rows(part, open)?;
         let batches: Vec<&Rows> = std::iter::once(&closed).chain(&open).collect();
@@ -278,6 +279,7 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
         }
     }
     learned.decisions += due.len() as i64;
+    learned.absorbed_until = due.iter().map(|logged| logged.decided_at).fold(learned.absorbed_until, i64::max);
     Ok(())
 }
 

@@ -82,14 +82,15 @@ pub const ABSORBED: &str = "NOT EXISTS (SELECT FROM decisioning._inbox w
 
 /// The common table expression `reached(decision_id)`: decisions of campaign $1 into whose windows the outcomes fall whose ids
 /// are the array `outcomes`. From the few outcomes to their decisions by index, whatever the planner believes of fresh
-/// tables: hence MATERIALIZED and OFFSET 0.
-pub fn reached_by(outcomes: &str) -> String {
+/// tables: hence MATERIALIZED and OFFSET 0. `condition` says of which outcomes `o` of a campaign goal `g`.
+pub fn reached_by(outcomes: &str, condition: &str) -> String {
     format!(
         "late AS MATERIALIZED (
              SELECT DISTINCT o.customer_id, o.occurred_at, g.attribution_seconds
              FROM unnest({outcomes}::bigint[]) AS n(outcome_id)
              JOIN decisioning.outcomes o ON o.outcome_id = n.outcome_id
-             JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal),
+             JOIN decisioning.campaign_goals g ON g.campaign = $1 AND g.goal = o.goal
+             WHERE {condition}),
          reached AS MATERIALIZED (
              SELECT DISTINCT f.decision_id
              FROM late o
@@ -213,7 +214,8 @@ impl<'a> Reader<'a> {
 
     /// A statement that reads decisions `d` of campaign $1 with their rewards by absorbed outcomes, for
     /// [`logged`](Self::logged). `from` and `condition` say which. Few decisions have a reward, so that it is set-wise:
-    /// rewards first, all at once, and not an index lookup per decision.
+    /// rewards first, all at once, and not an index lookup per decision. What is read of a decision is taken by itself (OFFSET 0),
+    /// so that parallel workers hand over no more than that.
     pub fn statement(&self, from: &str, condition: &str) -> String {
         format!("WITH {}", self.rewards_and_decisions(from, condition))
     }
@@ -231,10 +233,10 @@ impl<'a> Reader<'a> {
     fn rewards_and_decisions(&self, from: &str, condition: &str) -> String {
         format!(
             "{rewards}
-             SELECT {columns}, d.decided_at, coalesce(reward.given, false) AS given, coalesce(reward.worth, 0) AS worth,
-                    reward.harms, reward.responded_at, reward.harmed_at
-             FROM {from} LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
-             WHERE {condition}",
+             SELECT d.*, coalesce(reward.given, false) AS given, coalesce(reward.worth, 0) AS worth, reward.harms,
+                    reward.responded_at, reward.harmed_at
+             FROM (SELECT {columns}, d.decided_at, d.decision_id FROM {from} WHERE {condition} OFFSET 0) AS d
+             LEFT JOIN rewards reward ON reward.decision_id = d.decision_id",
             rewards = rewards(from, condition, ABSORBED),
             columns = self.columns(),
         )
@@ -271,12 +273,24 @@ impl<'a> Reader<'a> {
     /// Reads a row of [`statement`](Self::statement).
     pub fn logged(&self, row: &Row<'_, '_>) -> Result<Logged> {
         let endless = || Error::corrupted("a logged decision or outcome has no finite time");
-        let harmed_at: Vec<TimestampWithTimeZone> = row.get(11)?.unwrap_or_default();
+        let observed = self.observed(row, 1)?;
+        let decided_at = settings::micros(row.value(6)?).ok_or_else(endless)?;
+        // Most decisions have no event: nothing is read of what they do not have.
+        if row.is_null(10) {
+            return Ok(Logged {
+                observed,
+                decided_at,
+                reward: Reward::default(),
+                responded_at: None,
+                harmed_at: Vec::new(),
+            });
+        }
+        let harmed_at: Vec<TimestampWithTimeZone> = row.value(12)?;
         Ok(Logged {
-            observed: self.observed(row, 1)?,
-            decided_at: settings::micros(row.value(6)?).ok_or_else(endless)?,
-            reward: Reward::read(row, 7)?,
-            responded_at: row.get(10)?.and_then(settings::micros),
+            observed,
+            decided_at,
+            reward: Reward::read(row, 8)?,
+            responded_at: row.get(11)?.and_then(settings::micros),
             harmed_at: harmed_at
                 .into_iter()
                 .map(|at| settings::micros(at).ok_or_else(endless))

@@ -15,6 +15,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
 use crate::pg::relation::{Column, ColumnKind};
+use crate::pg::settings;
 
 /// A model version with its encoder.
 pub struct Model {
@@ -272,6 +273,8 @@ pub struct Learned {
     pub open_decisions: i64,
     /// Decisions at the last re-linearisation.
     pub linearised: i64,
+    /// When the latest of the absorbed decisions was decided, in microseconds since 1970, at which it starts.
+    pub absorbed_until: i64,
     /// Weighted number of decisions with a reward.
     pub responses: f64,
     /// Weighted number of rewards changed after the fact since the last re-linearisation.
@@ -376,11 +379,12 @@ pub fn store(
     )?;
     query::execute(
         "INSERT INTO decisioning._learner (campaign, model_version, decisions, outcomes, open_decisions, linearised,
-             responses, corrections, learned_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             absorbed_until, responses, corrections, learned_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          ON CONFLICT (campaign) DO UPDATE SET model_version = excluded.model_version, decisions = excluded.decisions,
              outcomes = excluded.outcomes, open_decisions = excluded.open_decisions, linearised = excluded.linearised,
-             responses = excluded.responses, corrections = excluded.corrections, learned_at = excluded.learned_at",
+             absorbed_until = excluded.absorbed_until, responses = excluded.responses, corrections = excluded.corrections,
+             learned_at = excluded.learned_at",
         &[
             name.into(),
             version.into(),
@@ -388,6 +392,7 @@ pub fn store(
             learned.outcomes.into(),
             learned.open_decisions.into(),
             learned.linearised.into(),
+            settings::timestamp(learned.absorbed_until)?.into(),
             learned.responses.into(),
             learned.corrections.into(),
             now.into(),

@@ -13,6 +13,7 @@ pub mod lookup;
 pub mod memory;
 mod numeric;
 pub mod query;
+mod receiver;
 pub mod relation;
 pub mod scan;
 pub mod settings;

@@ -14,6 +14,7 @@ use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode, PgTupleDesc, Spi};
 use super::datum;
 use super::error::{Error, Result};
 use super::guard::for_large_sets;
+use super::receiver::Receiver;
 use super::{interrupt, snapshot};
 
 /// Statement texts are few; those over user relations change with their columns, so the map is bounded.
@@ -32,7 +33,12 @@ pub struct Row<'a, 'conn> {
     types: &'conn [pg_sys::Oid],
 }
 
-impl Row<'_, '_> {
+impl<'a, 'conn> Row<'a, 'conn> {
+    /// The slices are of one length, and the values of these types.
+    pub(super) fn new(values: &'a [pg_sys::Datum], nulls: &'a [bool], types: &'conn [pg_sys::Oid]) -> Self {
+        Row { values, nulls, types }
+    }
+
     /// Column `ordinal`, counted from 1.
     pub fn get<T: IntoDatum + FromDatum>(&self, ordinal: usize) -> Result<Option<T>> {
         let at = ordinal.wrapping_sub(1);
@@ -40,9 +46,13 @@ impl Row<'_, '_> {
         else {
             return Err(Error::corrupted(format!("a result has no column {ordinal}")));
         };
-        // SAFETY: the datum is of a tuple that lives until the end of the connection, and the type is checked.
+        // SAFETY: the datum is of a tuple that outlives this row, and the type is checked.
         unsafe { T::try_from_datum(*value, *null, *kind) }
             .map_err(|error| Error::corrupted(format!("result column {ordinal}: {error}")))
+    }
+
+    pub fn is_null(&self, ordinal: usize) -> bool {
+        self.nulls.get(ordinal.wrapping_sub(1)).is_none_or(|null| *null)
     }
 
     /// Column `ordinal`, which the statement never leaves NULL.
@@ -56,7 +66,7 @@ impl Row<'_, '_> {
     pub fn reals(&self, ordinal: usize) -> Result<Vec<f32>> {
         let at = ordinal.wrapping_sub(1);
         let found = match (self.values.get(at), self.nulls.get(at), self.types.get(at)) {
-            // SAFETY: the datum is of this type, and of a tuple that lives until the end of the connection.
+            // SAFETY: the datum is of this type, and of a tuple that outlives this row.
             (Some(value), Some(false), Some(&pg_sys::FLOAT4ARRAYOID)) => unsafe { datum::elements(*value) },
             _ => None,
         };
@@ -111,6 +121,38 @@ impl Plan {
         let (mut values, nulls) = datums(arguments);
         // SAFETY: inside a connection; the plan was made for arguments of these types.
         checked(unsafe { pg_sys::SPI_execute_plan(self.plan, values.as_mut_ptr(), nulls.as_ptr(), read_only, 0) })
+    }
+
+    /// Hands its rows over as the executor makes them, until `consume` fails.
+    fn each(
+        &self,
+        arguments: &[Argument<'_>],
+        read_only: bool,
+        consume: &mut dyn FnMut(&Row<'_, '_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut receiver = Receiver::new(consume);
+        // SAFETY: inside a connection; the plan was made for arguments of these types, of which the list has room for all, and
+        // the receiver stays where it is until the executor has ended.
+        unsafe {
+            let list = pg_sys::makeParamList(arguments.len() as i32);
+            let places = (*list).params.as_mut_slice(arguments.len());
+            for (place, argument) in places.iter_mut().zip(arguments) {
+                *place = pg_sys::ParamExternData {
+                    value: argument.datum().map_or(pg_sys::Datum::from(0), |datum| datum.sans_lifetime()),
+                    isnull: argument.datum().is_none(),
+                    pflags: pg_sys::PARAM_FLAG_CONST as u16,
+                    ptype: argument.oid(),
+                };
+            }
+            let options = pg_sys::SPIExecuteOptions {
+                params: list,
+                read_only,
+                dest: receiver.as_destination(),
+                ..pg_sys::SPIExecuteOptions::default()
+            };
+            checked(pg_sys::SPI_execute_plan_extended(self.plan, &raw const options))?;
+        }
+        receiver.result()
     }
 }
 
@@ -258,32 +300,58 @@ pub fn read_latest<T>(
     }
 }
 
-/// Like [`write`], for large sets: planned anew, since a kept plan may be from when the tables were small.
+/// Hands over the rows of a large set one by one, as they are found: nothing is kept, and their number is not bounded by memory.
+/// Planned anew, since a kept plan may be from when the tables were small, and for parallel workers: hence `consume` may not
+/// write.
+pub fn each_large(
+    sql: &str,
+    arguments: &[Argument<'_>],
+    consume: impl FnMut(&Row<'_, '_>) -> Result<()>,
+) -> Result<()> {
+    each(sql, arguments, may_only_read(), consume)
+}
+
+fn each(
+    sql: &str,
+    arguments: &[Argument<'_>],
+    read_only: bool,
+    mut consume: impl FnMut(&Row<'_, '_>) -> Result<()>,
+) -> Result<()> {
+    for_large_sets(|| {
+        Spi::connect(|_| Plan::new(sql, arguments, Planning::Parallel)?.each(arguments, read_only, &mut consume))
+    })
+}
+
+fn all<T>(
+    sql: &str,
+    arguments: &[Argument<'_>],
+    read_only: bool,
+    mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    each(sql, arguments, read_only, |row| {
+        found.push(decode(row)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Like [`write`], for large sets, as [`each_large`].
 pub fn write_large<T>(
     sql: &str,
     arguments: &[Argument<'_>],
     decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    for_large_sets(|| {
-        Spi::connect_mut(|_| {
-            Plan::new(sql, arguments, Planning::Session)?.run(arguments, false)?;
-            rows(decode)
-        })
-    })
+    all(sql, arguments, false, decode)
 }
 
-/// Like [`read`], for large sets: planned anew, and for parallel workers.
+/// Like [`read`], for large sets, as [`each_large`].
 pub fn read_large<T>(
     sql: &str,
     arguments: &[Argument<'_>],
     decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    for_large_sets(|| {
-        Spi::connect(|_| {
-            Plan::new(sql, arguments, Planning::Parallel)?.run(arguments, may_only_read())?;
-            rows(decode)
-        })
-    })
+    all(sql, arguments, may_only_read(), decode)
 }
 
 /// Runs a statement for its effect; returns the number of rows it processed.

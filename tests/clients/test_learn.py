@@ -7,6 +7,9 @@ import shop
 
 LATER = "2026-06-03 10:00+00"
 LEARN = "SELECT model_version, new_decisions, new_outcomes, decisions, outcomes FROM decisioning.learn('c')"
+# When the latest of the absorbed decisions was decided.
+LATEST = """SELECT coalesce(max(d.decided_at), to_timestamp(0)) FROM decisioning.decisions d
+            WHERE NOT EXISTS (SELECT FROM decisioning._inbox i WHERE i.decision_id = d.decision_id)"""
 
 
 def coefficients(db):
@@ -121,6 +124,10 @@ def test_the_model_finds_what_works(db):
         )
         connection = shop.session(db, now=f"2026-06-{day + 1:02} 10:00+00")
         connection.execute("SELECT * FROM decisioning.learn('c')")
+        # By refits on some days, and without on others.
+        assert db.sql("SELECT absorbed_until FROM decisioning._learner") == db.sql(LATEST)
+    connection.execute("SELECT * FROM decisioning.rebuild_model('c')")
+    assert db.sql("SELECT absorbed_until FROM decisioning._learner") == db.sql(LATEST)
     connection = shop.session(db, now="2026-06-10 10:00+00")
     connection.execute("CALL decisioning.decide_all('c')")
     (share,) = db.sql(

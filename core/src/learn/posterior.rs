@@ -178,6 +178,9 @@ fn is_well_conditioned(factor: &Llt<f64>, matrix: &Mat<f64>) -> bool {
     (0..matrix.nrows()).all(|i| factor.L()[(i, i)].powi(2) >= SMALLEST_PIVOT * matrix[(i, i)])
 }
 
+/// Numbers that are added or multiplied at a time.
+const LANES: usize = 8;
+
 /// Rows of a block of the design matrix that are multiplied at a time: it stays in the cache.
 const BLOCK: usize = 256;
 
@@ -251,7 +254,6 @@ impl Effects {
     /// The linear predictor. In several sums, so that they do not wait for each other.
     #[inline(always)]
     fn predict(&self, x: &[f32]) -> f64 {
-        const LANES: usize = 8;
         let ((x, x_rest), (effects, effects_rest)) = (x.as_chunks::<LANES>(), self.columns.as_chunks::<LANES>());
         let mut sums = [0.0; LANES];
         for (x, effects) in x.iter().zip(effects) {
@@ -295,7 +297,7 @@ impl Slice<'_> {
             scores: vec![0.0; constant + 1],
             log_likelihood: 0.0,
         };
-        let mut scaled = Mat::<f64>::zeros(constant + 1, BLOCK);
+        let mut scaled = Mat::<f64>::zeros((constant + 1).next_multiple_of(LANES), BLOCK);
         for (encoded, responses) in self.encoded.chunks(BLOCK * constant).zip(self.responses.chunks(BLOCK)) {
             Arch::new().dispatch(Scaling {
                 effects: self.effects,
@@ -306,7 +308,7 @@ impl Slice<'_> {
                 scaled: &mut scaled,
                 sums: &mut sums,
             });
-            let scaled = scaled.subcols(0, responses.len());
+            let scaled = scaled.submatrix(0, 0, constant + 1, responses.len());
             triangular::matmul(
                 sums.curvature.as_mut(),
                 BlockStructure::TriangularLower,
@@ -336,6 +338,8 @@ struct Scaling<'a> {
     link: Link,
     /// The column that enters the linear predictor as it is.
     offset: Option<usize>,
+    /// With zeros below, which are multiplied too: what memory otherwise holds there is often no normal number (an address is
+    /// none), and every multiplication of such a one traps into microcode, twenty times as slow.
     scaled: &'a mut Mat<f64>,
     sums: &'a mut Sums,
 }
@@ -354,7 +358,7 @@ impl NullaryFnOnce for Scaling<'_> {
             let root = (response.weight * local.curvature).sqrt();
             let score = response.weight * (local.score + local.curvature * linear);
             sums.log_likelihood += response.weight * local.log_likelihood;
-            let scaled = scaled.col_as_slice_mut(n);
+            let scaled = &mut scaled.col_as_slice_mut(n)[..=constant];
             for ((x, scaled), sum) in x.iter().zip(&mut *scaled).zip(&mut sums.scores) {
                 *scaled = root * f64::from(*x);
                 *sum += score * f64::from(*x);

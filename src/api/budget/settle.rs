@@ -49,7 +49,7 @@ pub fn settle(campaign: &Campaign, new: Reached, now: i64) -> Result<()> {
          SELECT c.budget, c.starts_at, sum(c.after - c.before)::bigint,
                 sum(CASE WHEN c.closed THEN c.after ELSE 0 END - CASE WHEN c.was_closed THEN c.before ELSE 0 END)::bigint
          FROM charges c GROUP BY c.budget, c.starts_at ORDER BY c.budget, c.starts_at",
-        reached = reached_by("$3"),
+        reached = reached_by("$3", "true"),
         rewards = rewards(
             "touched t JOIN decisioning.decisions d ON d.decision_id = t.decision_id",
             "d.decision_id BETWEEN (SELECT min(t.decision_id::text)::uuid FROM touched t)

@@ -158,10 +158,12 @@ pub fn settle() -> Result<()> {
 /// Runs as the owner.
 pub fn keep_house() -> Result<()> {
     query::execute(
-        "DELETE FROM decisioning._outbox o
-         USING decisioning.campaigns c
-         WHERE c.campaign = o.campaign AND o.send_at <= $1 - greatest(c.send_within, interval '2 days')
-           AND NOT EXISTS (SELECT FROM decisioning.sends s WHERE s.campaign = o.campaign)",
+        "WITH undispatched AS MATERIALIZED (
+             SELECT c.campaign, $1 - greatest(c.send_within, interval '2 days') AS before
+             FROM decisioning.campaigns c
+             WHERE NOT EXISTS (SELECT FROM decisioning.sends s WHERE s.campaign = c.campaign))
+         DELETE FROM decisioning._outbox o
+         USING undispatched u WHERE o.campaign = u.campaign AND o.send_at <= u.before",
         &[now()?.into()],
     )?;
     priority::forget_settled()?;

@@ -71,12 +71,13 @@ pub fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<V
              CROSS JOIN LATERAL {before} AS before
              CROSS JOIN LATERAL {after} AS after",
             columns = session.reader.columns(),
-            reached = reached_by("$2"),
+            // Those that happen after the window of the last absorbed decision reach none.
+            reached = reached_by("$2", "o.occurred_at - g.attribution_seconds * interval '1 second' < $3"),
             before = reward_of(ABSORBED),
             after = reward_of(&format!("(o.outcome_id = ANY ($2) OR {ABSORBED})")),
         );
-        let corrections =
-            query::write(&sql, &[name.into(), waiting.clone().into()], |row| Correction::read(session, row))?;
+        let arguments = [name.into(), waiting.clone().into(), settings::timestamp(learned.absorbed_until)?.into()];
+        let corrections = query::write(&sql, &arguments, |row| Correction::read(session, row))?;
         correct(session, learned, &corrections)?;
         let deleted = query::execute(
             "DELETE FROM decisioning._inbox w WHERE w.campaign = $1 AND w.outcome_id = ANY ($2)",

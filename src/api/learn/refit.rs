@@ -4,7 +4,7 @@ use decisioning_core::decide::Unit;
 use decisioning_core::learn::{fit, linearise, Delays, Rows, Statistics};
 use pgrx::datum::TimestampWithTimeZone;
 
-use super::session::{misfit, Session};
+use super::session::Session;
 use super::CHUNK;
 use crate::api::campaign::Target;
 use crate::api::log::{Logged, HALF_LIVES};
@@ -12,9 +12,6 @@ use crate::api::model::{Learned, LearnedPart};
 use crate::pg::error::Result;
 use crate::pg::threads::without_signals;
 use crate::pg::{interrupt, query, settings};
-
-/// Rows of the log that a refit reads at a time: few, so that their memory is used again at once.
-const FETCH: usize = 8192;
 
 /// Decisions from which a refit starts: so many are fitted to convergence before all are looked at.
 const SAMPLE: i64 = 25_000;
@@ -44,6 +41,7 @@ pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
         if part.target == Target::Response {
             learned.responses = log.rewarded;
         }
+        learned.absorbed_until = learned.absorbed_until.max(log.latest);
     }
     // Rewards were read by identities as they are.
     query::execute("DELETE FROM decisioning._reassessment r WHERE r.campaign = $1", &[session.name().into()])?;
@@ -100,6 +98,8 @@ struct Log<'a> {
     sample: Rows,
     /// Σ weight · reward.
     rewarded: f64,
+    /// When the latest decision was decided, in microseconds; 0 if there is none.
+    latest: i64,
 }
 
 impl<'a> Log<'a> {
@@ -111,29 +111,31 @@ impl<'a> Log<'a> {
         };
         let budget = settings::maintenance_memory() / (4 * session.layout.columns.len() + 32);
         let every = usize::try_from(decisions / SAMPLE).unwrap_or_default().max(1);
-        let sample = session.rows(part, [], None)?;
-        let mut log = Log { session, sql, kept: Some(Vec::new()), sample, rewarded: 0.0 };
-        part.delays = Delays::default();
+        let mut log =
+            Log { session, sql, kept: Some(Vec::new()), sample: session.no_rows(part), rewarded: 0.0, latest: 0 };
+        let Log { kept, sample, rewarded, latest, sql, .. } = &mut log;
+        let mut delays = Delays::default();
         let (mut seen, mut size) = (0, 0);
-        read(session, &log.sql, |logged| {
-            session.add_delays(&logged, part);
-            let rows = session.rows(part, &logged, None)?;
-            log.rewarded += rows.rewarded();
-            let sampled = (seen..).zip(&logged).filter(|(at, _)| at % every == 0).map(|(_, logged)| logged);
-            append(session, &mut log.sample, session.rows(part, sampled, None)?)?;
-            seen += logged.len();
-            size += rows.len();
-            match &mut log.kept {
-                // Few large batches: sums over a batch are spread over the coefficients once.
-                Some(kept) if size <= budget => match kept.last_mut() {
-                    Some(last) if last.len() < CHUNK as usize => append(session, last, rows)?,
-                    _ => kept.push(rows),
-                },
-                _ => log.kept = None,
+        let see = |logged: &Logged| {
+            session.add_delay(&mut delays, &part.target, logged);
+            *latest = logged.decided_at.max(*latest);
+            let sampled = seen % every == 0;
+            seen += 1;
+            if sampled {
+                session.add(sample, part, logged, None)?;
             }
             Ok(())
+        };
+        read(session, part, sql, see, |rows| {
+            *rewarded += rows.rewarded();
+            size += rows.len();
+            match kept {
+                Some(batches) if size <= budget => batches.push(rows),
+                _ => *kept = None,
+            }
         })?;
         log.sample.scale(every as f64);
+        part.delays = delays;
         Ok(log)
     }
 
@@ -145,21 +147,31 @@ impl<'a> Log<'a> {
         };
         match &self.kept {
             Some(kept) => kept.iter().for_each(visit),
-            None => read(self.session, &self.sql, |logged| {
-                visit(&self.session.rows(part, &logged, None)?);
-                Ok(())
-            })?,
+            None => read(self.session, part, &self.sql, |_| Ok(()), |rows| visit(&rows))?,
         }
         Ok(())
     }
 }
 
-/// Streams what `sql` reads of the log.
-fn read(session: &Session<'_>, sql: &str, consume: impl FnMut(Vec<Logged>) -> Result<()>) -> Result<()> {
-    let arguments = [session.name().into(), horizon(session)?.into()];
-    query::stream(sql, &arguments, FETCH, |row| session.reader.logged(row), consume)
-}
-
-fn append(session: &Session<'_>, to: &mut Rows, mut rows: Rows) -> Result<()> {
-    to.append(&mut rows).map_err(|_| misfit(session.campaign))
+/// Reads what `sql` finds of the log, and hands it over by decision and as rows in batches. They are large, because sums over one
+/// are spread over the coefficients once.
+fn read(
+    session: &Session<'_>,
+    part: &LearnedPart,
+    sql: &str,
+    mut see: impl FnMut(&Logged) -> Result<()>,
+    mut consume: impl FnMut(Rows),
+) -> Result<()> {
+    let mut rows = session.no_rows(part);
+    query::each_large(sql, &[session.name().into(), horizon(session)?.into()], |row| {
+        let logged = session.reader.logged(row)?;
+        see(&logged)?;
+        session.add(&mut rows, part, &logged, None)?;
+        if rows.len() == CHUNK as usize {
+            consume(std::mem::replace(&mut rows, session.no_rows(part)));
+        }
+        Ok(())
+    })?;
+    consume(rows);
+    Ok(())
 }

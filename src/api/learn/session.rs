@@ -2,11 +2,12 @@
 
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::{
-    fit, linearise, Arm, Drift, FitError, Layout, Posterior, Reporting, Response, Rows, Scales, Seen, Statistics,
+    fit, linearise, Arm, Delays, Drift, FitError, Layout, Posterior, Reporting, Response, Rows, Scales, Seen,
+    Statistics,
 };
 
 use super::CHUNK;
-use crate::api::campaign::Campaign;
+use crate::api::campaign::{Campaign, Target};
 use crate::api::log::{Logged, Reader};
 use crate::api::model::{Current, LearnedPart};
 use crate::pg::error::{Error, Result};
@@ -61,40 +62,49 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// What decisions say of a part of the model, as rows to fit; those of long ago are discounted. `reporting` says what
-    /// silence means for open ones.
-    pub fn rows<'l>(
+    /// No rows yet, to fit a part of the model to.
+    pub fn no_rows(&self, part: &LearnedPart) -> Rows {
+        Rows::new(part.target.link(), self.layout.columns.len()).with_threads(threads::for_maintenance())
+    }
+
+    /// Adds what a decision says of a part of the model; one of long ago is discounted. `reporting` says what silence means if
+    /// it is open.
+    pub fn add(
         &self,
+        rows: &mut Rows,
         part: &LearnedPart,
-        logged: impl IntoIterator<Item = &'l Logged>,
+        logged: &Logged,
         reporting: Option<&Reporting>,
-    ) -> Result<Rows> {
-        let mut rows =
-            Rows::new(part.target.link(), self.layout.columns.len()).with_threads(threads::for_maintenance());
-        for (n, Logged { observed, decided_at, reward, .. }) in logged.into_iter().enumerate() {
+    ) -> Result<()> {
+        let Logged { observed, decided_at, reward, .. } = logged;
+        let Some(reward) = reward.of(&part.target, part.unit.as_ref()) else { return Ok(()) };
+        let weight = observed.weight * self.campaign.discount(self.now - decided_at);
+        let reported = match reporting.filter(|_| part.target.link().is_logistic()) {
+            Some(reporting) => reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now)),
+            None => observed.reported,
+        };
+        let response = Response { weight, reward, reported };
+        rows.add(&observed.encoded, observed.arm, response).map_err(|_| misfit(self.campaign))
+    }
+
+    /// What several say, as [`add`](Self::add).
+    pub fn rows(&self, part: &LearnedPart, logged: &[Logged], reporting: Option<&Reporting>) -> Result<Rows> {
+        let mut rows = self.no_rows(part);
+        for (n, logged) in logged.iter().enumerate() {
             if n % TICK == 0 {
                 interrupt::check();
             }
-            let Some(reward) = reward.of(&part.target, part.unit.as_ref()) else { continue };
-            let weight = observed.weight * self.campaign.discount(self.now - decided_at);
-            let reported = match reporting.filter(|_| part.target.link().is_logistic()) {
-                Some(reporting) => reporting.at(self.channel(observed.arm), self.share(*decided_at, self.now)),
-                None => observed.reported,
-            };
-            let response = Response { weight, reward, reported };
-            rows.add(&observed.encoded, observed.arm, response).map_err(|_| misfit(self.campaign))?;
+            self.add(&mut rows, part, logged, reporting)?;
         }
         Ok(rows)
     }
 
-    /// Counts the delays of closed decisions.
-    pub fn add_delays(&self, logged: &[Logged], part: &mut LearnedPart) {
-        for logged in logged {
-            if let Some(recorded_at) = logged.recorded_at(&part.target) {
-                let weight = self.campaign.discount(self.now - logged.decided_at);
-                let delay = self.share(logged.decided_at, recorded_at);
-                part.delays.add(self.channel(logged.observed.arm), delay, weight);
-            }
+    /// Counts the delay of a closed decision.
+    pub fn add_delay(&self, delays: &mut Delays, target: &Target, logged: &Logged) {
+        if let Some(recorded_at) = logged.recorded_at(target) {
+            let weight = self.campaign.discount(self.now - logged.decided_at);
+            let delay = self.share(logged.decided_at, recorded_at);
+            delays.add(self.channel(logged.observed.arm), delay, weight);
         }
     }
 
