@@ -86,8 +86,9 @@ impl Frame<'_> {
 
     /// What is at stake with a send of `arm`, if the campaign competes for contacts.
     pub fn stake(&self, encoded: &[f32], arm: usize) -> Option<f64> {
+        let priority = self.campaign.priority?;
         let adds = self.compiled.net_worth(encoded, Some(arm)) - self.compiled.net_worth(encoded, None);
-        Some(self.campaign.priority? * adds.max(0.0)).filter(|stake| stake.is_finite())
+        Some(priority * adds.max(0.0)).filter(|stake| stake.is_finite())
     }
 }
 

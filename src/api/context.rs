@@ -383,11 +383,11 @@ impl Context {
         }
     }
 
-    /// As jsonb, in the current memory context. Runs under the encoder that it was made with.
-    pub fn to_jsonb(&self, encoder: &Encoder, writer: &mut jsonb::Writer) -> Result<pgrx::pg_sys::Datum> {
+    /// As jsonb, to be made on any thread. Runs under the encoder that it was made with.
+    pub fn written(&self, encoder: &Encoder) -> Result<Written> {
         let observation = match self {
             Context::Features(observation) => observation,
-            Context::Document(document) => return datum::jsonb(document),
+            Context::Document(document) => return Ok(Written::Text(document.clone())),
         };
         let members = encoder.features.iter().zip(observation).map(|(feature, value)| {
             let value = match value {
@@ -398,7 +398,25 @@ impl Context {
             };
             (feature.name.as_str(), value)
         });
-        writer.object(&mut members.collect::<Vec<_>>())
+        Ok(Written::Stored(jsonb::object(&mut members.collect::<Vec<_>>())?))
+    }
+}
+
+/// A context as it is logged.
+pub enum Written {
+    /// As jsonb is stored.
+    Stored(Vec<u8>),
+    /// As text, for Postgres to parse.
+    Text(String),
+}
+
+impl Written {
+    /// In the current memory context.
+    pub fn to_datum(&self) -> Result<pgrx::pg_sys::Datum> {
+        match self {
+            Written::Stored(bytes) => datum::varlena(bytes),
+            Written::Text(document) => datum::jsonb(document),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use super::budget;
 use super::campaign::{self, Campaign, Status, NO_SEND};
 use super::constraint::{Constraints, Frame, Prospect, Remaining, Removed};
-use super::context::{self, Context, Customer};
+use super::context::{self, Context, Customer, Written};
 use super::entry::{self, Entry};
 use super::guardrail::{self, Moments, Place, Standing, Subject};
 use super::mode::{self, Shadow};
@@ -167,6 +167,7 @@ struct Proposal<'a> {
     removed: Removed,
     choice: Choice,
     shadow: Option<Shadow>,
+    context: Written,
     reason: &'static str,
     /// In microseconds; `None` for no-send.
     send_at: Option<i64>,
@@ -437,7 +438,7 @@ fn decide_ahead(round: &Round, constraints: &mut Constraints<'_>, entrants: &[En
         interrupt::check();
         let mut proposals = Vec::with_capacity(answers.len());
         for (answer, (at, (entrant, left))) in answers.into_iter().zip(next.by_ref()) {
-            proposals.push(propose(round, constraints, at, entrant, left.clone(), answer)?);
+            proposals.push(propose(round, constraints, at, entrant, left.clone(), answer?)?);
         }
         decisions.extend(reserve_and_log(round, proposals)?);
         Ok(())
@@ -471,7 +472,7 @@ fn propose_alone<'a>(
     entrant: &'a Entrant,
 ) -> Result<Proposal<'a>> {
     let left = Alternatives::of(round, constraints, at, entrant)?;
-    let answer = Question::new(round, entrant, &left.candidates).answer();
+    let answer = Question::new(round, entrant, &left.candidates).answer()?;
     propose(round, constraints, at, entrant, left, answer)
 }
 
@@ -481,7 +482,7 @@ fn propose<'a>(
     at: usize,
     entrant: &'a Entrant,
     Alternatives { candidates, removed, moments }: Alternatives,
-    question::Answer { choice, shadow }: question::Answer,
+    question::Answer { choice, shadow, context }: question::Answer,
 ) -> Result<Proposal<'a>> {
     let Round { campaign, now, .. } = round;
     let shadow = shadow.map(|choice| Shadow::new(choice, &candidates.ids));
@@ -495,7 +496,7 @@ fn propose<'a>(
     };
     let reason = reason(entrant.group, entrant.assignment.in_global_holdout(), &candidates, &removed, shadow.is_some());
     let stake = arm.and_then(|arm| constraints.stake(&entrant.encoded, arm));
-    Ok(Proposal { entrant, held, candidates, removed, choice, shadow, reason, send_at, stake })
+    Ok(Proposal { entrant, held, candidates, removed, choice, shadow, context, reason, send_at, stake })
 }
 
 fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {

@@ -3,9 +3,6 @@
 //! The format (jsonb.h of Postgres) has not changed since 9.4. A container is a header, one entry per key and value, and their
 //! bytes. An entry gives a length; every 32nd the end of its bytes instead. Keys come shorter first, then bytewise.
 
-use pgrx::pg_sys;
-
-use super::datum;
 use super::error::{Error, Result};
 use super::numeric;
 
@@ -35,8 +32,21 @@ const KINDS: u32 = 0x7000_0000;
 const IS_END: u32 = 0x8000_0000;
 const STRIDE: usize = 32;
 
+/// Bytes that a member has room for at first.
+const MEMBER: usize = 32;
+
 /// Longest that a container may be, and most members that it may have.
 const LIMIT: usize = 0x0fff_ffff;
+
+/// One object, as [`Writer::bytes`].
+///
+/// # Errors
+/// As there.
+pub fn object(members: &mut [(&str, Value<'_>)]) -> Result<Vec<u8>> {
+    let mut writer = Writer { buffer: Vec::with_capacity(MEMBER * members.len()), digits: String::new() };
+    writer.bytes(members)?;
+    Ok(writer.buffer)
+}
 
 /// Writes objects one after the other, with one buffer for all.
 #[derive(Default)]
@@ -46,18 +56,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The object with these members, in the current memory context. Sorts `members`; members that stay in order cost nothing.
+    /// The object with these members, as bytes after the varlena header. Sorts `members`; members that stay in order cost nothing.
     ///
     /// # Errors
     /// A key occurs twice, a text has a zero byte, or the document is larger than Postgres allows.
-    pub fn object(&mut self, members: &mut [(&str, Value<'_>)]) -> Result<pg_sys::Datum> {
-        datum::varlena(self.bytes(members)?)
-    }
-
-    /// The same as bytes after the varlena header.
-    ///
-    /// # Errors
-    /// As [`object`](Self::object).
     pub fn bytes(&mut self, members: &mut [(&str, Value<'_>)]) -> Result<&[u8]> {
         members.sort_unstable_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
         if let Some(pair) = members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -315,11 +317,10 @@ mod tests {
                 document.insert(key.clone(), json);
             }
             let expected = datum::jsonb(&serde_json::Value::Object(document).to_string());
-            let (Ok(expected), Ok(written)) = (expected, writer.object(&mut members)) else { panic!("refused") };
-            let written = bytes(written);
+            let (Ok(expected), Ok(written)) = (expected, writer.bytes(&mut members)) else { panic!("refused") };
             assert_eq!(written, bytes(expected));
             let mut read = Vec::new();
-            let outcome = super::texts(&written, |key, text| {
+            let outcome = super::texts(written, |key, text| {
                 read.push((key.to_owned(), text.to_owned()));
                 Ok(())
             });
@@ -350,8 +351,7 @@ mod tests {
 
     #[pg_test]
     fn what_no_jsonb_holds_is_refused() {
-        let mut writer = Writer::default();
-        assert!(writer.object(&mut [("a", Value::Null), ("b", Value::Null), ("a", Value::Null)]).is_err());
-        assert!(writer.object(&mut [("a", Value::Text("\0"))]).is_err());
+        assert!(super::object(&mut [("a", Value::Null), ("b", Value::Null), ("a", Value::Null)]).is_err());
+        assert!(super::object(&mut [("a", Value::Text("\0"))]).is_err());
     }
 }

@@ -13,6 +13,8 @@ pub struct Lookup<const COLUMNS: usize> {
     index: pg_sys::Relation,
     snapshot: pg_sys::Snapshot,
     scan: pg_sys::IndexScanDesc,
+    /// There is nothing to find.
+    empty: bool,
     slot: *mut pg_sys::TupleTableSlot,
     columns: [(usize, pg_sys::Oid); COLUMNS],
     conditions: Vec<pg_sys::ScanKeyData>,
@@ -72,11 +74,15 @@ impl<const COLUMNS: usize> Lookup<COLUMNS> {
             let scan = pg_sys::index_beginscan(table, index, snapshot, texts as i32, 0);
             #[cfg(feature = "pg18")]
             let scan = pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), texts as i32, 0);
+            // What the snapshot sees has a page. A serializable transaction must be known to have looked.
+            let empty = pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
+                && pg_sys::RelationGetNumberOfBlocksInFork(table, pg_sys::ForkNumber::MAIN_FORKNUM) == 0;
             Ok(Lookup {
                 table,
                 index,
                 snapshot,
                 scan,
+                empty,
                 slot: pg_sys::table_slot_create(table, std::ptr::null_mut()),
                 columns,
                 conditions: vec![pg_sys::ScanKeyData::default(); texts],
@@ -114,6 +120,9 @@ impl<const COLUMNS: usize> Lookup<COLUMNS> {
         if key.len() > self.key.len() {
             return Err(outdated());
         }
+        if self.empty {
+            return Ok(());
+        }
         // SAFETY: the scan has room for as many conditions, each of the column's own collation, over datums that live until the
         // next call.
         unsafe {
@@ -146,6 +155,9 @@ impl<const COLUMNS: usize> Lookup<COLUMNS> {
     }
 
     fn next<T>(&mut self, read: impl FnOnce(&Found<'_>) -> Result<T>) -> Result<Option<T>> {
+        if self.empty {
+            return Ok(None);
+        }
         // SAFETY: the slot is of the table, and its tuple is pinned until it is cleared.
         unsafe {
             if !pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot) {

@@ -154,6 +154,20 @@ impl Plan {
         }
         receiver.result()
     }
+
+    fn all<T>(
+        &self,
+        arguments: &[Argument<'_>],
+        read_only: bool,
+        mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        self.each(arguments, read_only, &mut |row| {
+            found.push(decode(row)?);
+            Ok(())
+        })?;
+        Ok(found)
+    }
 }
 
 impl Drop for Plan {
@@ -233,10 +247,7 @@ pub(super) fn run_reading(sql: &str, arguments: &[Argument<'_>]) -> Result<usize
 
 /// Rows of a statement that only reads; works on a standby and in parallel workers.
 pub fn read<T>(sql: &str, arguments: &[Argument<'_>], decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> {
-    Spi::connect(|_| {
-        plan(sql, arguments, Planning::Session)?.run(arguments, may_only_read())?;
-        rows(decode)
-    })
+    Spi::connect(|_| plan(sql, arguments, Planning::Session)?.all(arguments, may_only_read(), decode))
 }
 
 /// The same by a plan for any arguments, made once: for statements that are planned with more effort than they are run.
@@ -245,10 +256,7 @@ pub fn read_by_kept_plan<T>(
     arguments: &[Argument<'_>],
     decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect(|_| {
-        plan(sql, arguments, Planning::Once)?.run(arguments, may_only_read())?;
-        rows(decode)
-    })
+    Spi::connect(|_| plan(sql, arguments, Planning::Once)?.all(arguments, may_only_read(), decode))
 }
 
 /// Rows as they are now, whatever the isolation level: see [`snapshot::newest`].
@@ -257,12 +265,7 @@ pub fn read_newest<T>(
     arguments: &[Argument<'_>],
     decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    snapshot::newest(|| {
-        Spi::connect(|_| {
-            plan(sql, arguments, Planning::Session)?.run(arguments, true)?;
-            rows(decode)
-        })
-    })
+    snapshot::newest(|| Spi::connect(|_| plan(sql, arguments, Planning::Session)?.all(arguments, true, decode)))
 }
 
 /// The first row of a statement that only reads.
@@ -280,10 +283,7 @@ pub fn write<T>(
     arguments: &[Argument<'_>],
     decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect_mut(|_| {
-        plan(sql, arguments, Planning::Session)?.run(arguments, false)?;
-        rows(decode)
-    })
+    Spi::connect_mut(|_| plan(sql, arguments, Planning::Session)?.all(arguments, false, decode))
 }
 
 /// Like [`write`] if `latest`, and else like [`read`].
@@ -300,58 +300,38 @@ pub fn read_latest<T>(
     }
 }
 
-/// Hands over the rows of a large set one by one, as they are found: nothing is kept, and their number is not bounded by memory.
-/// Planned anew, since a kept plan may be from when the tables were small, and for parallel workers: hence `consume` may not
-/// write.
-pub fn each_large(
-    sql: &str,
-    arguments: &[Argument<'_>],
-    consume: impl FnMut(&Row<'_, '_>) -> Result<()>,
-) -> Result<()> {
-    each(sql, arguments, may_only_read(), consume)
-}
-
-fn each(
-    sql: &str,
-    arguments: &[Argument<'_>],
-    read_only: bool,
-    mut consume: impl FnMut(&Row<'_, '_>) -> Result<()>,
-) -> Result<()> {
-    for_large_sets(|| {
-        Spi::connect(|_| Plan::new(sql, arguments, Planning::Parallel)?.each(arguments, read_only, &mut consume))
-    })
-}
-
-fn all<T>(
-    sql: &str,
-    arguments: &[Argument<'_>],
-    read_only: bool,
-    mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
-) -> Result<Vec<T>> {
-    let mut found = Vec::new();
-    each(sql, arguments, read_only, |row| {
-        found.push(decode(row)?);
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// Like [`write`], for large sets, as [`each_large`].
+/// Like [`write`], for large sets: planned anew, since a kept plan may be from when the tables were small, and for parallel
+/// workers.
 pub fn write_large<T>(
     sql: &str,
     arguments: &[Argument<'_>],
     decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    all(sql, arguments, false, decode)
+    for_large_sets(|| {
+        Spi::connect_mut(|_| Plan::new(sql, arguments, Planning::Parallel)?.all(arguments, false, decode))
+    })
 }
 
-/// Like [`read`], for large sets, as [`each_large`].
+/// Like [`read`], for large sets, as [`write_large`].
 pub fn read_large<T>(
     sql: &str,
     arguments: &[Argument<'_>],
     decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    all(sql, arguments, may_only_read(), decode)
+    for_large_sets(|| {
+        Spi::connect(|_| Plan::new(sql, arguments, Planning::Parallel)?.all(arguments, may_only_read(), decode))
+    })
+}
+
+/// The same, one row after the other: nothing is kept, and their number is not bounded by memory. `consume` may not write.
+pub fn each_large(
+    sql: &str,
+    arguments: &[Argument<'_>],
+    mut consume: impl FnMut(&Row<'_, '_>) -> Result<()>,
+) -> Result<()> {
+    for_large_sets(|| {
+        Spi::connect(|_| Plan::new(sql, arguments, Planning::Parallel)?.each(arguments, may_only_read(), &mut consume))
+    })
 }
 
 /// Runs a statement for its effect; returns the number of rows it processed.

@@ -83,13 +83,19 @@ fn _due_campaigns(campaign: Option<&str>) -> std::result::Result<SetOfIterator<'
 
 /// Campaigns with something due. Runs as the owner.
 fn due_campaigns(campaign: Option<&str>) -> Result<Vec<String>> {
-    if let Some(name) = campaign {
-        campaign::load(name)?;
-    }
+    let now = crate::api::now()?;
+    let Some(name) = campaign else {
+        return query::write(
+            "SELECT DISTINCT o.campaign FROM decisioning._outbox o WHERE o.send_at <= $1 ORDER BY 1",
+            &[now.into()],
+            |row| row.value(1),
+        );
+    };
+    campaign::load(name)?;
+    // As the first one is enough, this does not look at all that wait.
     query::write(
-        "SELECT DISTINCT o.campaign FROM decisioning._outbox o
-         WHERE o.send_at <= $2 AND ($1 IS NULL OR o.campaign = $1) ORDER BY 1",
-        &[campaign.into(), crate::api::now()?.into()],
+        "SELECT $1::text WHERE EXISTS (SELECT FROM decisioning._outbox o WHERE o.send_at <= $2 AND o.campaign = $1)",
+        &[name.into(), now.into()],
         |row| row.value(1),
     )
 }
@@ -146,12 +152,25 @@ fn forget_what_was_never_dispatched(campaign: &str) -> Result<()> {
 }
 
 /// Locks what is due and nobody else is at. Runs as the owner.
+///
+/// What is due first is found without sorting all that waits, which it takes to go on behind what others have locked.
 fn take_due(campaign: &str, size: usize) -> Result<Vec<Posted>> {
+    let first = "o.ctid = ANY (ARRAY(SELECT f.ctid FROM decisioning._outbox f
+                     WHERE f.campaign = $1 AND f.send_at <= $2 ORDER BY f.send_at, f.decision_id LIMIT $3))";
+    let found = lock_due(campaign, size, first)?;
+    if found.len() == size {
+        return Ok(found);
+    }
+    lock_due(campaign, size, "true")
+}
+
+fn lock_due(campaign: &str, size: usize, condition: &str) -> Result<Vec<Posted>> {
     query::write(
         &format!(
             "WITH due AS MATERIALIZED (
                  SELECT o.ctid, o.decision_id, o.send_at FROM decisioning._outbox o
-                 WHERE o.campaign = $1 AND o.send_at <= $2 ORDER BY o.send_at, o.decision_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+                 WHERE o.campaign = $1 AND o.send_at <= $2 AND {condition}
+                 ORDER BY o.send_at, o.decision_id LIMIT $3 FOR UPDATE SKIP LOCKED)
              SELECT {}, due.ctid::text
              FROM due
              JOIN decisioning.decisions d ON d.decision_id = due.decision_id

@@ -3,6 +3,7 @@
 use decisioning_core::decide::Unit;
 use decisioning_core::learn::{fit, linearise, Delays, Rows, Statistics};
 use pgrx::datum::TimestampWithTimeZone;
+use pgrx::Uuid;
 
 use super::session::Session;
 use super::CHUNK;
@@ -94,7 +95,7 @@ struct Log<'a> {
     sql: String,
     /// What has been read; `None` if it is more than fits.
     kept: Option<Vec<Rows>>,
-    /// Every so many-th decision, which counts for those in between.
+    /// One in so many decisions, which counts for the others.
     sample: Rows,
     /// Σ weight · reward.
     rewarded: f64,
@@ -110,21 +111,21 @@ impl<'a> Log<'a> {
             Target::Response | Target::Harm(_) => absorbed(session),
         };
         let budget = settings::maintenance_memory() / (4 * session.layout.columns.len() + 32);
-        let every = usize::try_from(decisions / SAMPLE).unwrap_or_default().max(1);
+        let every = u64::try_from(decisions / SAMPLE).unwrap_or_default().max(1);
         let mut log =
             Log { session, sql, kept: Some(Vec::new()), sample: session.no_rows(part), rewarded: 0.0, latest: 0 };
         let Log { kept, sample, rewarded, latest, sql, .. } = &mut log;
         let mut delays = Delays::default();
-        let (mut seen, mut size) = (0, 0);
-        let see = |logged: &Logged| {
+        let mut size = 0;
+        let see = |logged: &Logged, random: u64| {
             session.add_delay(&mut delays, &part.target, logged);
             *latest = logged.decided_at.max(*latest);
-            let sampled = seen % every == 0;
-            seen += 1;
-            if sampled {
-                session.add(sample, part, logged, None)?;
+            // Workers hand rows over in no order: the sample is the same for all of them.
+            if random % every == 0 {
+                session.add(sample, part, logged, None)
+            } else {
+                Ok(())
             }
-            Ok(())
         };
         read(session, part, sql, see, |rows| {
             *rewarded += rows.rewarded();
@@ -147,25 +148,26 @@ impl<'a> Log<'a> {
         };
         match &self.kept {
             Some(kept) => kept.iter().for_each(visit),
-            None => read(self.session, part, &self.sql, |_| Ok(()), |rows| visit(&rows))?,
+            None => read(self.session, part, &self.sql, |_, _| Ok(()), |rows| visit(&rows))?,
         }
         Ok(())
     }
 }
 
-/// Reads what `sql` finds of the log, and hands it over by decision and as rows in batches. They are large, because sums over one
+/// Reads what `sql` finds of the log, and hands it over by decision, with the random bits of its id, and as rows in batches. They are large, because sums over one
 /// are spread over the coefficients once.
 fn read(
     session: &Session<'_>,
     part: &LearnedPart,
     sql: &str,
-    mut see: impl FnMut(&Logged) -> Result<()>,
+    mut see: impl FnMut(&Logged, u64) -> Result<()>,
     mut consume: impl FnMut(Rows),
 ) -> Result<()> {
     let mut rows = session.no_rows(part);
     query::each_large(sql, &[session.name().into(), horizon(session)?.into()], |row| {
         let logged = session.reader.logged(row)?;
-        see(&logged)?;
+        let random = row.value::<Uuid>(7)?.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        see(&logged, random)?;
         session.add(&mut rows, part, &logged, None)?;
         if rows.len() == CHUNK as usize {
             consume(std::mem::replace(&mut rows, session.no_rows(part)));

@@ -11,7 +11,6 @@ use pgrx::IntoDatum;
 use super::{action_name, Decision, Proposal, Round};
 use crate::api::guardrail::priority;
 use crate::pg::error::{Error, Result};
-use crate::pg::jsonb::Writer;
 use crate::pg::{bulk, datum, settings};
 
 /// Name of the partition of the log for decisions of a moment, as `_make_partition` makes them.
@@ -33,7 +32,6 @@ pub fn log(round: &Round, proposals: &[Proposal<'_>], decisions: &[Decision]) ->
         }
     }
     let partition = partition(round.now)?;
-    let mut writer = Writer::default();
     bulk::append_to_partition(
         c"decisions",
         [&partition, c"decisions_default"],
@@ -88,7 +86,7 @@ pub fn log(round: &Round, proposals: &[Proposal<'_>], decisions: &[Decision]) ->
                 Some(datum::array(&proposal.candidates.ids)),
                 Some(datum::array(&proposal.choice.propensities)),
                 Some(datum::array(&proposal.entrant.encoded)),
-                Some(proposal.entrant.context.to_jsonb(&compiled.model.encoder, &mut writer)?),
+                Some(proposal.context.to_datum()?),
                 decision.content.as_deref().and_then(|content| contents.get(content).copied()),
                 proposal.shadow.as_ref().map(|shadow| shadow.action_id).into_datum(),
                 proposal.shadow.as_ref().map(|shadow| datum::array(&shadow.choice.propensities)),

@@ -1,10 +1,13 @@
-//! The choice for one customer as a question that core answers alone: on any thread.
+//! What there is to do for one customer without the database: on any thread.
 
 use decisioning_core::decide::{choose, Choice, Group, Rule, Salt};
+use decisioning_core::features::Encoder;
 
 use super::candidates::rule;
 use super::{action_id, Candidates, Entrant, Round};
+use crate::api::context::{Context, Written};
 use crate::api::mode;
+use crate::pg::error::Result;
 
 pub struct Question<'a> {
     rule: Rule<'a>,
@@ -14,11 +17,14 @@ pub struct Question<'a> {
     salt: Salt,
     customer_id: &'a str,
     ordinal: i64,
+    encoder: &'a Encoder,
+    context: &'a Context,
 }
 
 pub struct Answer {
     pub choice: Choice,
     pub shadow: Option<Choice>,
+    pub context: Written,
 }
 
 impl<'a> Question<'a> {
@@ -39,11 +45,17 @@ impl<'a> Question<'a> {
             salt: *salt,
             customer_id: &entrant.customer_id,
             ordinal: entrant.ordinal,
+            encoder: &compiled.model.encoder,
+            context: &entrant.context,
         }
     }
 
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self) -> Result<Answer> {
         let choose = |rule| choose(rule, self.arms, &mut self.salt.random(self.customer_id, self.ordinal));
-        Answer { choice: choose(&self.rule), shadow: self.shadow.as_ref().map(choose) }
+        Ok(Answer {
+            choice: choose(&self.rule),
+            shadow: self.shadow.as_ref().map(choose),
+            context: self.context.written(self.encoder)?,
+        })
     }
 }
