@@ -438,6 +438,25 @@ mod tests {
         assert_eq!(read(7.5_f64.into()), Some(vec!["7.5".to_owned()]));
     }
 
+    /// Statements may run while rows are looked at, and the first error ends the one that found them.
+    #[pg_test]
+    fn rows_end_with_the_first_error() {
+        let mut seen = 0;
+        let ended = super::each_large("SELECT n FROM generate_series(1, $1) AS n", &[100_000_i32.into()], |row| {
+            seen += 1;
+            let next = super::read_one("SELECT $1 + 1", &[row.value::<i32>(1)?.into()], |row| row.value::<i32>(1))?;
+            assert_eq!(next, Some(seen + 1));
+            if seen < 20 {
+                Ok(())
+            } else {
+                Err(super::Error::invalid("enough"))
+            }
+        });
+        assert!(ended.is_err());
+        assert_eq!(seen, 20);
+        assert_eq!(super::read_one("SELECT 1", &[], |row| row.value::<i32>(1)).ok(), Some(Some(1)));
+    }
+
     /// Batches are handed over in order and whole, the last one short, and statements may run in between.
     #[pg_test]
     fn streams_in_batches() {
