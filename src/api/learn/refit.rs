@@ -154,8 +154,8 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Reads what `sql` finds of the log, and hands it over by decision, with the random bits of its id, and as rows in batches. They are large, because sums over one
-/// are spread over the coefficients once.
+/// Reads what `sql` finds of the log, and hands it over by decision, with the random bits of its id, and as rows in batches. They
+/// are large, because sums over one are spread over the coefficients once.
 fn read(
     session: &Session<'_>,
     part: &LearnedPart,
