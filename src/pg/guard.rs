@@ -52,10 +52,26 @@ pub fn as_owner_by_key<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 /// believes in. Tables that have just been filled look small to it, and a nested loop over them would never end. It is work
 /// of maintenance, and has its memory. What they compute per row is little, and does not pay for being compiled in every worker.
 pub fn for_large_sets<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    by_processes(1, f)
+}
+
+/// The same for statements that may have parallel workers: the memory is that of all of them, as where an index is built.
+pub fn for_large_sets_with_workers<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: a plain read of a setting on the backend's only thread.
+    by_processes(1 + unsafe { pg_sys::max_parallel_workers_per_gather }, f)
+}
+
+/// Workers hash for themselves: shared memory is 64 MB in many a container, and a hash that is shared knows no bound but work_mem.
+fn by_processes<T>(count: i32, f: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: plain reads of settings on the backend's only thread.
-    let memory = unsafe { pg_sys::work_mem.max(pg_sys::maintenance_work_mem) };
+    let memory = unsafe { pg_sys::work_mem.max(pg_sys::maintenance_work_mem / count) };
     let memory = CString::new(format!("{memory}kB")).unwrap_or_default();
-    let _settings = Settings::set(&[(c"enable_nestloop", c"off"), (c"work_mem", &memory), (c"jit", c"off")]);
+    let _settings = Settings::set(&[
+        (c"enable_nestloop", c"off"),
+        (c"enable_parallel_hash", c"off"),
+        (c"work_mem", &memory),
+        (c"jit", c"off"),
+    ]);
     f()
 }
 

@@ -13,7 +13,7 @@ use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode, PgTupleDesc, Spi};
 
 use super::datum;
 use super::error::{Error, Result};
-use super::guard::for_large_sets;
+use super::guard::{for_large_sets, for_large_sets_with_workers};
 use super::receiver::Receiver;
 use super::{interrupt, snapshot};
 
@@ -26,7 +26,7 @@ thread_local! {
 
 pub type Argument<'a> = DatumWithOid<'a>;
 
-/// One result row.
+/// One result row. Columns are read as types that own what they hold: the row does not outlive what looks at it.
 pub struct Row<'a, 'conn> {
     values: &'a [pg_sys::Datum],
     nulls: &'a [bool],
@@ -301,13 +301,13 @@ pub fn read_latest<T>(
 }
 
 /// Like [`write`], for large sets: planned anew, since a kept plan may be from when the tables were small, and for parallel
-/// workers.
+/// workers, beside which `decode` may not write.
 pub fn write_large<T>(
     sql: &str,
     arguments: &[Argument<'_>],
     decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    for_large_sets(|| {
+    for_large_sets_with_workers(|| {
         Spi::connect_mut(|_| Plan::new(sql, arguments, Planning::Parallel)?.all(arguments, false, decode))
     })
 }
@@ -318,18 +318,18 @@ pub fn read_large<T>(
     arguments: &[Argument<'_>],
     decode: impl FnMut(&Row<'_, '_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    for_large_sets(|| {
+    for_large_sets_with_workers(|| {
         Spi::connect(|_| Plan::new(sql, arguments, Planning::Parallel)?.all(arguments, may_only_read(), decode))
     })
 }
 
-/// The same, one row after the other: nothing is kept, and their number is not bounded by memory. `consume` may not write.
+/// The same, one row after the other: nothing is kept, and their number is not bounded by memory.
 pub fn each_large(
     sql: &str,
     arguments: &[Argument<'_>],
     mut consume: impl FnMut(&Row<'_, '_>) -> Result<()>,
 ) -> Result<()> {
-    for_large_sets(|| {
+    for_large_sets_with_workers(|| {
         Spi::connect(|_| Plan::new(sql, arguments, Planning::Parallel)?.each(arguments, may_only_read(), &mut consume))
     })
 }

@@ -1,4 +1,4 @@
-//! Rows of a statement as the executor makes them: no copy of the result, and no end to the memory that a row may use.
+//! Rows of a statement as the executor makes them: without a copy of the result, and with memory that is given back after each.
 
 use std::ffi::c_int;
 use std::panic::AssertUnwindSafe;

@@ -468,9 +468,9 @@ pub struct Fit {
 /// Finds the posterior mode of prior + `closed` (linearised before) + the exact likelihood of new rows. The posterior of
 /// `closed` and the sums returned is one more Newton step away, so its mean is as exact as rounding allows.
 ///
-/// `rows` hands all new rows to its argument, batch by batch, the same each time; it is called once per Newton step and
-/// once per halving. Steps are halved until the objective falls enough (Nocedal and Wright, Numerical Optimization,
-/// §3.1), so it cannot diverge or cycle. If `start` leads nowhere, it starts again from the prior mean.
+/// `rows` hands all new rows to its argument, batch by batch, the same rows each time, in any order; it is called once per
+/// Newton step and once per halving. Steps are halved until the objective falls enough (Nocedal and Wright, Numerical
+/// Optimization, §3.1), so it cannot diverge or cycle. If `start` leads nowhere, it starts again from the prior mean.
 ///
 /// # Errors
 /// [`FitError`], or what `rows` returned.

@@ -155,16 +155,26 @@ fn forget_what_was_never_dispatched(campaign: &str) -> Result<()> {
 ///
 /// What is due first is found without sorting all that waits, which it takes to go on behind what others have locked.
 fn take_due(campaign: &str, size: usize) -> Result<Vec<Posted>> {
-    let first = "o.ctid = ANY (ARRAY(SELECT f.ctid FROM decisioning._outbox f
-                     WHERE f.campaign = $1 AND f.send_at <= $2 ORDER BY f.send_at, f.decision_id LIMIT $3))";
-    let found = lock_due(campaign, size, first)?;
-    if found.len() == size {
+    let first: Vec<String> = query::write(
+        "SELECT o.ctid::text FROM decisioning._outbox o
+         WHERE o.campaign = $1 AND o.send_at <= $2 ORDER BY o.send_at, o.decision_id LIMIT $3",
+        &[campaign.into(), crate::api::now()?.into(), (size as i64).into()],
+        |row| row.value(1),
+    )?;
+    let all = first.len() < size;
+    let wanted = first.len();
+    let found = lock_due(campaign, size, Some(first))?;
+    if all || found.len() == wanted {
         return Ok(found);
     }
-    lock_due(campaign, size, "true")
+    lock_due(campaign, size, None)
 }
 
-fn lock_due(campaign: &str, size: usize, condition: &str) -> Result<Vec<Posted>> {
+/// Of all rows, or of those at these places.
+fn lock_due(campaign: &str, size: usize, rows: Option<Vec<String>>) -> Result<Vec<Posted>> {
+    let condition = if rows.is_some() { "o.ctid = ANY ($4::text[]::tid[])" } else { "true" };
+    let mut arguments = vec![campaign.into(), crate::api::now()?.into(), (size as i64).into()];
+    arguments.extend(rows.map(Into::into));
     query::write(
         &format!(
             "WITH due AS MATERIALIZED (
@@ -179,7 +189,7 @@ fn lock_due(campaign: &str, size: usize, condition: &str) -> Result<Vec<Posted>>
              ORDER BY d.decision_id",
             Waiting::columns("due.send_at")
         ),
-        &[campaign.into(), crate::api::now()?.into(), (size as i64).into()],
+        &arguments,
         |row| Ok(Posted { send: Waiting::read(row)?, row: row.value(8)? }),
     )
 }
