@@ -121,7 +121,7 @@ impl<'a> Log<'a> {
             session.add_delay(&mut delays, &part.target, logged);
             *latest = logged.decided_at.max(*latest);
             // Workers hand rows over in no order: the sample is the same for all of them.
-            if random % every == 0 {
+            if random.is_multiple_of(every) {
                 session.add(sample, part, logged, None)
             } else {
                 Ok(())
