@@ -272,6 +272,21 @@ def test_a_reader_that_goes_on_from_the_latest_change_misses_nothing(db):
     assert contacts_are_those_of_sends(db)
 
 
+def test_what_another_session_is_at_is_passed_over(db):
+    """The sends that are due first are with somebody else: the next ones are dispatched, and none twice."""
+    connection = create(db, customers=20, campaigns=1)
+    connection.execute("CALL decisioning.decide_all('k0')")
+    first = shop.session(db, autocommit=False)
+    assert first.execute("SELECT queued FROM decisioning.dispatch('k0', 5)").fetchone() == (5,)
+    second = shop.session(db)
+    taken = Background(lambda: second.execute("SELECT queued, more FROM decisioning.dispatch('k0', 5)").fetchone())
+    # It has rows of its own, and waits for the clock of sends.
+    wait_until_blocked(db, second)
+    first.commit()
+    assert taken.result() == (5, True)
+    assert db.sql("SELECT count(*) FROM decisioning.sends") == [(10,)]
+
+
 def test_listeners_are_told_if_they_want_to_be(db):
     connection = create(db, customers=20, campaigns=1)
     listener = db.connect()

@@ -153,7 +153,7 @@ fn forget_what_was_never_dispatched(campaign: &str) -> Result<()> {
 
 /// Locks what is due and nobody else is at. Runs as the owner.
 ///
-/// What is due first is found without sorting all that waits, which it takes to go on behind what others have locked.
+/// What is due first is found without sorting all that waits. Where others have locked some of it, all is looked at.
 fn take_due(campaign: &str, size: usize) -> Result<Vec<Posted>> {
     let first: Vec<String> = query::write(
         "SELECT o.ctid::text FROM decisioning._outbox o
@@ -161,13 +161,12 @@ fn take_due(campaign: &str, size: usize) -> Result<Vec<Posted>> {
         &[campaign.into(), crate::api::now()?.into(), (size as i64).into()],
         |row| row.value(1),
     )?;
-    let all = first.len() < size;
-    let wanted = first.len();
+    let may_be_more = first.len() == size;
     let found = lock_due(campaign, size, Some(first))?;
-    if all || found.len() == wanted {
-        return Ok(found);
+    if found.len() < size && may_be_more {
+        return lock_due(campaign, size, None);
     }
-    lock_due(campaign, size, None)
+    Ok(found)
 }
 
 /// Of all rows, or of those at these places.
