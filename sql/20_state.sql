@@ -293,6 +293,7 @@ CREATE TABLE decisioning._model_part (
     standard_errors float8[]    NOT NULL,
     draw_bank       bytea       NOT NULL,
     drift           jsonb       NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(drift) = 'object'),
+    drifted_at      timestamptz CHECK ((drifted_at IS NULL) = (drift = '{}')),
     PRIMARY KEY (campaign, model_version, part),
     CHECK (NOT coefficients && '{NaN,Infinity,-Infinity}' AND NOT standard_errors && '{NaN,Infinity,-Infinity}')
 );
@@ -300,7 +301,8 @@ ALTER TABLE decisioning._model_part ALTER COLUMN draw_bank SET STORAGE EXTERNAL;
 COMMENT ON TABLE decisioning._model_part IS 'Internal: what a model version predicts: response (log-odds of a goal), worth (of a response, where it varies) and harm: goal (log-odds of each kind of harm). All parts share the layout.';
 COMMENT ON COLUMN decisioning._model_part.unit IS 'How worth is counted: as (worth - centre) / scale, of worth within low and high.';
 COMMENT ON COLUMN decisioning._model_part.scales IS 'Prior standard deviation of each block of coefficients, estimated from the data.';
-COMMENT ON COLUMN decisioning._model_part.drift IS 'By lever (what sends have in common, each dimension, pairs of levels), the share of the prior variance of its effects that is new since the absorbed decisions, estimated from the open ones. Empty for a world that stays.';
+COMMENT ON COLUMN decisioning._model_part.drift IS 'By lever (what sends have in common, each dimension, pairs of levels), the share of the prior variance of its effects that is new since drifted_at. Empty for a world that stays.';
+COMMENT ON COLUMN decisioning._model_part.drifted_at IS 'When the effects drifted: what is known of the time before counts less.';
 COMMENT ON COLUMN decisioning._model_part.draw_bank IS '64 draws of the coefficients, little-endian float4, those of one coefficient together.';
 
 CREATE TABLE decisioning._learner (
@@ -326,16 +328,26 @@ CREATE TABLE decisioning._learner_part (
     campaign        text        NOT NULL,
     part            text        NOT NULL,
     unit            jsonb,
-    statistics      bytea       NOT NULL,
     delays          jsonb       NOT NULL,
     scales          jsonb       NOT NULL,
     PRIMARY KEY (campaign, part)
 );
-ALTER TABLE decisioning._learner_part ALTER COLUMN statistics SET STORAGE EXTERNAL;
-COMMENT ON TABLE decisioning._learner_part IS 'Internal: sufficient statistics of each part of the model.';
-COMMENT ON COLUMN decisioning._learner_part.statistics IS 'Sums over absorbed decisions, discounted to learned_at.';
+COMMENT ON TABLE decisioning._learner_part IS 'Internal: what learning knows of each part of the model beside its sums.';
 COMMENT ON COLUMN decisioning._learner_part.delays IS 'Absorbed events by channel (the empty name is no-send) and time until they were recorded, in 256ths of the window, discounted to learned_at.';
 COMMENT ON COLUMN decisioning._learner_part.scales IS 'Prior standard deviation of each block of coefficients, estimated from the data.';
+
+CREATE TABLE decisioning._learner_epoch (
+    campaign        text        NOT NULL,
+    part            text        NOT NULL,
+    since           timestamptz NOT NULL,
+    discounted_to   timestamptz NOT NULL,
+    statistics      bytea       NOT NULL,
+    PRIMARY KEY (campaign, part, since)
+);
+ALTER TABLE decisioning._learner_epoch ALTER COLUMN statistics SET STORAGE EXTERNAL;
+COMMENT ON TABLE decisioning._learner_epoch IS 'Internal: sufficient statistics of each part of the model, by when their decisions were made: what was learned before a drift can be put aside.';
+COMMENT ON COLUMN decisioning._learner_epoch.since IS 'When the first of its decisions may have been made; it ends where the next begins. The first holds what is older as well.';
+COMMENT ON COLUMN decisioning._learner_epoch.statistics IS 'Sums over absorbed decisions, discounted to discounted_to.';
 
 -- Composite that decide and its relatives return.
 CREATE TYPE decisioning.decision AS (

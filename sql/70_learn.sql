@@ -56,13 +56,14 @@ COMMENT ON FUNCTION decisioning.maintain() IS 'Does all due housekeeping: makes 
 
 CREATE VIEW decisioning.models AS
 SELECT m.campaign, m.model_version, m.created_at, m.encoder_version, m.decisions, m.outcomes, m.open_decisions,
-       p.parts, p.coefficients, p.prior_scales, p.drift, p.worth_unit, m.model_version = l.model_version AS current
+       p.parts, p.coefficients, p.prior_scales, p.drift, p.drifted_at, p.worth_unit, m.model_version = l.model_version AS current
 FROM decisioning._model m
 CROSS JOIN LATERAL (
     SELECT array_agg(p.part ORDER BY p.part <> 'response', p.part) AS parts,
            sum(cardinality(p.coefficients))::bigint AS coefficients,
            jsonb_object_agg(p.part, p.scales) AS prior_scales,
            jsonb_object_agg(p.part, p.drift) AS drift,
+           jsonb_object_agg(p.part, p.drifted_at) FILTER (WHERE p.drifted_at IS NOT NULL) AS drifted_at,
            (array_agg(p.unit) FILTER (WHERE p.unit IS NOT NULL))[1] AS worth_unit
     FROM decisioning._model_part p WHERE p.campaign = m.campaign AND p.model_version = m.model_version) AS p
 LEFT JOIN decisioning._learner l ON l.campaign = m.campaign;
@@ -72,7 +73,8 @@ COMMENT ON COLUMN decisioning.models.outcomes IS 'Outcome rows absorbed.';
 COMMENT ON COLUMN decisioning.models.open_decisions IS 'Decisions whose window was open, counted by what was known of them.';
 COMMENT ON COLUMN decisioning.models.parts IS 'What it predicts. response: whether a goal is reached; worth: what a response is worth, where that varies; harm: goal: whether that harm is done.';
 COMMENT ON COLUMN decisioning.models.prior_scales IS 'By part, the prior standard deviation of each block of coefficients, estimated from the data: how much its effects vary.';
-COMMENT ON COLUMN decisioning.models.drift IS 'By part and lever (send for what all sends have in common, each dimension, pairs of levels), how far its effects have drifted from what the decisions say whose window has closed: 0 is a lever that does what it did, near 1 one of which they say nothing any more. Empty for a world that stays.';
+COMMENT ON COLUMN decisioning.models.drift IS 'By part and lever (send for what all sends have in common, each dimension, pairs of levels), how far its effects have drifted from what decisions before drifted_at say: 0 is a lever that does what it did, near 1 one of which they say nothing any more. Empty for a world that stays.';
+COMMENT ON COLUMN decisioning.models.drifted_at IS 'By part, since when its effects are others: of all times between two epochs of learning, the one that makes what was seen most probable. Null for a world that stays.';
 COMMENT ON COLUMN decisioning.models.worth_unit IS 'How worth is counted: as (worth - centre) / scale, of worth within low and high. NULL if the model has none.';
 
 CREATE FUNCTION decisioning._coefficient_names(layout jsonb) RETURNS text[]

@@ -59,7 +59,7 @@ impl World {
         };
         let past = fit(&Statistics::new(self.layout.len()), &past);
         let together = fit(&past, &present);
-        let drift = Drift::estimate(&self.layout, &prior, &past, std::slice::from_ref(&together), || ());
+        let drift = Drift::estimate(&self.layout, &prior, &[&past, &together], || ());
         let mut sums = drift.as_ref().map_or_else(|| past.clone(), |drift| drift.past.clone());
         let now = fit(&sums, &present);
         sums.merge(&now);
@@ -215,14 +215,15 @@ fn without_a_past_or_a_present_there_is_no_drift() {
     let known = world.known(500, 500);
     let nothing = Statistics::new(world.layout.len());
     let prior = prior(&world.layout);
-    let drift =
-        |past: &Statistics, present: &[Statistics]| Drift::estimate(&world.layout, &prior, past, present, || ());
-    assert!(drift(&nothing, std::slice::from_ref(&known.present)).is_none());
-    assert!(drift(&known.past, &[]).is_none());
-    assert!(drift(&known.past, &[nothing.clone(), nothing.clone()]).is_none());
+    let drift = |stages: &[&Statistics]| Drift::estimate(&world.layout, &prior, stages, || ());
+    assert!(drift(&[]).is_none());
+    assert!(drift(&[&known.past]).is_none());
+    assert!(drift(&[&nothing, &known.present]).is_none());
+    assert!(drift(&[&known.past, &nothing, &nothing]).is_none());
+    assert!(drift(&[&known.past, &nothing, &known.present]).is_some());
 }
 
-/// Two stages of the present, of which only the second is after the drift.
+/// Three stages, of which only the last is after the drift.
 #[test]
 fn the_stage_before_which_it_was_is_found() {
     let late = (40..52)
@@ -233,8 +234,8 @@ fn the_stage_before_which_it_was_is_found() {
             let rows: Vec<Observed> =
                 (0..3_000).map(|_| observe(&world.layout, &world.arms, &world.before, &mut world.random)).collect();
             let still = try_fit(&world.layout, &world.arms, &known.past, &prior.mean, &rows).unwrap().sums;
-            let drift = Drift::estimate(&world.layout, &prior, &known.past, &[still, known.present], || ()).unwrap();
-            drift.before == 1
+            let drift = Drift::estimate(&world.layout, &prior, &[&known.past, &still, &known.present], || ()).unwrap();
+            drift.before == 2
         })
         .count();
     assert!(late >= 11, "{late} of 12");

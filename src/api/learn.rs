@@ -12,11 +12,11 @@ mod inbox;
 mod refit;
 mod session;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::features::Encoder;
-use decisioning_core::learn::{Drift, Layout, Rows, Statistics};
+use decisioning_core::learn::{Drift, Epoch, Epochs, Layout, Rows, Statistics};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::Uuid;
@@ -97,7 +97,7 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
             .hint("Start it with decisioning.start_campaign, or import history with decisioning.import_decisions.")
     })?;
     learned.parts = query::write(
-        "SELECT p.part, p.unit::text, p.statistics, p.delays::text, p.scales::text, m.coefficients
+        "SELECT p.part, p.unit::text, p.delays::text, p.scales::text, m.coefficients
          FROM decisioning._learner_part p
          JOIN decisioning._model_part m ON m.campaign = p.campaign AND m.model_version = $2 AND m.part = p.part
          WHERE p.campaign = $1 ORDER BY p.part <> 'response', p.part",
@@ -106,17 +106,39 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
             Ok(LearnedPart {
                 target: Target::parse(&row.value::<String>(1)?)?,
                 unit: row.get::<String>(2)?.map(|unit| serde_json::from_str(&unit)).transpose()?,
-                statistics: Statistics::from_bytes(&row.value::<Vec<u8>>(3)?).ok_or_else(damaged)?,
-                delays: serde_json::from_str(&row.value::<String>(4)?)?,
-                scales: serde_json::from_str(&row.value::<String>(5)?)?,
-                mean: row.value(6)?,
+                sums: Epochs::new(0),
+                delays: serde_json::from_str(&row.value::<String>(3)?)?,
+                scales: serde_json::from_str(&row.value::<String>(4)?)?,
+                mean: row.value(5)?,
             })
         },
     )?;
+    for part in &mut learned.parts {
+        part.sums = sums(campaign, &part.target, part.mean.len(), learned_at)?.ok_or_else(damaged)?;
+    }
     if learned.parts.first().is_none_or(|part| part.target != Target::Response) {
         return Err(damaged());
     }
     Ok((version, learned_at, learned))
+}
+
+/// What was kept of the sums of a part of the model with so many coefficients, discounted to `learned_at`; `None` if it is damaged.
+fn sums(campaign: &Campaign, target: &Target, len: usize, learned_at: i64) -> Result<Option<Epochs>> {
+    let epochs = query::write(
+        "SELECT e.since, e.discounted_to, e.statistics FROM decisioning._learner_epoch e
+         WHERE e.campaign = $1 AND e.part = $2 ORDER BY e.since",
+        &[campaign.campaign.as_str().into(), target.name().into()],
+        |row| {
+            let (since, discounted_to) = (settings::micros(row.value(1)?), settings::micros(row.value(2)?));
+            let sums = Statistics::from_bytes(&row.value::<Vec<u8>>(3)?);
+            let (Some(since), Some(discounted_to), Some(mut sums)) = (since, discounted_to, sums) else {
+                return Ok(None);
+            };
+            sums.scale(campaign.discount(learned_at - discounted_to));
+            Ok(Some(Epoch { since, sums, changed: false }))
+        },
+    )?;
+    Ok(epochs.into_iter().collect::<Option<Vec<_>>>().and_then(|epochs| Epochs::of(len, epochs)))
 }
 
 /// The encoder for the columns as they are now: that of `model`, unless features came or went. Features that stay keep
@@ -265,21 +287,29 @@ fn retarget(learned: &mut Learned, targets: Vec<Target>, layout: &Layout) -> boo
     new
 }
 
-/// Adds closed decisions to the sums, linearised where they and the open ones put the mode.
+/// Adds closed decisions, the oldest first, to the sums, linearised where they and the open ones put the mode.
 fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged], open: &[Logged]) -> Result<()> {
+    let Some((first, last)) = due.first().zip(due.last()) else { return Ok(()) };
     for part in &mut learned.parts {
         due.iter().for_each(|logged| session.add_delay(&mut part.delays, &part.target, logged));
-        let closed = session.rows(part, due, None)?;
+        part.sums.begin(first.decided_at, session.now, session.window());
+        let epoch = |logged: &Logged| part.sums.position(logged.decided_at);
+        let closed = due
+            .chunk_by(|a, b| epoch(a) == epoch(b))
+            .map(|due| Ok((due[0].decided_at, session.rows(part, due, None)?)))
+            .collect::<Result<Vec<(i64, Rows)>>>()?;
         let open = session.open_rows(part, open)?;
-        let batches: Vec<&Rows> = std::iter::once(&closed).chain(&open).collect();
-        part.mean = session.fit(part, &part.statistics, &part.mean, &batches)?;
-        part.statistics.merge(&session.linearise(&part.mean, &[&closed])?);
-        if part.target == Target::Response {
-            learned.responses += closed.rewarded();
+        let batches: Vec<&Rows> = closed.iter().map(|(_, rows)| rows).chain(&open).collect();
+        part.mean = session.fit(part, &part.sums.total(), &part.mean, &batches)?;
+        for (decided_at, rows) in &closed {
+            part.sums.at(*decided_at).merge(&session.linearise(&part.mean, &[rows])?);
+            if part.target == Target::Response {
+                learned.responses += rows.rewarded();
+            }
         }
     }
     learned.decisions += due.len() as i64;
-    learned.absorbed_until = due.iter().map(|logged| logged.decided_at).fold(learned.absorbed_until, i64::max);
+    learned.absorbed_until = learned.absorbed_until.max(last.decided_at);
     Ok(())
 }
 
@@ -288,24 +318,23 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
 fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, open: &[Logged]) -> Result<i64> {
     let mut current = Vec::with_capacity(learned.parts.len());
     for part in &mut learned.parts {
+        part.sums.settle(session.now, session.window());
         let stages = session.open_stages(part, open)?;
-        let mode = session.fit(part, &part.statistics, &part.mean, &stages.iter().flatten().collect::<Vec<_>>())?;
-        let present = stages
+        let mut sums = part.sums.total();
+        let mode =
+            session.fit(part, &sums, &part.mean, &stages.iter().flat_map(|stage| &stage.rows).collect::<Vec<_>>())?;
+        let open = stages
             .iter()
-            .map(|stage| session.linearise(&mode, &stage.iter().collect::<Vec<_>>()))
+            .map(|stage| session.linearise(&mode, &stage.rows.iter().collect::<Vec<_>>()))
             .collect::<Result<Vec<_>>>()?;
-        let mut sums = part.statistics.clone();
-        present.iter().for_each(|stage| sums.merge(stage));
+        open.iter().for_each(|stage| sums.merge(stage));
         let (scales, posterior) = session.estimate_scales(part, &sums)?;
         part.scales = scales;
         let prior = part.prior(session.layout);
-        let drift = Drift::estimate(session.layout, &prior, &part.statistics, &present, interrupt::check);
-        current.push(match drift {
-            Some(drift) => {
-                let since: Vec<&Rows> = stages[drift.before..].iter().flatten().collect();
-                session.after_drift(part, drift, &mode, &since)?
-            }
-            None => Current { posterior, drift: BTreeMap::new() },
+        let all: Vec<&Statistics> = part.sums.iter().map(|epoch| &epoch.sums).chain(&open).collect();
+        current.push(match Drift::estimate(session.layout, &prior, &all, interrupt::check) {
+            Some(drift) => session.after_drift(part, drift, &mode, &stages)?,
+            None => Current::steady(posterior),
         });
     }
     let version = model::store(session.campaign, encoder_version, session.layout, learned, &current)?;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use decisioning_core::decide::{Cost, Policy, Terms, Unit};
 use decisioning_core::features::{Declared, Encoder, FeatureKind, Profile};
-use decisioning_core::learn::{Arm, Delays, DrawBank, Layout, Posterior, Prior, Roles, Scales, Statistics};
+use decisioning_core::learn::{Arm, Delays, DrawBank, Epochs, Layout, Posterior, Prior, Roles, Scales};
 
 use super::budget::Prices;
 use super::campaign::{Campaign, CurrentModel, Edition, Target};
@@ -287,7 +287,7 @@ pub struct LearnedPart {
     /// Of the worth of a response, once there is one.
     pub unit: Option<Unit>,
     /// Sums over absorbed decisions, discounted to the time of learning.
-    pub statistics: Statistics,
+    pub sums: Epochs,
     /// Delays of absorbed events, discounted likewise.
     pub delays: Delays,
     pub scales: Scales,
@@ -301,7 +301,7 @@ impl LearnedPart {
         let scales = Scales::default();
         LearnedPart {
             unit: None,
-            statistics: Statistics::new(layout.len()),
+            sums: Epochs::new(layout.len()),
             delays: Delays::default(),
             mean: Prior::new(target.link(), layout, &scales).mean,
             scales,
@@ -315,7 +315,7 @@ impl LearnedPart {
 
     /// Moves to another layout: what is new starts from the prior.
     pub fn rearrange(&mut self, layout: &Layout, positions: &[Option<usize>]) {
-        self.statistics = self.statistics.rearranged(positions);
+        self.sums = self.sums.rearranged(positions);
         let prior = self.prior(layout).mean;
         self.mean = positions.iter().zip(prior).map(|(at, prior)| at.map_or(prior, |at| self.mean[at])).collect();
     }
@@ -331,7 +331,7 @@ impl Learned {
     /// Discounts everything by `factor`.
     pub fn fade(&mut self, factor: f64) {
         for part in &mut self.parts {
-            part.statistics.scale(factor);
+            part.sums.scale(factor);
             part.delays.scale(factor);
         }
         self.responses *= factor;
@@ -342,8 +342,17 @@ impl Learned {
 /// What the next model version knows of a part.
 pub struct Current {
     pub posterior: Posterior,
-    /// By lever, the share of the prior variance of its effects that is new since the absorbed decisions; none in a world that stays.
+    /// By lever, the share of the prior variance of its effects that is new since it drifted; none in a world that stays.
     pub drift: BTreeMap<String, f64>,
+    /// When it drifted, in microseconds.
+    pub drifted_at: Option<i64>,
+}
+
+impl Current {
+    /// What is known of a world that stays.
+    pub fn steady(posterior: Posterior) -> Self {
+        Current { posterior, drift: BTreeMap::new(), drifted_at: None }
+    }
 }
 
 /// Writes the next model version and the learning state; `current` is what it knows of the parts. Runs as the owner.
@@ -399,7 +408,7 @@ pub fn store(
         ],
     )?;
     query::execute("DELETE FROM decisioning._learner_part p WHERE p.campaign = $1", &[name.into()])?;
-    for (at, (part, Current { posterior, drift })) in learned.parts.iter().zip(current).enumerate() {
+    for (at, (part, Current { posterior, drift, drifted_at })) in learned.parts.iter().zip(current).enumerate() {
         let tempers = layout.tempers(campaign.temper, &posterior.conditional_errors());
         let seed = campaign.salt()?.bank_seed(version).wrapping_add(at as u64);
         let bank = DrawBank::sample(posterior, &tempers, seed);
@@ -407,8 +416,8 @@ pub fn store(
         let unit = part.unit.map(|unit| serde_json::to_string(&unit)).transpose()?;
         query::execute(
             "INSERT INTO decisioning._model_part (campaign, model_version, part, unit, scales, coefficients,
-                 standard_errors, draw_bank, drift)
-             VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8, $9::jsonb)",
+                 standard_errors, draw_bank, drift, drifted_at)
+             VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8, $9::jsonb, $10)",
             &[
                 name.into(),
                 version.into(),
@@ -419,22 +428,51 @@ pub fn store(
                 posterior.standard_errors().into(),
                 bank.to_bytes().into(),
                 serde_json::to_string(drift)?.into(),
+                drifted_at.map(settings::timestamp).transpose()?.into(),
             ],
         )?;
         query::execute(
-            "INSERT INTO decisioning._learner_part (campaign, part, unit, statistics, delays, scales)
-             VALUES ($1, $2, $3::jsonb, $4, $5::jsonb, $6::jsonb)",
+            "INSERT INTO decisioning._learner_part (campaign, part, unit, delays, scales)
+             VALUES ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb)",
             &[
                 name.into(),
                 target.as_str().into(),
                 unit.as_deref().into(),
-                part.statistics.to_bytes().into(),
                 serde_json::to_string(&part.delays)?.into(),
                 scales.as_str().into(),
             ],
         )?;
     }
+    store_sums(name, learned, now)?;
     Ok(version)
+}
+
+/// Keeps the sums as they are `now`; those that have only faded stay as they were written, with the time of that.
+fn store_sums(campaign: &str, learned: &Learned, now: pgrx::datum::TimestampWithTimeZone) -> Result<()> {
+    let (mut parts, mut beginnings) = (Vec::new(), Vec::new());
+    for part in &learned.parts {
+        let target = part.target.name();
+        for epoch in part.sums.iter() {
+            let since = settings::timestamp(epoch.since)?;
+            if epoch.changed {
+                query::execute(
+                    "INSERT INTO decisioning._learner_epoch (campaign, part, since, discounted_to, statistics)
+                     VALUES ($1, $2, $3, $4, $5)
+                     ON CONFLICT (campaign, part, since) DO UPDATE SET discounted_to = excluded.discounted_to,
+                         statistics = excluded.statistics",
+                    &[campaign.into(), target.as_str().into(), since.into(), now.into(), epoch.sums.to_bytes().into()],
+                )?;
+            }
+            parts.push(target.clone());
+            beginnings.push(since);
+        }
+    }
+    query::execute(
+        "DELETE FROM decisioning._learner_epoch e
+         WHERE e.campaign = $1 AND (e.part, e.since) NOT IN (SELECT k.part, k.since FROM unnest($2::text[], $3::timestamptz[]) AS k(part, since))",
+        &[campaign.into(), parts.into(), beginnings.into()],
+    )?;
+    Ok(())
 }
 
 /// Gives a campaign its first encoder and a model that knows only the prior. Profiles the audience as the caller.
@@ -453,11 +491,11 @@ pub fn initialise(campaign: &Campaign) -> Result<()> {
             );
         }
         let learned = Learned::new(campaign.targets(), &layout);
-        let prior = |part: &LearnedPart| Posterior::of(&part.prior(&layout), &part.statistics);
+        let prior = |part: &LearnedPart| Posterior::of(&part.prior(&layout), &part.sums.total());
         let current = learned
             .parts
             .iter()
-            .map(|part| Some(Current { posterior: prior(part)?, drift: BTreeMap::new() }))
+            .map(|part| prior(part).map(Current::steady))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| Error::corrupted("the prior cannot be solved"))?;
         store(campaign, encoder_version, &layout, &learned, &current)?;

@@ -93,7 +93,7 @@ def test_a_new_level_of_a_feature(learned):
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE decisioning._learner_part SET statistics = '\\x00'",
+        "UPDATE decisioning._learner_epoch SET statistics = '\\x00'",
         "UPDATE decisioning.decisions SET encoded[2] = 'NaN' WHERE decided_at > '2026-06-02'",
         "UPDATE decisioning.decisions SET encoded = '{1}' WHERE decided_at > '2026-06-02'",
     ],

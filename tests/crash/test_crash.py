@@ -25,7 +25,7 @@ LEARN = "SELECT * FROM decisioning.learn('c')"
 WRITES = {
     DECIDE: ["_assignment", "decisions", "_inbox", "_outbox"],
     RECORD: ["_outcome_key", "outcomes", "_inbox"],
-    LEARN: ["_inbox", "_model", "_learner", "_learner_part", "_model_part"],
+    LEARN: ["_inbox", "_model", "_learner", "_learner_part", "_learner_epoch", "_model_part"],
 }
 
 

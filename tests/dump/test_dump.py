@@ -40,6 +40,7 @@ STATE = {
     "model parts": "SELECT * FROM decisioning._model_part ORDER BY 1, 2, 3",
     "learners": "SELECT * FROM decisioning._learner",
     "learner parts": "SELECT * FROM decisioning._learner_part ORDER BY 1, 2",
+    "learner epochs": "SELECT * FROM decisioning._learner_epoch ORDER BY 1, 2, 3",
     "partitions": "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'decisioning.decisions'::regclass ORDER BY 1",
     "shadows": "SELECT * FROM decisioning.shadow_decisions ORDER BY decision_id",
     "lift": "SELECT * FROM decisioning.lift('c', as_of => '2026-06-05')",

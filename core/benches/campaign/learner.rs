@@ -1,9 +1,11 @@
 //! The learner of the extension, without a database.
 
+use std::ops::Range;
+
 use decisioning_core::decide::{choose, Policy, Rule, Salt, Terms};
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::{
-    fit, linearise, Arm, Delays, Dimensions, DrawBank, Drift, Layout, Link, Misfit, Observed, Posterior, Prior,
+    fit, linearise, Arm, Delays, Dimensions, DrawBank, Drift, Epochs, Layout, Link, Misfit, Observed, Posterior, Prior,
     Reporting, Roles, Rows, Scales, Seen, Statistics,
 };
 
@@ -34,7 +36,7 @@ pub struct Learner {
     linearised: usize,
     learned_at: f64,
     delays: Delays,
-    sums: Statistics,
+    sums: Epochs,
     scales: Scales,
     mode: Vec<f64>,
     policy: Policy,
@@ -48,8 +50,8 @@ impl Learner {
         let layout = Layout::with_roles(encoder.column_names(), roles, &encoder.variances, actions, 1024).unwrap();
         let arms: Vec<Arm> = actions.iter().map(|action| layout.arm(action)).collect();
         let prior = Prior::new(Link::Logistic, &layout, &Scales::default());
-        let sums = Statistics::new(layout.len());
-        let posterior = Posterior::of(&prior, &sums).unwrap();
+        let sums = Epochs::new(layout.len());
+        let posterior = Posterior::of(&prior, &sums.total()).unwrap();
         let salt = Salt([seed as u8; 16]);
         let policy = policy(&layout, &arms, &posterior, salt, 0);
         let channel = |action: &Dimensions| action.get("channel").map_or("send", String::as_str).to_owned();
@@ -124,6 +126,17 @@ impl Learner {
         .unwrap()
     }
 
+    /// Adds closed decisions to the sums, linearised at `at`.
+    fn absorb(&self, sums: &mut Epochs, at: &[f64], due: Range<usize>, now: f64) {
+        let Some(first) = self.log[due.clone()].first() else { return };
+        sums.begin(micros(first.at), micros(now), micros(self.window) as f64);
+        let epoch = |past: &Past| sums.position(micros(past.at));
+        let parts: Vec<&[Past]> = self.log[due].chunk_by(|a, b| epoch(a) == epoch(b)).collect();
+        for past in parts {
+            sums.at(micros(past[0].at)).merge(&self.linear(at, &self.rows(past, now, None)));
+        }
+    }
+
     fn estimate(&self, scales: &Scales, sums: &Statistics) -> (Scales, Posterior) {
         scales.estimate(Link::Logistic, &self.layout, sums, SCALE_STEPS, || ()).unwrap()
     }
@@ -160,7 +173,6 @@ impl Learner {
             from = to;
         }
         let open = self.rows(&self.log[open], now, Some(&reporting));
-        let due = self.rows(&self.log[due], now, None);
         let mut mode;
         let (mut sums, mut scales) = (self.sums.clone(), self.scales.clone());
         let grown = due_end as f64 >= RELINEARISE * self.linearised as f64;
@@ -170,21 +182,27 @@ impl Learner {
             mode = self.fit(&scales, &nothing, &self.mode, &[&all]);
             scales = self.estimate(&scales, &self.linear(&mode, &all)).0;
             mode = self.fit(&scales, &nothing, &mode, &[&all]);
-            sums = self.linear(&mode, &all);
+            sums = Epochs::new(self.layout.len());
+            self.absorb(&mut sums, &mode, 0..due_end, now);
             self.linearised = due_end;
         } else {
-            mode = self.fit(&scales, &sums, &self.mode, &[&due, &open]);
-            sums.merge(&self.linear(&mode, &due));
+            let rows = self.rows(&self.log[due.clone()], now, None);
+            mode = self.fit(&scales, &sums.total(), &self.mode, &[&rows, &open]);
+            self.absorb(&mut sums, &mode, due, now);
         }
+        sums.settle(micros(now), micros(self.window) as f64);
         self.absorbed = due_end;
-        let at = self.fit(&scales, &sums, &mode, &[&open]);
-        let mut everything = sums.clone();
+        let at = self.fit(&scales, &sums.total(), &mode, &[&open]);
+        let mut everything = sums.total();
         everything.merge(&self.linear(&at, &open));
         let (scales, mut posterior) = self.estimate(&scales, &everything);
         let prior = Prior::new(Link::Logistic, &self.layout, &scales);
         let present: Vec<Statistics> = stages.iter().map(|rows| self.linear(&at, rows)).collect();
-        if let Some(drift) = Drift::estimate(&self.layout, &prior, &sums, &present, || ()) {
-            let since: Vec<&Rows> = stages[drift.before..].iter().collect();
+        let past: Vec<&Statistics> = sums.iter().map(|epoch| &epoch.sums).collect();
+        let all: Vec<&Statistics> = past.iter().copied().chain(&present).collect();
+        if let Some(mut drift) = Drift::estimate(&self.layout, &prior, &all, || ()) {
+            past.iter().skip(drift.before).for_each(|epoch| drift.past.merge(epoch));
+            let since: Vec<&Rows> = stages.iter().skip(drift.before.saturating_sub(past.len())).collect();
             let at = self.fit(&scales, &drift.past, &at, &since);
             let mut everything = drift.past;
             since.iter().for_each(|rows| everything.merge(&self.linear(&at, rows)));
@@ -194,6 +212,10 @@ impl Learner {
         self.policy = policy(&self.layout, &self.arms, &posterior, self.salt, self.version);
         (self.delays, self.sums, self.scales, self.mode) = (delays, sums, scales, mode);
     }
+}
+
+fn micros(days: f64) -> i64 {
+    (days * 86.4e9) as i64
 }
 
 fn policy(layout: &Layout, arms: &[Arm], posterior: &Posterior, salt: Salt, version: i64) -> Policy {

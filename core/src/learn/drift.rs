@@ -22,13 +22,13 @@ const ROUNDING: f64 = 1e-3;
 pub struct Drift {
     /// By lever, the share of the prior variance of its effects that is new. Levers are those of [`Layout::levers`].
     pub shares: BTreeMap<String, f64>,
-    /// The stage of the present before which it was.
+    /// The stage before which it was.
     pub before: usize,
     pub past: Statistics,
 }
 
 impl Drift {
-    /// The drift that makes the `present` most probable, which came after `past` in these stages; `None` if that is none.
+    /// The drift between any two of these stages, the oldest first, that makes them most probable; `None` if that is none.
     ///
     /// Before one of the stages, every coefficient of an effect of sends may have moved as an Ornstein–Uhlenbeck process moves it,
     ///
@@ -37,26 +37,20 @@ impl Drift {
     /// ```
     ///
     /// which leaves its prior N(m, s²) as it was: effects that are large may change much. The base stays. The evidence is that
-    /// of a normal state and what `present` sums up as a normal observation of it (West and Harrison, "Bayesian Forecasting and
-    /// Dynamic Models", 2nd ed., 1997, §6.4, where the share is fixed). When it was is found with one share for all levers; then
-    /// each lever in turn gets the share of its own under which the evidence is highest. `tick` is called between looks at it, for
-    /// whoever may want to stop.
-    pub fn estimate(
-        layout: &Layout,
-        prior: &Prior,
-        past: &Statistics,
-        present: &[Statistics],
-        mut tick: impl FnMut(),
-    ) -> Option<Drift> {
+    /// of a normal state and what the later stages sum up as a normal observation of it (West and Harrison, "Bayesian Forecasting
+    /// and Dynamic Models", 2nd ed., 1997, §6.4, where the share is fixed). When it was is found with one share for all levers;
+    /// then each lever in turn gets the share of its own under which the evidence is highest. `tick` is called between looks at it,
+    /// for whoever may want to stop.
+    pub fn estimate(layout: &Layout, prior: &Prior, stages: &[&Statistics], mut tick: impl FnMut()) -> Option<Drift> {
         let levers = layout.levers();
         let coefficients: Vec<&[usize]> = levers.values().map(Vec::as_slice).collect();
-        let mut past = past.clone();
+        let mut past = Statistics::new(layout.len());
         let mut best: Option<(f64, f64, usize, Parting<'_>)> = None;
-        for (before, stage) in present.iter().enumerate() {
-            let mut rest = Statistics::new(past.len());
-            present[before..].iter().for_each(|stage| rest.merge(stage));
-            if !past.is_zero() && !rest.is_zero() {
-                let parting = Parting::new(prior, &coefficients, past.clone(), rest)?;
+        for (before, stage) in stages.iter().enumerate() {
+            let mut present = Statistics::new(layout.len());
+            stages[before..].iter().for_each(|stage| present.merge(stage));
+            if !past.is_zero() && !present.is_zero() {
+                let parting = Parting::new(prior, &coefficients, past.clone(), present)?;
                 let (gain, share) = parting.common(&mut tick)?;
                 if gain > best.as_ref().map_or(ROUNDING, |(gain, ..)| *gain) {
                     best = Some((gain, share, before, parting));

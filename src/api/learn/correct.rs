@@ -1,5 +1,7 @@
 //! Outcomes that change the reward of decisions absorbed before.
 
+use std::collections::BTreeMap;
+
 use decisioning_core::learn::{Link, Observed, Rows};
 use pgrx::Uuid;
 
@@ -91,6 +93,8 @@ pub fn absorb_outcomes(session: &Session<'_>, learned: &mut Learned) -> Result<V
 /// An absorbed decision whose reward changes.
 struct Correction {
     observed: Observed,
+    /// In microseconds.
+    decided_at: i64,
     before: Reward,
     after: Reward,
 }
@@ -101,7 +105,7 @@ impl Correction {
         let mut observed = session.reader.observed(row, 1)?;
         let decided_at = settings::micros(row.value(6)?).unwrap_or(session.now);
         observed.weight *= session.campaign.discount(session.now - decided_at);
-        Ok(Correction { observed, before: Reward::read(row, 7)?, after: Reward::read(row, 10)? })
+        Ok(Correction { observed, decided_at, before: Reward::read(row, 7)?, after: Reward::read(row, 10)? })
     }
 }
 
@@ -112,8 +116,9 @@ fn correct(session: &Session<'_>, learned: &mut Learned, corrections: &[Correcti
     for part in &mut learned.parts {
         let link = part.target.link();
         let width = session.layout.columns.len();
-        let (mut gone, mut come) = (Rows::new(link, width), Rows::new(link, width));
-        for Correction { observed, before, after } in corrections {
+        // By epoch, with the time of a decision in it.
+        let mut moved: BTreeMap<usize, (i64, [Rows; 2])> = BTreeMap::new();
+        for Correction { observed, decided_at, before, after } in corrections {
             let rewards = [before, after].map(|reward| reward.of(&part.target, part.unit.as_ref()));
             if rewards[0] == rewards[1] {
                 continue;
@@ -122,14 +127,17 @@ fn correct(session: &Session<'_>, learned: &mut Learned, corrections: &[Correcti
                 (Link::Logistic | Link::LogisticAlone, [Some(before), Some(after)]) => {
                     let arm = observed.arm.and_then(|arm| session.arms.get(arm as usize));
                     session.layout.design(&observed.encoded, arm, &mut row);
-                    part.statistics.correct(&row, observed.weight * (after - before));
+                    part.sums.at(*decided_at).correct(&row, observed.weight * (after - before));
                     learned.corrections += observed.weight;
                     if part.target == Target::Response {
                         learned.responses += observed.weight * (after - before);
                     }
                 }
                 (_, rewards) => {
-                    for (rows, reward) in [&mut gone, &mut come].into_iter().zip(rewards) {
+                    let (_, moved) = moved
+                        .entry(part.sums.position(*decided_at))
+                        .or_insert_with(|| (*decided_at, [Rows::new(link, width), Rows::new(link, width)]));
+                    for (rows, reward) in moved.iter_mut().zip(rewards) {
                         if let Some(reward) = reward {
                             let observed = Observed { reward, ..observed.clone() };
                             rows.push(&observed).map_err(|_| misfit(session.campaign))?;
@@ -138,10 +146,13 @@ fn correct(session: &Session<'_>, learned: &mut Learned, corrections: &[Correcti
                 }
             }
         }
-        let mut gone = session.linearise(&part.mean, &[&gone])?;
-        gone.scale(-1.0);
-        part.statistics.merge(&gone);
-        part.statistics.merge(&session.linearise(&part.mean, &[&come])?);
+        for (decided_at, [gone, come]) in moved.into_values() {
+            let mut gone = session.linearise(&part.mean, &[&gone])?;
+            gone.scale(-1.0);
+            let sums = part.sums.at(decided_at);
+            sums.merge(&gone);
+            sums.merge(&session.linearise(&part.mean, &[&come])?);
+        }
     }
     Ok(())
 }

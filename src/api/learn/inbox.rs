@@ -56,7 +56,7 @@ impl<'a> Due<'a> {
         Due { session, sql, taken: Vec::new() }
     }
 
-    /// The next [`CHUNK`]; fewer at the end.
+    /// The next [`CHUNK`], fewer at the end; the oldest first.
     pub fn next(&mut self) -> Result<Vec<Logged>> {
         if self.taken.is_empty() {
             self.take()?;
@@ -65,7 +65,10 @@ impl<'a> Due<'a> {
         if next.is_empty() {
             return Ok(Vec::new());
         }
-        query::write_large(&self.sql, &[self.session.name().into(), next.into()], |row| self.session.reader.logged(row))
+        let arguments = [self.session.name().into(), next.into()];
+        let mut due = query::write_large(&self.sql, &arguments, |row| self.session.reader.logged(row))?;
+        due.sort_by_key(|logged| logged.decided_at);
+        Ok(due)
     }
 
     /// By where they lie: nobody moves rows of the inbox, and one session at a time learns a campaign.

@@ -1,7 +1,9 @@
 //! The sums anew, from the log.
 
+use std::collections::BTreeMap;
+
 use decisioning_core::decide::Unit;
-use decisioning_core::learn::{fit, linearise, Delays, Rows, Statistics};
+use decisioning_core::learn::{fit, linearise, Delays, Epochs, Rows, Statistics};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::Uuid;
 
@@ -27,18 +29,21 @@ pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
         if part.target == Target::Worth {
             part.unit = unit(session)?;
         }
-        let log = Log::new(session, part, learned.decisions)?;
+        let mut sums = Epochs::new(session.layout.len());
+        sums.begin(i64::MIN, session.now, session.window());
+        let log = Log::new(session, part, &sums, learned.decisions)?;
         let sampled = session.fit(part, &nothing, &part.mean, &[&log.sample])?;
-        let around = linearise(session.layout, &session.arms, &sampled, |visit| log.visit(part, visit))
+        let around = linearise(session.layout, &session.arms, &sampled, |visit| log.visit(part, &sums, visit))
             .map_err(|error| session.unsolvable(error))?;
         let (scales, posterior) = session.estimate_scales(part, &around)?;
         part.scales = scales;
         let prior = part.prior(session.layout);
-        let fitted =
-            fit(session.layout, &prior, &session.arms, &nothing, &posterior.mean, |visit| log.visit(part, visit))
-                .map_err(|error| session.unsolvable(error))?;
-        part.statistics = fitted.sums;
-        part.mean = fitted.mode;
+        part.mean = fit(session.layout, &prior, &session.arms, &nothing, &posterior.mean, |visit| {
+            log.visit(part, &sums, visit)
+        })
+        .map_err(|error| session.unsolvable(error))?
+        .mode;
+        part.sums = log.sums(part, sums)?;
         if part.target == Target::Response {
             learned.responses = log.rewarded;
         }
@@ -88,13 +93,20 @@ fn unit(session: &Session<'_>) -> Result<Option<Unit>> {
     Ok(found.into_iter().next())
 }
 
+/// Rows of one epoch.
+struct Batch {
+    /// When one of them was decided, in microseconds.
+    decided_at: i64,
+    rows: Rows,
+}
+
 /// The log of absorbed decisions, as rows of one part of the model, to be looked at several times. Rows that fit into
 /// maintenance_work_mem are read once, others in every pass, with flat memory.
 struct Log<'a> {
     session: &'a Session<'a>,
     sql: String,
     /// What has been read; `None` if it is more than fits.
-    kept: Option<Vec<Rows>>,
+    kept: Option<Vec<Batch>>,
     /// One in so many decisions, which counts for the others.
     sample: Rows,
     /// Σ weight · reward.
@@ -104,8 +116,8 @@ struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// Reads the log of about `decisions`; `part` gets the delays of its rewards.
-    fn new(session: &'a Session<'a>, part: &mut LearnedPart, decisions: i64) -> Result<Self> {
+    /// Reads the log of about `decisions`, by these `epochs`; `part` gets the delays of its rewards.
+    fn new(session: &'a Session<'a>, part: &mut LearnedPart, epochs: &Epochs, decisions: i64) -> Result<Self> {
         let sql = match part.target {
             Target::Worth => format!("SELECT * FROM ({}) AS r WHERE r.given", absorbed(session)),
             Target::Response | Target::Harm(_) => absorbed(session),
@@ -127,13 +139,14 @@ impl<'a> Log<'a> {
                 Ok(())
             }
         };
-        read(session, part, sql, see, |rows| {
-            *rewarded += rows.rewarded();
-            size += rows.len();
+        read(session, part, epochs, sql, see, |batch| {
+            *rewarded += batch.rows.rewarded();
+            size += batch.rows.len();
             match kept {
-                Some(batches) if size <= budget => batches.push(rows),
+                Some(batches) if size <= budget => batches.push(batch),
                 _ => *kept = None,
             }
+            Ok(())
         })?;
         log.sample.scale(every as f64);
         part.delays = delays;
@@ -141,39 +154,54 @@ impl<'a> Log<'a> {
     }
 
     /// Hands over all rows.
-    fn visit(&self, part: &LearnedPart, visit: &mut dyn FnMut(&Rows)) -> Result<()> {
-        let mut visit = |rows: &Rows| {
+    fn visit(&self, part: &LearnedPart, epochs: &Epochs, visit: &mut dyn FnMut(&Rows)) -> Result<()> {
+        self.each(part, epochs, |batch| {
             interrupt::check();
-            without_signals(|| visit(rows));
-        };
+            without_signals(|| visit(&batch.rows));
+            Ok(())
+        })
+    }
+
+    /// The sums over all rows, linearised where `part` is, in these `epochs`.
+    fn sums(&self, part: &LearnedPart, epochs: Epochs) -> Result<Epochs> {
+        let mut sums = epochs.clone();
+        self.each(part, &epochs, |batch| {
+            sums.at(batch.decided_at).merge(&self.session.linearise(&part.mean, &[&batch.rows])?);
+            Ok(())
+        })?;
+        Ok(sums)
+    }
+
+    fn each(&self, part: &LearnedPart, epochs: &Epochs, mut f: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
         match &self.kept {
-            Some(kept) => kept.iter().for_each(visit),
-            None => read(self.session, part, &self.sql, |_, _| Ok(()), |rows| visit(&rows))?,
+            Some(kept) => kept.iter().try_for_each(f),
+            None => read(self.session, part, epochs, &self.sql, |_, _| Ok(()), |batch| f(&batch)),
         }
-        Ok(())
     }
 }
 
-/// Reads what `sql` finds of the log, and hands it over by decision, with the random bits of its id, and as rows in batches. They
-/// are large, because sums over one are spread over the coefficients once.
+/// Reads what `sql` finds of the log, and hands it over by decision, with the random bits of its id, and as rows in batches, each of
+/// one epoch. They are large, because sums over one are spread over the coefficients once.
 fn read(
     session: &Session<'_>,
     part: &LearnedPart,
+    epochs: &Epochs,
     sql: &str,
     mut see: impl FnMut(&Logged, u64) -> Result<()>,
-    mut consume: impl FnMut(Rows),
+    mut consume: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
-    let mut rows = session.no_rows(part);
+    let mut batches: BTreeMap<usize, Batch> = BTreeMap::new();
     query::each_large(sql, &[session.name().into(), horizon(session)?.into()], |row| {
         let logged = session.reader.logged(row)?;
         let random = row.value::<Uuid>(7)?.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         see(&logged, random)?;
-        session.add(&mut rows, part, &logged, None)?;
-        if rows.len() == CHUNK as usize {
-            consume(std::mem::replace(&mut rows, session.no_rows(part)));
+        let empty = || Batch { decided_at: logged.decided_at, rows: session.no_rows(part) };
+        let batch = batches.entry(epochs.position(logged.decided_at)).or_insert_with(empty);
+        session.add(&mut batch.rows, part, &logged, None)?;
+        if batch.rows.len() == CHUNK as usize {
+            consume(std::mem::replace(batch, empty()))?;
         }
         Ok(())
     })?;
-    consume(rows);
-    Ok(())
+    batches.into_values().try_for_each(consume)
 }

@@ -29,6 +29,13 @@ const ANY_CHANNEL: &str = "send";
 /// Rows between two looks at the user's wish to cancel.
 const TICK: usize = 4096;
 
+/// Open decisions of about the same age.
+pub struct Stage {
+    /// When they begin, in microseconds.
+    pub since: i64,
+    pub rows: Vec<Rows>,
+}
+
 /// What all steps of one call share.
 pub struct Session<'a> {
     pub campaign: &'a Campaign,
@@ -50,9 +57,14 @@ impl<'a> Session<'a> {
         &self.campaign.campaign
     }
 
+    /// The attribution window, in microseconds.
+    pub fn window(&self) -> f64 {
+        self.campaign.window_seconds() * 1e6
+    }
+
     /// Share of the attribution window from `start` to `end`, both in microseconds.
     pub fn share(&self, start: i64, end: i64) -> f64 {
-        (end - start) as f64 / (self.campaign.window_seconds() * 1e6)
+        (end - start) as f64 / self.window()
     }
 
     /// Name under which delays of an arm are counted.
@@ -149,17 +161,18 @@ impl<'a> Session<'a> {
     }
 
     /// The same by age: those of each part of the window by themselves, the oldest first, as `open` is.
-    pub fn open_stages(&self, part: &LearnedPart, open: &[Logged]) -> Result<Vec<Vec<Rows>>> {
+    pub fn open_stages(&self, part: &LearnedPart, open: &[Logged]) -> Result<Vec<Stage>> {
         let reporting = self.reporting(part, open);
         let mut rest = open;
         (0..STAGES)
             .rev()
             .map(|younger| {
-                let youngest = younger as f64 / STAGES as f64;
-                let end = rest.partition_point(|logged| self.share(logged.decided_at, self.now) > youngest);
+                let age = |parts: usize| self.now - (self.window() * parts as f64 / STAGES as f64) as i64;
+                let end = rest.partition_point(|logged| logged.decided_at < age(younger));
                 let (stage, after) = rest.split_at(if younger == 0 { rest.len() } else { end });
                 rest = after;
-                stage.chunks(CHUNK as usize).map(|open| self.rows(part, open, Some(&reporting))).collect()
+                let rows = stage.chunks(CHUNK as usize).map(|open| self.rows(part, open, Some(&reporting)));
+                Ok(Stage { since: age(younger + 1), rows: rows.collect::<Result<_>>()? })
             })
             .collect()
     }
@@ -177,14 +190,19 @@ impl<'a> Session<'a> {
         .map_err(|error| self.unsolvable(error))
     }
 
-    /// What is known of a part if the world has drifted before the decisions of `open` were made.
-    pub fn after_drift(&self, part: &LearnedPart, drift: Drift, start: &[f64], open: &[&Rows]) -> Result<Current> {
-        let mode = self.fit(part, &drift.past, start, open)?;
-        let mut sums = drift.past;
-        sums.merge(&self.linearise(&mode, open)?);
+    /// What is known of a part if the world has drifted, before one of its epochs or of these stages of open decisions.
+    pub fn after_drift(&self, part: &LearnedPart, drift: Drift, start: &[f64], open: &[Stage]) -> Result<Current> {
+        let Drift { shares, before, past: mut sums } = drift;
+        part.sums.iter().skip(before).for_each(|epoch| sums.merge(&epoch.sums));
+        let open_before = before.saturating_sub(part.sums.iter().len());
+        let since: Vec<&Rows> = open.iter().skip(open_before).flat_map(|stage| &stage.rows).collect();
+        let mode = self.fit(part, &sums, start, &since)?;
+        sums.merge(&self.linearise(&mode, &since)?);
         let posterior = Posterior::of(&part.prior(self.layout), &sums);
         let posterior = posterior.ok_or_else(|| self.unsolvable(FitError::Singular))?;
-        Ok(Current { posterior, drift: drift.shares })
+        let drifted_at =
+            part.sums.iter().map(|epoch| epoch.since).chain(open.iter().map(|stage| stage.since)).nth(before);
+        Ok(Current { posterior, drift: shares, drifted_at })
     }
 
     /// The prior scales that make `sums` most probable, and the posterior under them.
