@@ -141,6 +141,16 @@ fn sums(campaign: &Campaign, target: &Target, len: usize, learned_at: i64) -> Re
     Ok(epochs.into_iter().collect::<Option<Vec<_>>>().and_then(|epochs| Epochs::of(len, epochs)))
 }
 
+/// When the epochs of a part of the model begin. Nothing that may be damaged is read.
+fn beginnings(campaign: &Campaign, target: &Target) -> Result<Vec<i64>> {
+    let epochs = query::write(
+        "SELECT e.since FROM decisioning._learner_epoch e WHERE e.campaign = $1 AND e.part = $2",
+        &[campaign.campaign.as_str().into(), target.name().into()],
+        |row| Ok(settings::micros(row.value(1)?)),
+    )?;
+    Ok(epochs.into_iter().flatten().collect())
+}
+
 /// The encoder for the columns as they are now: that of `model`, unless features came or went. Features that stay keep
 /// their standardisation, so what was learned of them holds. Runs as the caller.
 fn adapted_encoder(campaign: &Campaign, model: &model::Model) -> Result<Option<Encoder>> {
@@ -387,6 +397,9 @@ fn rebuild_model(
         let layout = model::lay_out(&campaign, &encoder)?;
         let encoder_version = model::store_encoder(name, &encoder)?;
         learned.parts = Learned::new(campaign.targets(), &layout).parts;
+        for part in &mut learned.parts {
+            part.sums = Epochs::beginning(layout.len(), beginnings(&campaign, &part.target)?);
+        }
         let session = Session::new(&campaign, &encoder, encoder_version, &layout)?;
         learned.open_decisions = Waiting::count(&session)?.open;
         refit(&session, &mut learned)?;
@@ -397,7 +410,8 @@ fn rebuild_model(
     Ok(TableIterator::once(row))
 }
 
-/// Like [`lock`], but takes nothing from the learning state, which may be what is damaged, but the count of outcomes.
+/// Like [`lock`], but takes nothing from the learning state, which may be what is damaged, but the count of outcomes. (When epochs
+/// begin is kept too: a drift is looked for between the same decisions.)
 fn lock_for_rebuild(campaign: &Campaign) -> Result<Learned> {
     let outcomes = query::write(
         "SELECT l.outcomes FROM decisioning._learner l WHERE l.campaign = $1 FOR UPDATE",

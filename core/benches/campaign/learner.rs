@@ -182,7 +182,7 @@ impl Learner {
             mode = self.fit(&scales, &nothing, &self.mode, &[&all]);
             scales = self.estimate(&scales, &self.linear(&mode, &all)).0;
             mode = self.fit(&scales, &nothing, &mode, &[&all]);
-            sums = Epochs::new(self.layout.len());
+            sums = sums.emptied();
             self.absorb(&mut sums, &mode, 0..due_end, now);
             self.linearised = due_end;
         } else {

@@ -45,6 +45,21 @@ impl Epochs {
         sound.then_some(Epochs { len, epochs })
     }
 
+    /// Epochs that begin at these times, in which nothing is summed up.
+    pub fn beginning(len: usize, at: impl IntoIterator<Item = i64>) -> Self {
+        let mut beginnings: Vec<i64> = at.into_iter().collect();
+        beginnings.sort_unstable();
+        beginnings.dedup();
+        let mut epochs = Epochs::new(len);
+        beginnings.into_iter().for_each(|since| epochs.push(since));
+        epochs
+    }
+
+    /// The same epochs, in which nothing is summed up.
+    pub fn emptied(&self) -> Self {
+        Epochs::beginning(self.len, self.epochs.iter().map(|epoch| epoch.since))
+    }
+
     /// The oldest first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Epoch> {
         self.epochs.iter()
@@ -203,6 +218,15 @@ mod tests {
         add(&mut epochs, 2 * DAY, 1.0);
         let changed: Vec<bool> = epochs.iter().map(|epoch| epoch.changed).collect();
         assert_eq!(changed, [false, true, false]);
+    }
+
+    #[test]
+    fn those_begun_anew_begin_when_they_did() {
+        let epochs = daily(9);
+        let mut again = epochs.emptied();
+        assert!(again.total().is_zero());
+        (0..9).for_each(|day| add(&mut again, day * DAY, 1.0));
+        assert_eq!(again, epochs);
     }
 
     #[test]

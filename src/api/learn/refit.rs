@@ -29,7 +29,7 @@ pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
         if part.target == Target::Worth {
             part.unit = unit(session)?;
         }
-        let mut sums = Epochs::new(session.layout.len());
+        let mut sums = part.sums.emptied();
         sums.begin(i64::MIN, session.now, session.window());
         let log = Log::new(session, part, &sums, learned.decisions)?;
         let sampled = session.fit(part, &nothing, &part.mean, &[&log.sample])?;

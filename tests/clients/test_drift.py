@@ -1,0 +1,68 @@
+"""A world that changes: since when, and what learning before it is worth then."""
+
+import shop
+
+DAYS, CHANGE = 16, 10
+
+
+def play(db):
+    """People of kind b respond to sms, and from a day on to e-mail; half of what is known fades in four days."""
+    shop.create(db.connect(), customers=2500, explore=0.3)
+    db.sql("UPDATE decisioning.campaigns SET half_life = '4 days'")
+    for day in range(1, DAYS + 1):
+        connection = shop.session(db, now=f"2026-06-{day:02} 10:00+00")
+        connection.execute("CALL decisioning.decide_all('c')")
+        connection.execute(
+            """SELECT decisioning.record_outcome('buy', d.decision_id::text, decision_id => d.decision_id, occurred_at => d.decided_at + interval '1 hour')
+               FROM decisioning.decisions d JOIN public.customers c ON c.id = d.customer_id
+               WHERE d.decided_at::date = %s::date AND abs(hashtext(d.decision_id::text)) %% 100 <
+                     CASE WHEN c.kind = 'b' AND split_part(d.action, '/', 2) = %s THEN 40 ELSE 5 END""",
+            [f"2026-06-{day:02}", "sms" if day < CHANGE else "email"],
+        )
+        connection = shop.session(db, now=f"2026-06-{day + 1:02} 10:00+00")
+        connection.execute("SELECT * FROM decisioning.learn('c')")
+    return connection
+
+
+def assert_found(db):
+    day = f"2026-06-{CHANGE} 10:00+00"
+    models = db.sql(
+        """SELECT created_at <= %s, abs(extract(day FROM (drifted_at->>'response')::timestamptz - %s)) <= 1,
+                  (drift->'response'->>'dimension channel')::float8
+           FROM decisioning.models ORDER BY model_version""",
+        [day, day],
+    )
+    assert all(found is None for before, found, _ in models if before)
+    after = [channel for before, found, channel in models if not before and found]
+    assert len(after) == DAYS - CHANGE + 1, "by the first version that can know, and by every one since"
+    assert all(channel > 0.5 for channel in after)
+
+
+def assert_unwritten(db):
+    """What has only faded stays as it was written."""
+    epochs = db.sql(
+        """SELECT e.discounted_to = l.learned_at FROM decisioning._learner_epoch e JOIN decisioning._learner l USING (campaign)
+           WHERE e.part = 'response' ORDER BY e.since"""
+    )
+    assert len(epochs) > 4 and not epochs[0][0] and epochs[-1][0]
+
+
+def assert_refitted(db, session):
+    """What faded unwritten, was joined and was added day by day, against a refit."""
+    coefficients = "SELECT coefficient, estimate, standard_error FROM decisioning.coefficients WHERE part = 'response' ORDER BY 1"
+    before = db.sql(coefficients)
+    session.execute("SELECT * FROM decisioning.rebuild_model('c')")
+    after = db.sql(coefficients)
+    assert len(before) == len(after) > 20
+    for (name, estimate, _), (_, refitted, error) in zip(before, after):
+        assert abs(estimate - refitted) < 0.1 * error + 0.01, name
+    [(joined,)] = db.sql("SELECT count(*) FROM decisioning._learner_epoch WHERE part = 'response'")
+    assert 2 < joined < 12
+
+
+def test_a_change_is_found_and_stays_found(db):
+    """Days later too, when no decision from before it is open."""
+    session = play(db)
+    assert_found(db)
+    assert_unwritten(db)
+    assert_refitted(db, session)
