@@ -17,6 +17,10 @@ const SHARES: [f64; 7] = [0.0, 0.04, 0.1, 0.2, 0.36, 0.6, 0.85];
 /// Differences of log-evidence below this are rounding.
 const ROUNDING: f64 = 1e-3;
 
+/// Log-evidence that a drift must win, in nats: of so many moments at which it may have been, chance makes one look a little
+/// better than none.
+const LEAST_GAIN: f64 = 1.0;
+
 /// A drift, and what was before it as it counts under it.
 #[derive(Debug)]
 pub struct Drift {
@@ -52,7 +56,7 @@ impl Drift {
             if !past.is_zero() && !present.is_zero() {
                 let parting = Parting::new(prior, &coefficients, past.clone(), present)?;
                 let (gain, share) = parting.common(&mut tick)?;
-                if gain > best.as_ref().map_or(ROUNDING, |(gain, ..)| *gain) {
+                if gain > best.as_ref().map_or(LEAST_GAIN, |(gain, ..)| *gain) {
                     best = Some((gain, share, before, parting));
                 }
             }
