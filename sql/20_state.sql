@@ -317,7 +317,7 @@ CREATE TABLE decisioning._learner (
     corrections     float8      NOT NULL,
     learned_at      timestamptz NOT NULL
 );
-COMMENT ON TABLE decisioning._learner IS 'Internal: learning state of each campaign: sufficient statistics, and how many decisions and outcomes they hold.';
+COMMENT ON TABLE decisioning._learner IS 'Internal: learning state of each campaign: how many decisions and outcomes its sums hold, and when it learned.';
 COMMENT ON COLUMN decisioning._learner.open_decisions IS 'Decisions whose window was open at learned_at: counted in the model by what was known of them, but not in the sums.';
 COMMENT ON COLUMN decisioning._learner.linearised IS 'Number of decisions at the last re-linearisation from the log.';
 COMMENT ON COLUMN decisioning._learner.absorbed_until IS 'When the latest of the decisions in the sums was decided: outcomes that cannot be of it or those before concern none.';
@@ -341,12 +341,15 @@ CREATE TABLE decisioning._learner_epoch (
     part            text        NOT NULL,
     since           timestamptz NOT NULL,
     discounted_to   timestamptz NOT NULL,
+    half_life       float8,
     statistics      bytea       NOT NULL,
     PRIMARY KEY (campaign, part, since)
 );
 ALTER TABLE decisioning._learner_epoch ALTER COLUMN statistics SET STORAGE EXTERNAL;
 COMMENT ON TABLE decisioning._learner_epoch IS 'Internal: sufficient statistics of each part of the model, by when their decisions were made: what was learned before a drift can be put aside.';
 COMMENT ON COLUMN decisioning._learner_epoch.since IS 'When the first of its decisions may have been made; it ends where the next begins. The first holds what is older as well.';
+COMMENT ON COLUMN decisioning._learner_epoch.discounted_to IS 'Until when the sums have faded: those of an epoch that only fades are not written again.';
+COMMENT ON COLUMN decisioning._learner_epoch.half_life IS 'Seconds in which they fade by half from then on; null if they do not.';
 COMMENT ON COLUMN decisioning._learner_epoch.statistics IS 'Sums over absorbed decisions, discounted to discounted_to.';
 
 -- Composite that decide and its relatives return.

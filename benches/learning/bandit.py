@@ -170,11 +170,13 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[10])
     parser.add_argument("--engines", nargs="+")
     parser.add_argument("--temper", type=float)
+    parser.add_argument("--floor", type=float, help="propensity_floor of ours; the peers have none")
     parser.add_argument("--export", metavar="DIRECTORY", help="write the sets as CSV files, and do nothing else")
     arguments = parser.parse_args()
     if arguments.export:
         return export(arguments.export, arguments.sets, arguments.rows)
-    settings = {} if arguments.temper is None else {"temper": arguments.temper}
+    settings = {"temper": arguments.temper, "propensity_floor": arguments.floor}
+    settings = {name: value for name, value in settings.items() if value is not None}
 
     def rewards_of(title, actions, columns, play, seed, has_no_send=False):
         found = {}

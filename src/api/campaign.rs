@@ -91,7 +91,7 @@ pub struct Campaign {
     pub ramp_goal: Option<String>,
     pub temper: f64,
     /// In seconds; `None` never forgets.
-    half_life_seconds: Option<f64>,
+    pub half_life_seconds: Option<f64>,
     /// `None` lets offers change at any time.
     pub offer_consistency_seconds: Option<f64>,
     pub currency: Option<String>,
@@ -324,12 +324,17 @@ impl Campaign {
 
     /// What is left of the weight of a decision after `age` microseconds; never more than all.
     pub fn discount(&self, age: i64) -> f64 {
-        self.half_life().map_or(1.0, |half_life| (-age.max(0) as f64 / half_life).exp2())
+        discount(self.half_life(), age)
     }
 
     pub fn action(&self, action_id: i32) -> Option<&Action> {
         self.actions.iter().find(|action| action.action_id == action_id)
     }
+}
+
+/// What is left of the weight of a decision after `age`, with this half-life, both in microseconds.
+pub fn discount(half_life: Option<f64>, age: i64) -> f64 {
+    half_life.map_or(1.0, |half_life| (-age.max(0) as f64 / half_life).exp2())
 }
 
 /// Which model a campaign decides by: its version, and the transaction that made it the current one. A transaction that is

@@ -97,7 +97,8 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
             .hint("Start it with decisioning.start_campaign, or import history with decisioning.import_decisions.")
     })?;
     learned.parts = query::write(
-        "SELECT p.part, p.unit::text, p.delays::text, p.scales::text, m.coefficients
+        "SELECT p.part, p.unit::text, p.delays::text, p.scales::text, m.coefficients,
+                m.drift::text, m.drifted_at
          FROM decisioning._learner_part p
          JOIN decisioning._model_part m ON m.campaign = p.campaign AND m.model_version = $2 AND m.part = p.part
          WHERE p.campaign = $1 ORDER BY p.part <> 'response', p.part",
@@ -110,6 +111,8 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
                 delays: serde_json::from_str(&row.value::<String>(3)?)?,
                 scales: serde_json::from_str(&row.value::<String>(4)?)?,
                 mean: row.value(5)?,
+                drift: serde_json::from_str(&row.value::<String>(6)?)?,
+                drifted_at: row.get(7)?.map(|at| settings::micros(at).ok_or_else(damaged)).transpose()?,
             })
         },
     )?;
@@ -125,17 +128,20 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
 /// What was kept of the sums of a part of the model with so many coefficients, discounted to `learned_at`; `None` if it is damaged.
 fn sums(campaign: &Campaign, target: &Target, len: usize, learned_at: i64) -> Result<Option<Epochs>> {
     let epochs = query::write(
-        "SELECT e.since, e.discounted_to, e.statistics FROM decisioning._learner_epoch e
+        "SELECT e.since, e.discounted_to, e.half_life, e.statistics FROM decisioning._learner_epoch e
          WHERE e.campaign = $1 AND e.part = $2 ORDER BY e.since",
         &[campaign.campaign.as_str().into(), target.name().into()],
         |row| {
             let (since, discounted_to) = (settings::micros(row.value(1)?), settings::micros(row.value(2)?));
-            let sums = Statistics::from_bytes(&row.value::<Vec<u8>>(3)?);
+            let half_life: Option<f64> = row.get(3)?;
+            let sums = Statistics::from_bytes(&row.value::<Vec<u8>>(4)?);
             let (Some(since), Some(discounted_to), Some(mut sums)) = (since, discounted_to, sums) else {
                 return Ok(None);
             };
-            sums.scale(campaign.discount(learned_at - discounted_to));
-            Ok(Some(Epoch { since, sums, changed: false }))
+            sums.scale(campaign::discount(half_life.map(|seconds| seconds * 1e6), learned_at - discounted_to));
+            // From here on it fades at another pace.
+            let changed = half_life != campaign.half_life_seconds;
+            Ok(Some(Epoch { since, sums, changed }))
         },
     )?;
     Ok(epochs.into_iter().collect::<Option<Vec<_>>>().and_then(|epochs| Epochs::of(len, epochs)))
@@ -297,7 +303,8 @@ fn retarget(learned: &mut Learned, targets: Vec<Target>, layout: &Layout) -> boo
     new
 }
 
-/// Adds closed decisions, the oldest first, to the sums, linearised where they and the open ones put the mode.
+/// Adds closed decisions, the oldest first, to the sums, linearised where they and the open ones put the mode. After a drift that
+/// is where what is known from before counts less: or else what they say would be read as if it were of both worlds.
 fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged], open: &[Logged]) -> Result<()> {
     let Some((first, last)) = due.first().zip(due.last()) else { return Ok(()) };
     for part in &mut learned.parts {
@@ -310,7 +317,7 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
             .collect::<Result<Vec<(i64, Rows)>>>()?;
         let open = session.open_rows(part, open)?;
         let batches: Vec<&Rows> = closed.iter().map(|(_, rows)| rows).chain(&open).collect();
-        part.mean = session.fit(part, &part.sums.total(), &part.mean, &batches)?;
+        part.mean = session.fit(part, &session.known(part, first.decided_at)?, &part.mean, &batches)?;
         for (decided_at, rows) in &closed {
             part.sums.at(*decided_at).merge(&session.linearise(&part.mean, &[rows])?);
             if part.target == Target::Response {

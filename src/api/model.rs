@@ -293,6 +293,9 @@ pub struct LearnedPart {
     pub scales: Scales,
     /// Where the last model was, to start the next from.
     pub mean: Vec<f64>,
+    /// What the last model found of a drift: by lever, and when, in microseconds.
+    pub drift: BTreeMap<String, f64>,
+    pub drifted_at: Option<i64>,
 }
 
 impl LearnedPart {
@@ -306,6 +309,8 @@ impl LearnedPart {
             mean: Prior::new(target.link(), layout, &scales).mean,
             scales,
             target,
+            drift: BTreeMap::new(),
+            drifted_at: None,
         }
     }
 
@@ -443,12 +448,13 @@ pub fn store(
             ],
         )?;
     }
-    store_sums(name, learned, now)?;
+    store_sums(campaign, learned, now)?;
     Ok(version)
 }
 
 /// Keeps the sums as they are `now`; those that have only faded stay as they were written, with the time of that.
-fn store_sums(campaign: &str, learned: &Learned, now: pgrx::datum::TimestampWithTimeZone) -> Result<()> {
+fn store_sums(campaign: &Campaign, learned: &Learned, now: pgrx::datum::TimestampWithTimeZone) -> Result<()> {
+    let name = campaign.campaign.as_str();
     let (mut parts, mut beginnings) = (Vec::new(), Vec::new());
     for part in &learned.parts {
         let target = part.target.name();
@@ -456,11 +462,18 @@ fn store_sums(campaign: &str, learned: &Learned, now: pgrx::datum::TimestampWith
             let since = settings::timestamp(epoch.since)?;
             if epoch.changed {
                 query::execute(
-                    "INSERT INTO decisioning._learner_epoch (campaign, part, since, discounted_to, statistics)
-                     VALUES ($1, $2, $3, $4, $5)
+                    "INSERT INTO decisioning._learner_epoch (campaign, part, since, discounted_to, half_life, statistics)
+                     VALUES ($1, $2, $3, $4, $5, $6)
                      ON CONFLICT (campaign, part, since) DO UPDATE SET discounted_to = excluded.discounted_to,
-                         statistics = excluded.statistics",
-                    &[campaign.into(), target.as_str().into(), since.into(), now.into(), epoch.sums.to_bytes().into()],
+                         half_life = excluded.half_life, statistics = excluded.statistics",
+                    &[
+                        name.into(),
+                        target.as_str().into(),
+                        since.into(),
+                        now.into(),
+                        campaign.half_life_seconds.into(),
+                        epoch.sums.to_bytes().into(),
+                    ],
                 )?;
             }
             parts.push(target.clone());
@@ -469,8 +482,10 @@ fn store_sums(campaign: &str, learned: &Learned, now: pgrx::datum::TimestampWith
     }
     query::execute(
         "DELETE FROM decisioning._learner_epoch e
-         WHERE e.campaign = $1 AND (e.part, e.since) NOT IN (SELECT k.part, k.since FROM unnest($2::text[], $3::timestamptz[]) AS k(part, since))",
-        &[campaign.into(), parts.into(), beginnings.into()],
+         WHERE e.campaign = $1 AND NOT EXISTS (
+             SELECT FROM unnest($2::text[], $3::timestamptz[]) AS k(part, since)
+             WHERE k.part = e.part AND k.since = e.since)",
+        &[name.into(), parts.into(), beginnings.into()],
     )?;
     Ok(())
 }

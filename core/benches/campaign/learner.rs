@@ -1,5 +1,6 @@
 //! The learner of the extension, without a database.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use decisioning_core::decide::{choose, Policy, Rule, Salt, Terms};
@@ -37,6 +38,8 @@ pub struct Learner {
     learned_at: f64,
     delays: Delays,
     sums: Epochs,
+    /// Of the last version.
+    drift: Option<(i64, BTreeMap<String, f64>)>,
     scales: Scales,
     mode: Vec<f64>,
     policy: Policy,
@@ -66,6 +69,7 @@ impl Learner {
             learned_at: 0.0,
             delays: Delays::default(),
             sums,
+            drift: None,
             scales: Scales::default(),
             mode: prior.mean,
             policy,
@@ -126,6 +130,20 @@ impl Learner {
         .unwrap()
     }
 
+    /// What the sums say of decisions from one on: where the last version found a drift before it, that counts.
+    fn known(&self, scales: &Scales, from: usize) -> Statistics {
+        let Some((drifted_at, shares)) =
+            self.drift.as_ref().filter(|(at, _)| self.log.get(from).is_some_and(|past| *at <= micros(past.at)))
+        else {
+            return self.sums.total();
+        };
+        let (past, after) = self.sums.parted(*drifted_at);
+        let prior = Prior::new(Link::Logistic, &self.layout, scales);
+        let mut known = Drift::after(&self.layout, &prior, &past, shares).unwrap();
+        known.merge(&after);
+        known
+    }
+
     /// Adds closed decisions to the sums, linearised at `at`.
     fn absorb(&self, sums: &mut Epochs, at: &[f64], due: Range<usize>, now: f64) {
         let Some(first) = self.log[due.clone()].first() else { return };
@@ -182,12 +200,22 @@ impl Learner {
             mode = self.fit(&scales, &nothing, &self.mode, &[&all]);
             scales = self.estimate(&scales, &self.linear(&mode, &all)).0;
             mode = self.fit(&scales, &nothing, &mode, &[&all]);
-            sums = sums.emptied();
+            sums = sums.emptied(micros(now), micros(self.window) as f64);
             self.absorb(&mut sums, &mode, 0..due_end, now);
+            let prior = Prior::new(Link::Logistic, &self.layout, &scales);
+            sums.settle(micros(now), micros(self.window) as f64);
+            let stages: Vec<&Statistics> = sums.iter().map(|epoch| &epoch.sums).collect();
+            if let Some(drift) = Drift::estimate(&self.layout, &prior, &stages, || ()) {
+                let drifted_at = sums.iter().nth(drift.before).unwrap().since;
+                let from = self.log[..due_end].partition_point(|past| micros(past.at) < drifted_at);
+                let at = self.fit(&scales, &drift.past, &mode, &[&self.rows(&self.log[from..due_end], now, None)]);
+                sums.empty_since(drifted_at);
+                self.absorb(&mut sums, &at, from..due_end, now);
+            }
             self.linearised = due_end;
         } else {
             let rows = self.rows(&self.log[due.clone()], now, None);
-            mode = self.fit(&scales, &sums.total(), &self.mode, &[&rows, &open]);
+            mode = self.fit(&scales, &self.known(&scales, due.start), &self.mode, &[&rows, &open]);
             self.absorb(&mut sums, &mode, due, now);
         }
         sums.settle(micros(now), micros(self.window) as f64);
@@ -200,7 +228,11 @@ impl Learner {
         let present: Vec<Statistics> = stages.iter().map(|rows| self.linear(&at, rows)).collect();
         let past: Vec<&Statistics> = sums.iter().map(|epoch| &epoch.sums).collect();
         let all: Vec<&Statistics> = past.iter().copied().chain(&present).collect();
+        let stage = |n: usize| micros(now - self.window * (STAGES - n) as f64 / STAGES as f64);
+        self.drift = None;
         if let Some(mut drift) = Drift::estimate(&self.layout, &prior, &all, || ()) {
+            let mut since = sums.iter().map(|epoch| epoch.since).chain((0..STAGES).map(stage));
+            self.drift = since.nth(drift.before).zip(Some(drift.shares));
             past.iter().skip(drift.before).for_each(|epoch| drift.past.merge(epoch));
             let since: Vec<&Rows> = stages.iter().skip(drift.before.saturating_sub(past.len())).collect();
             let at = self.fit(&scales, &drift.past, &at, &since);

@@ -48,25 +48,55 @@ impl Drift {
     pub fn estimate(layout: &Layout, prior: &Prior, stages: &[&Statistics], mut tick: impl FnMut()) -> Option<Drift> {
         let levers = layout.levers();
         let coefficients: Vec<&[usize]> = levers.values().map(Vec::as_slice).collect();
-        let mut past = Statistics::new(layout.len());
-        let mut best: Option<(f64, f64, usize, Parting<'_>)> = None;
-        for (before, stage) in stages.iter().enumerate() {
-            let mut present = Statistics::new(layout.len());
-            stages[before..].iter().for_each(|stage| present.merge(stage));
-            if !past.is_zero() && !present.is_zero() {
-                let parting = Parting::new(prior, &coefficients, past.clone(), present)?;
-                let (gain, share) = parting.common(&mut tick)?;
-                if gain > best.as_ref().map_or(LEAST_GAIN, |(gain, ..)| *gain) {
-                    best = Some((gain, share, before, parting));
-                }
+        let mut all = Statistics::new(layout.len());
+        stages.iter().for_each(|stage| all.merge(stage));
+        let steady = evidence_of_all(prior, &all)?;
+        let mut look = |before: usize| -> Option<Moment<'_>> {
+            let [past, present] = [&stages[..before], &stages[before..]].map(|stages| {
+                let mut sum = Statistics::new(layout.len());
+                stages.iter().for_each(|stage| sum.merge(stage));
+                sum
+            });
+            if past.is_zero() || present.is_zero() {
+                return None;
             }
-            past.merge(stage);
-        }
-        let (_, share, before, parting) = best?;
+            let parting = Parting::new(prior, &coefficients, past, present)?;
+            let (gain, share) = parting.common(steady, &mut tick)?;
+            Some(Moment { gain, share, before, parting })
+        };
+        // One at a time: each holds several matrices.
+        let best = (1..stages.len())
+            .filter_map(&mut look)
+            .reduce(|best, next| if next.gain > best.gain { next } else { best })?;
+        let Moment { share, before, parting, .. } = Some(best).filter(|best| best.gain >= LEAST_GAIN)?;
         let shares = parting.by_lever(share, &mut tick)?;
         let past = parting.state(&shares)?.statistics(prior);
-        Some(Drift { shares: levers.into_keys().zip(shares).collect(), before, past })
+        Some(Drift { shares: levers.keys().cloned().zip(shares).collect(), before, past })
     }
+
+    /// The sums `past` as they count after a drift with these shares by lever. `None` if they cannot be solved.
+    pub fn after(
+        layout: &Layout,
+        prior: &Prior,
+        past: &Statistics,
+        shares: &BTreeMap<String, f64>,
+    ) -> Option<Statistics> {
+        let levers = layout.levers();
+        let coefficients: Vec<&[usize]> = levers.values().map(Vec::as_slice).collect();
+        let shares: Vec<f64> = levers.keys().map(|lever| shares.get(lever).copied().unwrap_or(0.0)).collect();
+        let parting = Parting::new(prior, &coefficients, past.clone(), Statistics::new(layout.len()))?;
+        Some(parting.state(&shares)?.statistics(prior))
+    }
+}
+
+/// A moment at which it may have been.
+struct Moment<'a> {
+    /// By how much one share for all levers raises the log-evidence at most, and that share.
+    gain: f64,
+    share: f64,
+    /// The stage before which it is.
+    before: usize,
+    parting: Parting<'a>,
 }
 
 /// Past and present, parted at a moment at which the effects of levers may have drifted.
@@ -99,12 +129,14 @@ impl<'a> Parting<'a> {
         self.state(shares)?.evidence(&self.present)
     }
 
-    /// By how much one share for all levers raises the log-evidence at most, and that share.
-    fn common(&self, mut tick: impl FnMut()) -> Option<(f64, f64)> {
+    /// By how much one share for all levers raises the log-evidence at most, and that share. Without a drift it is what `all` of the
+    /// past and the present have less that of the past.
+    fn common(&self, all: f64, mut tick: impl FnMut()) -> Option<(f64, f64)> {
         let mut found: Vec<(f64, f64)> = Vec::with_capacity(SHARES.len());
-        for share in SHARES {
+        found.push((SHARES[0], all - evidence_of(&self.posterior, self.prior, &self.past)));
+        for share in &SHARES[1..] {
             tick();
-            let here = self.evidence(&vec![share; self.levers.len()])?;
+            let here = self.evidence(&vec![*share; self.levers.len()])?;
             // Evidence has one maximum, and it is mostly near no drift.
             let falling = found.last().is_some_and(|(_, before)| here <= before + ROUNDING);
             found.push((share.sqrt(), here));
@@ -150,6 +182,19 @@ impl<'a> Parting<'a> {
         }
         Some(shares)
     }
+}
+
+/// Log-probability of what `statistics` sums up under the prior, but for what is the same in every state.
+fn evidence_of_all(prior: &Prior, statistics: &Statistics) -> Option<f64> {
+    Some(evidence_of(&Posterior::of(prior, statistics)?, prior, statistics))
+}
+
+/// The same, with the `posterior` that they give.
+fn evidence_of(posterior: &Posterior, prior: &Prior, statistics: &Statistics) -> f64 {
+    let known = prior.precision.iter().zip(&prior.mean).map(|(precision, mean)| precision * mean);
+    let linear = known.zip(&statistics.linear).map(|(prior, sums)| prior + sums);
+    let explained: f64 = linear.zip(&posterior.mean).map(|(linear, mean)| linear * mean).sum();
+    0.5 * (explained - posterior.log_determinant())
 }
 
 /// Where the parabola through three points has its peak; the second is above the others.

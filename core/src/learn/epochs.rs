@@ -55,9 +55,16 @@ impl Epochs {
         epochs
     }
 
-    /// The same epochs, in which nothing is summed up.
-    pub fn emptied(&self) -> Self {
-        Epochs::beginning(self.len, self.epochs.iter().map(|epoch| epoch.since))
+    /// The same epochs, in which nothing is summed up; with those that would be begun if much of before the first came at once.
+    pub fn emptied(&self, now: i64, window: f64) -> Self {
+        let kept: Vec<i64> = self.epochs.iter().map(|epoch| epoch.since).filter(|since| *since <= now).collect();
+        let first = kept.first().copied().unwrap_or(i64::MAX);
+        let mut earlier = Epochs::new(self.len);
+        earlier.begin(i64::MIN, now, window);
+        let earlier = earlier.epochs.into_iter().map(|epoch| epoch.since).filter(|since| *since < first);
+        let mut epochs = Epochs::beginning(self.len, earlier.chain(kept));
+        epochs.begin(i64::MIN, now, window);
+        epochs
     }
 
     /// The oldest first.
@@ -72,6 +79,15 @@ impl Epochs {
         total
     }
 
+    /// The sums of those that begin before a moment, and of the others.
+    pub fn parted(&self, moment: i64) -> (Statistics, Statistics) {
+        let (mut before, mut since) = (Statistics::new(self.len), Statistics::new(self.len));
+        for epoch in &self.epochs {
+            if epoch.since < moment { &mut before } else { &mut since }.merge(&epoch.sums);
+        }
+        (before, since)
+    }
+
     /// Multiplies all sums: what they hold fades.
     pub fn scale(&mut self, factor: f64) {
         self.epochs.iter_mut().for_each(|epoch| epoch.sums.scale(factor));
@@ -82,6 +98,13 @@ impl Epochs {
         let rearranged =
             |epoch: &Epoch| Epoch { since: epoch.since, sums: epoch.sums.rearranged(positions), changed: true };
         Epochs { len: positions.len(), epochs: self.epochs.iter().map(rearranged).collect() }
+    }
+
+    /// Empties those that begin at a moment or later.
+    pub fn empty_since(&mut self, moment: i64) {
+        for epoch in self.epochs.iter_mut().filter(|epoch| epoch.since >= moment) {
+            *epoch = Epoch { since: epoch.since, sums: Statistics::new(self.len), changed: true };
+        }
     }
 
     /// Makes room for decisions that were made from `from` on and whose window, of so many microseconds, has closed by `now`.
@@ -223,10 +246,31 @@ mod tests {
     #[test]
     fn those_begun_anew_begin_when_they_did() {
         let epochs = daily(9);
-        let mut again = epochs.emptied();
+        let mut again = epochs.emptied(12 * DAY, 4.0 * DAY as f64);
         assert!(again.total().is_zero());
         (0..9).for_each(|day| add(&mut again, day * DAY, 1.0));
+        again.settle(12 * DAY, 4.0 * DAY as f64);
         assert_eq!(again, epochs);
+
+        let mut late = Epochs::new(1);
+        add(&mut late, 398 * DAY, 1.0);
+        let mut late = late.emptied(403 * DAY, 4.0 * DAY as f64);
+        (0..400).for_each(|day| add(&mut late, day * DAY, 1.0));
+        late.settle(403 * DAY, 4.0 * DAY as f64);
+        assert_eq!(
+            days(&late)[..2],
+            [(339, 355.0), (355, 16.0)],
+            "what lies before the first that was kept is told apart"
+        );
+    }
+
+    #[test]
+    fn parted_at_a_moment_and_emptied_since() {
+        let mut epochs = daily(5);
+        assert_eq!(epochs.parted(2 * DAY), (one(2.0), one(3.0)));
+        assert_eq!(epochs.parted(9 * DAY), (one(5.0), Statistics::new(1)));
+        epochs.empty_since(4 * DAY);
+        assert_eq!(days(&epochs), [(0, 2.0), (2, 2.0), (4, 0.0)]);
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! The sums anew, from the log.
 
-use std::collections::BTreeMap;
-
 use decisioning_core::decide::Unit;
-use decisioning_core::learn::{fit, linearise, Delays, Epochs, Rows, Statistics};
+use decisioning_core::learn::{fit, linearise, Delays, Drift, Epoch, Epochs, Rows, Statistics};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::Uuid;
 
@@ -29,21 +27,34 @@ pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
         if part.target == Target::Worth {
             part.unit = unit(session)?;
         }
-        let mut sums = part.sums.emptied();
-        sums.begin(i64::MIN, session.now, session.window());
-        let log = Log::new(session, part, &sums, learned.decisions)?;
+        part.sums = part.sums.emptied(session.now, session.window());
+        let log = Log::new(session, part, learned.decisions)?;
         let sampled = session.fit(part, &nothing, &part.mean, &[&log.sample])?;
-        let around = linearise(session.layout, &session.arms, &sampled, |visit| log.visit(part, &sums, visit))
+        let around = linearise(session.layout, &session.arms, &sampled, |visit| log.visit(part, i64::MIN, visit))
             .map_err(|error| session.unsolvable(error))?;
         let (scales, posterior) = session.estimate_scales(part, &around)?;
         part.scales = scales;
         let prior = part.prior(session.layout);
         part.mean = fit(session.layout, &prior, &session.arms, &nothing, &posterior.mean, |visit| {
-            log.visit(part, &sums, visit)
+            log.visit(part, i64::MIN, visit)
         })
         .map_err(|error| session.unsolvable(error))?
         .mode;
-        part.sums = log.sums(part, sums)?;
+        log.sum_up(part, i64::MIN)?;
+        // What came after a drift is linearised where it belongs, not between the worlds.
+        let closed: Vec<&Epoch> = part.sums.iter().filter(|epoch| !epoch.sums.is_zero()).collect();
+        let stages: Vec<&Statistics> = closed.iter().map(|epoch| &epoch.sums).collect();
+        if let Some(drift) = Drift::estimate(session.layout, &prior, &stages, interrupt::check) {
+            let drifted_at = closed[drift.before].since;
+            let pooled = std::mem::take(&mut part.mean);
+            part.mean = fit(session.layout, &prior, &session.arms, &drift.past, &pooled, |visit| {
+                log.visit(part, drifted_at, visit)
+            })
+            .map_err(|error| session.unsolvable(error))?
+            .mode;
+            part.sums.empty_since(drifted_at);
+            log.sum_up(part, drifted_at)?;
+        }
         if part.target == Target::Response {
             learned.responses = log.rewarded;
         }
@@ -95,8 +106,8 @@ fn unit(session: &Session<'_>) -> Result<Option<Unit>> {
 
 /// Rows of one epoch.
 struct Batch {
-    /// When one of them was decided, in microseconds.
-    decided_at: i64,
+    /// When that begins, in microseconds.
+    since: i64,
     rows: Rows,
 }
 
@@ -105,6 +116,8 @@ struct Batch {
 struct Log<'a> {
     session: &'a Session<'a>,
     sql: String,
+    /// When epochs begin, in microseconds.
+    beginnings: Vec<i64>,
     /// What has been read; `None` if it is more than fits.
     kept: Option<Vec<Batch>>,
     /// One in so many decisions, which counts for the others.
@@ -116,17 +129,24 @@ struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// Reads the log of about `decisions`, by these `epochs`; `part` gets the delays of its rewards.
-    fn new(session: &'a Session<'a>, part: &mut LearnedPart, epochs: &Epochs, decisions: i64) -> Result<Self> {
+    /// Reads the log of about `decisions`, by the epochs of `part`, which gets the delays of its rewards.
+    fn new(session: &'a Session<'a>, part: &mut LearnedPart, decisions: i64) -> Result<Self> {
         let sql = match part.target {
             Target::Worth => format!("SELECT * FROM ({}) AS r WHERE r.given", absorbed(session)),
             Target::Response | Target::Harm(_) => absorbed(session),
         };
         let budget = settings::maintenance_memory() / (4 * session.layout.columns.len() + 32);
         let every = u64::try_from(decisions / SAMPLE).unwrap_or_default().max(1);
-        let mut log =
-            Log { session, sql, kept: Some(Vec::new()), sample: session.no_rows(part), rewarded: 0.0, latest: 0 };
-        let Log { kept, sample, rewarded, latest, sql, .. } = &mut log;
+        let mut log = Log {
+            session,
+            sql,
+            beginnings: part.sums.iter().map(|epoch| epoch.since).collect(),
+            kept: Some(Vec::new()),
+            sample: session.no_rows(part),
+            rewarded: 0.0,
+            latest: 0,
+        };
+        let Log { kept, sample, rewarded, latest, sql, beginnings, .. } = &mut log;
         let mut delays = Delays::default();
         let mut size = 0;
         let see = |logged: &Logged, random: u64| {
@@ -139,7 +159,7 @@ impl<'a> Log<'a> {
                 Ok(())
             }
         };
-        read(session, part, epochs, sql, see, |batch| {
+        read(session, part, beginnings, sql, see, |batch| {
             *rewarded += batch.rows.rewarded();
             size += batch.rows.len();
             match kept {
@@ -153,29 +173,31 @@ impl<'a> Log<'a> {
         Ok(log)
     }
 
-    /// Hands over all rows.
-    fn visit(&self, part: &LearnedPart, epochs: &Epochs, visit: &mut dyn FnMut(&Rows)) -> Result<()> {
-        self.each(part, epochs, |batch| {
+    /// Hands over all rows of the epochs that begin at a moment or later.
+    fn visit(&self, part: &LearnedPart, since: i64, visit: &mut dyn FnMut(&Rows)) -> Result<()> {
+        self.each(part, since, |batch| {
             interrupt::check();
             without_signals(|| visit(&batch.rows));
             Ok(())
         })
     }
 
-    /// The sums over all rows, linearised where `part` is, in these `epochs`.
-    fn sums(&self, part: &LearnedPart, epochs: Epochs) -> Result<Epochs> {
-        let mut sums = epochs.clone();
-        self.each(part, &epochs, |batch| {
-            sums.at(batch.decided_at).merge(&self.session.linearise(&part.mean, &[&batch.rows])?);
+    /// Adds these rows to the sums of `part`, linearised where it is.
+    fn sum_up(&self, part: &mut LearnedPart, since: i64) -> Result<()> {
+        let mut sums = std::mem::replace(&mut part.sums, Epochs::new(0));
+        self.each(part, since, |batch| {
+            sums.at(batch.since).merge(&self.session.linearise(&part.mean, &[&batch.rows])?);
             Ok(())
         })?;
-        Ok(sums)
+        part.sums = sums;
+        Ok(())
     }
 
-    fn each(&self, part: &LearnedPart, epochs: &Epochs, mut f: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
+    fn each(&self, part: &LearnedPart, since: i64, mut f: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
+        let mut f = |batch: &Batch| if batch.since >= since { f(batch) } else { Ok(()) };
         match &self.kept {
             Some(kept) => kept.iter().try_for_each(f),
-            None => read(self.session, part, epochs, &self.sql, |_, _| Ok(()), |batch| f(&batch)),
+            None => read(self.session, part, &self.beginnings, &self.sql, |_, _| Ok(()), |batch| f(&batch)),
         }
     }
 }
@@ -185,23 +207,31 @@ impl<'a> Log<'a> {
 fn read(
     session: &Session<'_>,
     part: &LearnedPart,
-    epochs: &Epochs,
+    beginnings: &[i64],
     sql: &str,
     mut see: impl FnMut(&Logged, u64) -> Result<()>,
     mut consume: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
-    let mut batches: BTreeMap<usize, Batch> = BTreeMap::new();
+    let empty = |since| Batch { since, rows: session.no_rows(part) };
+    let mut batches: Vec<Batch> = beginnings.iter().map(|since| empty(*since)).collect();
+    let mut waiting = 0;
     query::each_large(sql, &[session.name().into(), horizon(session)?.into()], |row| {
         let logged = session.reader.logged(row)?;
         let random = row.value::<Uuid>(7)?.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         see(&logged, random)?;
-        let empty = || Batch { decided_at: logged.decided_at, rows: session.no_rows(part) };
-        let batch = batches.entry(epochs.position(logged.decided_at)).or_insert_with(empty);
-        session.add(&mut batch.rows, part, &logged, None)?;
-        if batch.rows.len() == CHUNK as usize {
-            consume(std::mem::replace(batch, empty()))?;
+        let epoch = beginnings.partition_point(|since| *since <= logged.decided_at).saturating_sub(1);
+        let rows = &mut batches[epoch].rows;
+        let before = rows.len();
+        session.add(rows, part, &logged, None)?;
+        waiting += rows.len() - before;
+        if waiting >= CHUNK as usize {
+            if let Some(largest) = batches.iter_mut().max_by_key(|batch| batch.rows.len()) {
+                let largest = std::mem::replace(largest, empty(largest.since));
+                waiting -= largest.rows.len();
+                consume(largest)?;
+            }
         }
         Ok(())
     })?;
-    batches.into_values().try_for_each(consume)
+    batches.into_iter().filter(|batch| !batch.rows.is_empty()).try_for_each(consume)
 }

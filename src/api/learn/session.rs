@@ -190,6 +190,16 @@ impl<'a> Session<'a> {
         .map_err(|error| self.unsolvable(error))
     }
 
+    /// What the sums of a part say of decisions since a time: where the last model found a drift before it, that counts.
+    pub fn known(&self, part: &LearnedPart, since: i64) -> Result<Statistics> {
+        let Some(drifted_at) = part.drifted_at.filter(|at| *at <= since) else { return Ok(part.sums.total()) };
+        let (past, after) = part.sums.parted(drifted_at);
+        let past = Drift::after(self.layout, &part.prior(self.layout), &past, &part.drift);
+        let mut known = past.ok_or_else(|| self.unsolvable(FitError::Singular))?;
+        known.merge(&after);
+        Ok(known)
+    }
+
     /// What is known of a part if the world has drifted, before one of its epochs or of these stages of open decisions.
     pub fn after_drift(&self, part: &LearnedPart, drift: Drift, start: &[f64], open: &[Stage]) -> Result<Current> {
         let Drift { shares, before, past: mut sums } = drift;
