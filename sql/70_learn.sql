@@ -74,7 +74,7 @@ COMMENT ON COLUMN decisioning.models.open_decisions IS 'Decisions whose window w
 COMMENT ON COLUMN decisioning.models.parts IS 'What it predicts. response: whether a goal is reached; worth: what a response is worth, where that varies; harm: goal: whether that harm is done.';
 COMMENT ON COLUMN decisioning.models.prior_scales IS 'By part, the prior standard deviation of each block of coefficients, estimated from the data: how much its effects vary.';
 COMMENT ON COLUMN decisioning.models.drift IS 'By part and lever (send for what all sends have in common, each dimension, pairs of levels), how far its effects have drifted from what decisions before drifted_at say: 0 is a lever that does what it did, near 1 one of which they say nothing any more. Empty for a world that stays.';
-COMMENT ON COLUMN decisioning.models.drifted_at IS 'By part, since when its effects are others: of all times between two epochs of learning, the one that makes what was seen most probable. Null for a world that stays.';
+COMMENT ON COLUMN decisioning.models.drifted_at IS 'By part, since when its effects are others: of the times at which the sums of learning are parted, and thirds of the window back, the one that makes what came later most probable. Null for a world that stays.';
 COMMENT ON COLUMN decisioning.models.worth_unit IS 'How worth is counted: as (worth - centre) / scale, of worth within low and high. NULL if the model has none.';
 
 CREATE FUNCTION decisioning._coefficient_names(layout jsonb) RETURNS text[]

@@ -5,7 +5,7 @@
 //! the sums hold for an absorbed decision is the one that absorbed outcomes give it.
 //!
 //! A decision is absorbed when its window has closed. Until then it counts in every model anew, by what is known of it at
-//! the time; and the open ones together say how far the world has drifted from what the sums know.
+//! the time. Sums are kept by when decisions were made: what came later says how far the world has drifted from what was before.
 
 mod correct;
 mod inbox;

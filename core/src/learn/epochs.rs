@@ -24,7 +24,7 @@ pub struct Epoch {
 }
 
 /// Sums over decisions, those of about the same time together: so that a drift between any two epochs can be told, and what was
-/// learned before it put aside, for as long as it matters.
+/// learned before it put aside, until epochs on both sides are joined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Epochs {
     /// Number of coefficients.
