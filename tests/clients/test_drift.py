@@ -76,4 +76,4 @@ def test_sums_that_faded_unwritten_are_those_of_the_log(db):
     before = db.sql(epochs)
     found = differences(db, session)
     assert db.sql(epochs) == before
-    assert max(found) < 0.2 and sum(found) / len(found) < 0.05, found
+    assert max(found) < 0.08 and sum(found) / len(found) < 0.02, found
