@@ -330,11 +330,13 @@ CREATE TABLE decisioning._learner_part (
     unit            jsonb,
     delays          jsonb       NOT NULL,
     scales          jsonb       NOT NULL,
+    epochs          integer     NOT NULL,
     PRIMARY KEY (campaign, part)
 );
 COMMENT ON TABLE decisioning._learner_part IS 'Internal: what learning knows of each part of the model beside its sums.';
 COMMENT ON COLUMN decisioning._learner_part.delays IS 'Absorbed events by channel (the empty name is no-send) and time until they were recorded, in 256ths of the window, discounted to learned_at.';
 COMMENT ON COLUMN decisioning._learner_part.scales IS 'Prior standard deviation of each block of coefficients, estimated from the data.';
+COMMENT ON COLUMN decisioning._learner_part.epochs IS 'Rows of _learner_epoch that hold its sums.';
 
 CREATE TABLE decisioning._learner_epoch (
     campaign        text        NOT NULL,

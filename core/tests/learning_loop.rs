@@ -220,8 +220,8 @@ impl Delayed {
         self.closed.merge(&linear(&due));
         let mut sums = self.closed.clone();
         sums.merge(&linear(&open));
-        let (scales, posterior) = self.scales.estimate(Link::Logistic, &self.layout, &sums, 20, || ()).unwrap();
-        self.scales = scales;
+        self.scales = self.scales.estimate(Link::Logistic, &self.layout, &[&sums], 20, || ()).unwrap();
+        let posterior = Posterior::of(&Prior::new(Link::Logistic, &self.layout, &self.scales), &sums).unwrap();
         self.mean = posterior.mean.clone();
         posterior
     }

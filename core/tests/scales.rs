@@ -15,22 +15,21 @@ fn layout() -> (Layout, Vec<Arm>) {
     (layout, arms)
 }
 
-fn estimate(layout: &Layout, sums: &Statistics) -> Scales {
-    Scales::default().estimate(Link::Logistic, layout, sums, 50, || ()).unwrap().0
+fn estimate(layout: &Layout, worlds: &[&Statistics]) -> Scales {
+    Scales::default().estimate(Link::Logistic, layout, worlds, 50, || ()).unwrap()
 }
 
 #[test]
 fn without_data_nothing_moves() {
     let (layout, _) = layout();
-    let scales = estimate(&layout, &Statistics::new(layout.len()));
+    let scales = estimate(&layout, &[&Statistics::new(layout.len())]);
     for block in layout.blocks() {
         assert!((scales.0[&block.name] - block.initial).abs() < 1e-9, "{} {:?}", block.name, scales);
     }
 }
 
-/// The city decides which offer works, by ±1.2; nothing depends on the tier.
-#[test]
-fn a_feature_that_matters_has_a_scale_of_its_own() {
+/// Sums over decisions where the city decides which offer works, by `effect`; nothing depends on the tier.
+fn sums(effect: f64) -> Statistics {
     let (layout, arms) = layout();
     let mut random = random(4);
     let mut rows = Vec::new();
@@ -40,13 +39,33 @@ fn a_feature_that_matters_has_a_scale_of_its_own() {
         encoded[0] = 1.0;
         encoded[1 + city] = 1.0;
         encoded[4 + tier] = 1.0;
-        let effect = [1.2, -1.2, 0.0][city] * if arm == 0 { 0.5 } else { -0.5 };
+        let effect = [effect, -effect, 0.0][city] * if arm == 0 { 0.5 } else { -0.5 };
         let reward = f64::from(u8::from(random.random::<f64>() < sigmoid(effect - 1.0)));
         rows.push(Observed { encoded, arm: Some(arm), weight: 1.0, reward, reported: 1.0 });
     }
     let mut sums = Statistics::new(layout.len());
     absorb(&layout, &arms, &mut sums, &prior(&layout).mean, &rows);
-    let scales = estimate(&layout, &sums);
+    sums
+}
+
+#[test]
+fn a_feature_that_matters_has_a_scale_of_its_own() {
+    let (layout, _) = layout();
+    let scales = estimate(&layout, &[&sums(1.2)]);
     let (city, tier) = (scales.0["dimension offer × city"], scales.0["dimension offer × tier"]);
     assert!(city > 0.3 && tier < 0.5 * city, "{scales:?}");
+}
+
+#[test]
+fn an_effect_that_turns_around_is_as_large_as_it_was() {
+    let (layout, _) = layout();
+    let (before, since) = (sums(1.2), sums(-1.2));
+    let mut all = before.clone();
+    all.merge(&since);
+    let scale = |worlds: &[&Statistics]| estimate(&layout, worlds).0["dimension offer × city"];
+    let once = scale(&[&before]);
+    assert!((scale(&[&before, &since]) / once - 1.0).abs() < 0.2);
+    assert!(scale(&[&all]) < 0.5 * once, "as one world it seems small");
+    // A world that nothing is known of says nothing.
+    assert!((scale(&[&before, &Statistics::new(layout.len())]) - once).abs() < 1e-9);
 }

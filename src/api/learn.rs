@@ -11,12 +11,13 @@ mod correct;
 mod inbox;
 mod refit;
 mod session;
+pub mod sums;
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use decisioning_core::features::Encoder;
-use decisioning_core::learn::{Drift, Epoch, Epochs, Layout, Rows, Statistics};
+use decisioning_core::learn::{Drift, Epochs, Layout, Rows, Statistics};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::Uuid;
@@ -63,13 +64,10 @@ pub fn make_partitions() -> Result<()> {
     Ok(())
 }
 
-/// Locks the learning state, so that one session learns a campaign at a time; returns it with its model version and
-/// when it was written. Runs as the owner.
+/// Locks the learning state, so that one session learns a campaign at a time; returns it, without its sums, with its model version
+/// and when it was written. Runs as the owner.
 fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
-    let damaged = || {
-        Error::corrupted(format!("learning state of campaign \"{}\" is damaged", campaign.campaign))
-            .hint("Run decisioning.rebuild_model to refit it from the log.")
-    };
+    let damaged = || sums::damaged(campaign);
     let name = campaign.campaign.as_str();
     let (version, learned_at, mut learned) = query::write(
         "SELECT l.model_version, l.decisions, l.outcomes, l.open_decisions, l.linearised, l.responses, l.corrections,
@@ -116,45 +114,10 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
             })
         },
     )?;
-    for part in &mut learned.parts {
-        part.sums = sums(campaign, &part.target, part.mean.len(), learned_at)?.ok_or_else(damaged)?;
-    }
     if learned.parts.first().is_none_or(|part| part.target != Target::Response) {
         return Err(damaged());
     }
     Ok((version, learned_at, learned))
-}
-
-/// What was kept of the sums of a part of the model with so many coefficients, discounted to `learned_at`; `None` if it is damaged.
-fn sums(campaign: &Campaign, target: &Target, len: usize, learned_at: i64) -> Result<Option<Epochs>> {
-    let epochs = query::write(
-        "SELECT e.since, e.discounted_to, e.half_life, e.statistics FROM decisioning._learner_epoch e
-         WHERE e.campaign = $1 AND e.part = $2 ORDER BY e.since",
-        &[campaign.campaign.as_str().into(), target.name().into()],
-        |row| {
-            let (since, discounted_to) = (settings::micros(row.value(1)?), settings::micros(row.value(2)?));
-            let half_life: Option<f64> = row.get(3)?;
-            let sums = Statistics::from_bytes(&row.value::<Vec<u8>>(4)?);
-            let (Some(since), Some(discounted_to), Some(mut sums)) = (since, discounted_to, sums) else {
-                return Ok(None);
-            };
-            sums.scale(campaign::discount(half_life.map(|seconds| seconds * 1e6), learned_at - discounted_to));
-            // From here on it fades at another pace.
-            let changed = half_life != campaign.half_life_seconds;
-            Ok(Some(Epoch { since, sums, changed }))
-        },
-    )?;
-    Ok(epochs.into_iter().collect::<Option<Vec<_>>>().and_then(|epochs| Epochs::of(len, epochs)))
-}
-
-/// When the epochs of a part of the model begin. Nothing that may be damaged is read.
-fn beginnings(campaign: &Campaign, target: &Target) -> Result<Vec<i64>> {
-    let epochs = query::write(
-        "SELECT e.since FROM decisioning._learner_epoch e WHERE e.campaign = $1 AND e.part = $2",
-        &[campaign.campaign.as_str().into(), target.name().into()],
-        |row| Ok(settings::micros(row.value(1)?)),
-    )?;
-    Ok(epochs.into_iter().flatten().collect())
 }
 
 /// The encoder for the columns as they are now: that of `model`, unless features came or went. Features that stay keep
@@ -247,26 +210,32 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         None => (previous.encoder.clone(), previous.encoder_version, model::lay_out(campaign, &previous.encoder)?),
     };
     let rearranged = layout != previous.layout || encoder_version != previous.encoder_version;
+    let targets = campaign.targets();
+    let is_known = |target: &Target| learned.parts.iter().any(|part| part.target == *target);
+    // What was learned on top of one offset says little on top of another.
+    let retargeted = encoder.offset() != previous.encoder.offset() || !targets.iter().all(is_known);
+    let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
+    let waiting = Waiting::count(&session)?;
+    let new = waiting.due > 0 || waiting.changes || rearranged || retargeted;
+    let refresh = waiting.open > 0 && session.share(learned_at, session.now) >= OPEN_REFRESH;
+    if !new && !refresh && waiting.open == learned.open_decisions {
+        let reached = Reached::default();
+        return Ok(Step { model_version: version, new_decisions: 0, new_outcomes: 0, learned, reached });
+    }
+    for part in &mut learned.parts {
+        part.sums = sums::read(campaign, part, learned_at)?;
+    }
     if layout != previous.layout {
         let positions = layout.positions_in(&previous.layout);
         learned.parts.iter_mut().for_each(|part| part.rearrange(&layout, &positions));
     }
-    // What was learned on top of one offset says little on top of another.
-    let reset = encoder.offset() != previous.encoder.offset();
-    let retargeted = retarget(&mut learned, campaign.targets(), &layout) || reset;
-    let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
+    retarget(&mut learned, targets, &layout);
     learned.fade(campaign.discount(session.now - learned_at));
 
     let decisions = reassess(&session, &mut learned)?;
     let outcomes = absorb_outcomes(&session, &mut learned)?;
     let new_outcomes = outcomes.len() as i64;
     let reached = Reached { outcomes, decisions };
-    let waiting = Waiting::count(&session)?;
-    let new = waiting.due > 0 || new_outcomes > 0 || !reached.decisions.is_empty() || rearranged || retargeted;
-    let refresh = waiting.open > 0 && session.share(learned_at, session.now) >= OPEN_REFRESH;
-    if !new && !refresh && waiting.open == learned.open_decisions {
-        return Ok(Step { model_version: version, new_decisions: 0, new_outcomes, learned, reached });
-    }
     learned.open_decisions = waiting.open;
     let decisions = (learned.decisions + waiting.due) as f64;
     let grown = waiting.due > 0 && decisions >= learned.linearised as f64 * RELINEARISE;
@@ -291,16 +260,13 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned, reached })
 }
 
-/// Makes the parts those of `targets`. Returns whether one is new, and has to be fitted from the log.
-fn retarget(learned: &mut Learned, targets: Vec<Target>, layout: &Layout) -> bool {
+/// Makes the parts those of `targets`: what is new of them knows only the prior.
+fn retarget(learned: &mut Learned, targets: Vec<Target>, layout: &Layout) {
     let mut known = std::mem::take(&mut learned.parts);
-    let mut new = false;
     for target in targets {
         let part = known.iter().position(|part| part.target == target).map(|at| known.swap_remove(at));
-        new |= part.is_none();
         learned.parts.push(part.unwrap_or_else(|| LearnedPart::new(target, layout)));
     }
-    new
 }
 
 /// Adds closed decisions, the oldest first, to the sums, linearised where they and the open ones put the mode. After a drift that
@@ -317,7 +283,7 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
             .collect::<Result<Vec<(i64, Rows)>>>()?;
         let open = session.open_rows(part, open)?;
         let batches: Vec<&Rows> = closed.iter().map(|(_, rows)| rows).chain(&open).collect();
-        part.mean = session.fit(part, &session.known(part, first.decided_at)?, &part.mean, &batches)?;
+        part.mean = session.fit(part, &session.known(part, first.decided_at), &part.mean, &batches)?;
         for (decided_at, rows) in &closed {
             part.sums.at(*decided_at).merge(&session.linearise(&part.mean, &[rows])?);
             if part.target == Target::Response {
@@ -335,23 +301,21 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
 fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, open: &[Logged]) -> Result<i64> {
     let mut current = Vec::with_capacity(learned.parts.len());
     for part in &mut learned.parts {
-        part.sums.settle(session.now, session.window());
+        part.sums.settle(session.now, session.window(), part.drifted_at);
         let stages = session.open_stages(part, open)?;
-        let mut sums = part.sums.total();
-        let mode =
-            session.fit(part, &sums, &part.mean, &stages.iter().flat_map(|stage| &stage.rows).collect::<Vec<_>>())?;
+        let batches: Vec<&Rows> = stages.iter().flat_map(|stage| &stage.rows).collect();
+        let mode = session.fit(part, &part.sums.total(), &part.mean, &batches)?;
         let open = stages
             .iter()
             .map(|stage| session.linearise(&mode, &stage.rows.iter().collect::<Vec<_>>()))
             .collect::<Result<Vec<_>>>()?;
-        open.iter().for_each(|stage| sums.merge(stage));
-        let (scales, posterior) = session.estimate_scales(part, &sums)?;
-        part.scales = scales;
+        let worlds = session.worlds(part, stages.iter().map(|stage| stage.since).zip(&open));
+        part.scales = session.estimate_scales(part, &worlds)?;
         let prior = part.prior(session.layout);
         let all: Vec<&Statistics> = part.sums.iter().map(|epoch| &epoch.sums).chain(&open).collect();
         current.push(match Drift::estimate(session.layout, &prior, &all, interrupt::check) {
             Some(drift) => session.after_drift(part, drift, &mode, &stages)?,
-            None => Current::steady(posterior),
+            None => Current::steady(session.posterior(&prior, &worlds)?),
         });
     }
     let version = model::store(session.campaign, encoder_version, session.layout, learned, &current)?;
@@ -405,7 +369,7 @@ fn rebuild_model(
         let encoder_version = model::store_encoder(name, &encoder)?;
         learned.parts = Learned::new(campaign.targets(), &layout).parts;
         for part in &mut learned.parts {
-            part.sums = Epochs::beginning(layout.len(), beginnings(&campaign, &part.target)?);
+            part.sums = Epochs::beginning(layout.len(), sums::beginnings(&campaign, &part.target)?);
         }
         let session = Session::new(&campaign, &encoder, encoder_version, &layout)?;
         learned.open_decisions = Waiting::count(&session)?.open;

@@ -11,6 +11,7 @@ use decisioning_core::learn::{Arm, Delays, DrawBank, Epochs, Layout, Posterior, 
 use super::budget::Prices;
 use super::campaign::{Campaign, CurrentModel, Edition, Target};
 use super::context;
+use super::learn::sums;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -437,57 +438,20 @@ pub fn store(
             ],
         )?;
         query::execute(
-            "INSERT INTO decisioning._learner_part (campaign, part, unit, delays, scales)
-             VALUES ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb)",
+            "INSERT INTO decisioning._learner_part (campaign, part, unit, delays, scales, epochs)
+             VALUES ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb, $6)",
             &[
                 name.into(),
                 target.as_str().into(),
                 unit.as_deref().into(),
                 serde_json::to_string(&part.delays)?.into(),
                 scales.as_str().into(),
+                i32::try_from(part.sums.iter().len()).unwrap_or(i32::MAX).into(),
             ],
         )?;
     }
-    store_sums(campaign, learned, now)?;
+    sums::store(campaign, learned, now)?;
     Ok(version)
-}
-
-/// Keeps the sums as they are `now`; those that have only faded stay as they were written, with the time of that.
-fn store_sums(campaign: &Campaign, learned: &Learned, now: pgrx::datum::TimestampWithTimeZone) -> Result<()> {
-    let name = campaign.campaign.as_str();
-    let (mut parts, mut beginnings) = (Vec::new(), Vec::new());
-    for part in &learned.parts {
-        let target = part.target.name();
-        for epoch in part.sums.iter() {
-            let since = settings::timestamp(epoch.since)?;
-            if epoch.changed {
-                query::execute(
-                    "INSERT INTO decisioning._learner_epoch (campaign, part, since, discounted_to, half_life, statistics)
-                     VALUES ($1, $2, $3, $4, $5, $6)
-                     ON CONFLICT (campaign, part, since) DO UPDATE SET discounted_to = excluded.discounted_to,
-                         half_life = excluded.half_life, statistics = excluded.statistics",
-                    &[
-                        name.into(),
-                        target.as_str().into(),
-                        since.into(),
-                        now.into(),
-                        campaign.half_life_seconds.into(),
-                        epoch.sums.to_bytes().into(),
-                    ],
-                )?;
-            }
-            parts.push(target.clone());
-            beginnings.push(since);
-        }
-    }
-    query::execute(
-        "DELETE FROM decisioning._learner_epoch e
-         WHERE e.campaign = $1 AND NOT EXISTS (
-             SELECT FROM unnest($2::text[], $3::timestamptz[]) AS k(part, since)
-             WHERE k.part = e.part AND k.since = e.since)",
-        &[name.into(), parts.into(), beginnings.into()],
-    )?;
-    Ok(())
 }
 
 /// Gives a campaign its first encoder and a model that knows only the prior. Profiles the audience as the caller.

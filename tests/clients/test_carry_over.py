@@ -94,6 +94,7 @@ def test_a_new_level_of_a_feature(learned):
     "damage",
     [
         "UPDATE decisioning._learner_epoch SET statistics = '\\x00'",
+        "DELETE FROM decisioning._learner_epoch",
         "UPDATE decisioning.decisions SET encoded[2] = 'NaN' WHERE decided_at > '2026-06-02'",
         "UPDATE decisioning.decisions SET encoded = '{1}' WHERE decided_at > '2026-06-02'",
     ],
@@ -108,6 +109,19 @@ def test_a_failing_learn_keeps_the_last_version(db, learned, damage):
     assert late.execute(VERSION).fetchone() == version and coefficients(late) == before
     assert late.execute("SELECT count(*) FROM decisioning.decide_batch(ARRAY['c-4', 'c-5'], 'c')").fetchone() == (2,)
     assert late.execute("SELECT count(*) FROM decisioning._inbox WHERE decision_id IS NOT NULL").fetchone() == (5,)
+
+
+def test_sums_are_not_read_when_nothing_is_new(db, learned):
+    """Damaged ones are not noticed before they are needed; the log makes them good."""
+    db.sql("UPDATE decisioning._learner_epoch SET statistics = '\\x00'")
+    version = learned.execute(VERSION).fetchone()
+    learned.execute("SELECT * FROM decisioning.learn('c')")
+    assert learned.execute(VERSION).fetchone() == version
+    learned.execute("SELECT * FROM decisioning.rebuild_model('c')")
+    before = coefficients(learned)
+    learned.execute("SELECT count(*) FROM decisioning.decide_batch(ARRAY['c-1', 'c-2', 'c-3'], 'c')")
+    shop.session(db, now="2026-06-06 10:00+00").execute("SELECT * FROM decisioning.learn('c')")
+    assert coefficients(learned).keys() == before.keys() and learned.execute(VERSION).fetchone() != version
 
 
 def test_numbers_that_are_none_do_not_get_into_the_model(db):

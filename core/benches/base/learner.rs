@@ -277,6 +277,10 @@ impl Learner {
         fit(self.rows_layout(), &prior, &self.arms, closed, start, visit).unwrap().mode
     }
 
+    fn estimate(&self, scales: &Scales, sums: &Statistics) -> Scales {
+        scales.estimate(Link::Logistic, &self.layout, &[sums], SCALE_STEPS, || ()).unwrap()
+    }
+
     fn linear(&self, at: &[f64], rows: &Rows) -> Statistics {
         linearise::<Misfit>(self.rows_layout(), &self.arms, at, |add| {
             add(rows);
@@ -315,8 +319,7 @@ impl Learner {
             let all = self.rows(self.log.iter().filter(closed), day, None);
             let nothing = Statistics::new(self.layout.len());
             mode = self.fit(&scales, &nothing, &mode, &[&all]);
-            scales =
-                scales.estimate(Link::Logistic, &self.layout, &self.linear(&mode, &all), SCALE_STEPS, || ()).unwrap().0;
+            scales = self.estimate(&scales, &self.linear(&mode, &all));
             mode = self.fit(&scales, &nothing, &mode, &[&all]);
             sums = self.linear(&mode, &all);
             self.linearised = absorbed;
@@ -326,8 +329,8 @@ impl Learner {
         let at = self.fit(&scales, &sums, &mode, &[&open]);
         let mut everything = sums.clone();
         everything.merge(&self.linear(&at, &open));
-        let (scales, posterior) =
-            scales.estimate(Link::Logistic, &self.layout, &everything, SCALE_STEPS, || ()).unwrap();
+        let scales = self.estimate(&scales, &everything);
+        let posterior = Posterior::of(&Prior::new(Link::Logistic, &self.layout, &scales), &everything).unwrap();
         self.policy = policy(&self.layout, &self.arms, &posterior, self.salt, day as i64 + 1);
         (self.delays, self.sums, self.scales, self.mode, self.posterior) = (delays, sums, scales, mode, posterior);
     }

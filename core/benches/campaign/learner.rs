@@ -6,8 +6,8 @@ use std::ops::Range;
 use decisioning_core::decide::{choose, Policy, Rule, Salt, Terms};
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::{
-    fit, linearise, Arm, Delays, Dimensions, DrawBank, Drift, Epochs, Layout, Link, Misfit, Observed, Posterior, Prior,
-    Reporting, Roles, Rows, Scales, Seen, Statistics,
+    fit, linearise, Arm, Delays, Dimensions, DrawBank, Drift, Epoch, Epochs, Layout, Link, Misfit, Observed, Posterior,
+    Prior, Reporting, Roles, Rows, Scales, Seen, Statistics,
 };
 
 const FLOOR: f64 = 0.02;
@@ -155,8 +155,8 @@ impl Learner {
         }
     }
 
-    fn estimate(&self, scales: &Scales, sums: &Statistics) -> (Scales, Posterior) {
-        scales.estimate(Link::Logistic, &self.layout, sums, SCALE_STEPS, || ()).unwrap()
+    fn estimate(&self, scales: &Scales, worlds: &[&Statistics]) -> Scales {
+        scales.estimate(Link::Logistic, &self.layout, worlds, SCALE_STEPS, || ()).unwrap()
     }
 
     /// Learns, as the extension does.
@@ -198,19 +198,26 @@ impl Learner {
             let all = self.rows(&self.log[..due_end], now, None);
             let nothing = Statistics::new(self.layout.len());
             mode = self.fit(&scales, &nothing, &self.mode, &[&all]);
-            scales = self.estimate(&scales, &self.linear(&mode, &all)).0;
+            scales = self.estimate(&scales, &[&self.linear(&mode, &all)]);
             mode = self.fit(&scales, &nothing, &mode, &[&all]);
             sums = sums.emptied(micros(now), micros(self.window) as f64);
             self.absorb(&mut sums, &mode, 0..due_end, now);
             let prior = Prior::new(Link::Logistic, &self.layout, &scales);
-            sums.settle(micros(now), micros(self.window) as f64);
-            let stages: Vec<&Statistics> = sums.iter().map(|epoch| &epoch.sums).collect();
+            let closed: Vec<&Epoch> = sums.iter().filter(|epoch| !epoch.sums.is_zero()).collect();
+            let stages: Vec<&Statistics> = closed.iter().map(|epoch| &epoch.sums).collect();
+            self.drift = None;
             if let Some(drift) = Drift::estimate(&self.layout, &prior, &stages, || ()) {
-                let drifted_at = sums.iter().nth(drift.before).unwrap().since;
+                let drifted_at = closed[drift.before].since;
                 let from = self.log[..due_end].partition_point(|past| micros(past.at) < drifted_at);
-                let at = self.fit(&scales, &drift.past, &mode, &[&self.rows(&self.log[from..due_end], now, None)]);
-                sums.empty_since(drifted_at);
+                let (past, present) = sums.parted(drifted_at);
+                scales = self.estimate(&scales, &[&past, &present]);
+                sums.empty();
+                let at = self.fit(&scales, &nothing, &mode, &[&self.rows(&self.log[..from], now, None)]);
+                self.absorb(&mut sums, &at, 0..from, now);
+                let known = Drift::after(&self.layout, &prior, &sums.parted(drifted_at).0, &drift.shares).unwrap();
+                let at = self.fit(&scales, &known, &mode, &[&self.rows(&self.log[from..due_end], now, None)]);
                 self.absorb(&mut sums, &at, from..due_end, now);
+                self.drift = Some((drifted_at, drift.shares));
             }
             self.linearised = due_end;
         } else {
@@ -218,17 +225,27 @@ impl Learner {
             mode = self.fit(&scales, &self.known(&scales, due.start), &self.mode, &[&rows, &open]);
             self.absorb(&mut sums, &mode, due, now);
         }
-        sums.settle(micros(now), micros(self.window) as f64);
+        sums.settle(micros(now), micros(self.window) as f64, self.drift.as_ref().map(|(since, _)| *since));
         self.absorbed = due_end;
         let at = self.fit(&scales, &sums.total(), &mode, &[&open]);
         let mut everything = sums.total();
         everything.merge(&self.linear(&at, &open));
-        let (scales, mut posterior) = self.estimate(&scales, &everything);
-        let prior = Prior::new(Link::Logistic, &self.layout, &scales);
         let present: Vec<Statistics> = stages.iter().map(|rows| self.linear(&at, rows)).collect();
+        let stage = |n: usize| micros(now - self.window * (STAGES - n) as f64 / STAGES as f64);
+        let scales = match &self.drift {
+            Some((drifted_at, _)) => {
+                let (mut past, mut since) = sums.parted(*drifted_at);
+                for (n, sums) in present.iter().enumerate() {
+                    if stage(n) < *drifted_at { &mut past } else { &mut since }.merge(sums);
+                }
+                self.estimate(&scales, &[&past, &since])
+            }
+            None => self.estimate(&scales, &[&everything]),
+        };
+        let prior = Prior::new(Link::Logistic, &self.layout, &scales);
+        let mut posterior = Posterior::of(&prior, &everything).unwrap();
         let past: Vec<&Statistics> = sums.iter().map(|epoch| &epoch.sums).collect();
         let all: Vec<&Statistics> = past.iter().copied().chain(&present).collect();
-        let stage = |n: usize| micros(now - self.window * (STAGES - n) as f64 / STAGES as f64);
         self.drift = None;
         if let Some(mut drift) = Drift::estimate(&self.layout, &prior, &all, || ()) {
             let mut since = sums.iter().map(|epoch| epoch.since).chain((0..STAGES).map(stage));

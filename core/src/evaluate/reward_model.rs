@@ -36,8 +36,8 @@ impl<'a> RewardModel<'a> {
         };
         let scales = Scales::default();
         let first = fit(&scales, &Prior::new(Link::Logistic, layout, &scales).mean)?;
-        let (scales, _) =
-            scales.estimate(Link::Logistic, layout, &first.sums, SCALE_STEPS, &tick).ok_or(FitError::Singular)?;
+        let scales = scales.estimate(Link::Logistic, layout, &[&first.sums], SCALE_STEPS, &tick);
+        let scales = scales.ok_or(FitError::Singular)?;
         Ok(RewardModel { layout, arms, mode: fit(&scales, &first.mode)?.mode })
     }
 

@@ -100,9 +100,9 @@ impl Epochs {
         Epochs { len: positions.len(), epochs: self.epochs.iter().map(rearranged).collect() }
     }
 
-    /// Empties those that begin at a moment or later.
-    pub fn empty_since(&mut self, moment: i64) {
-        for epoch in self.epochs.iter_mut().filter(|epoch| epoch.since >= moment) {
+    /// Empties all; they begin when they did.
+    pub fn empty(&mut self) {
+        for epoch in &mut self.epochs {
             *epoch = Epoch { since: epoch.since, sums: Statistics::new(self.len), changed: true };
         }
     }
@@ -138,15 +138,17 @@ impl Epochs {
         &mut epoch.sums
     }
 
-    /// Joins those that need not be told apart any more, and forgets those that hold nothing.
-    pub fn settle(&mut self, now: i64, window: f64) {
+    /// Joins those that need not be told apart any more, and forgets those that hold nothing. What was before a drift and what came
+    /// after it stay apart, however long ago it was.
+    pub fn settle(&mut self, now: i64, window: f64, drifted_at: Option<i64>) {
         self.epochs.retain(|epoch| !epoch.sums.is_zero());
         let mut at = 0;
         // The last may still grow.
         while at + 2 < self.epochs.len() {
             let (start, end) = (self.epochs[at].since, self.epochs[at + 2].since);
             let age = (now - end) as f64;
-            if (end - start) as f64 <= LONGEST * age || age >= BEGINNINGS[0] * window {
+            let old = (end - start) as f64 <= LONGEST * age || age >= BEGINNINGS[0] * window;
+            if old && drifted_at != Some(self.epochs[at + 1].since) {
                 let next = self.epochs.remove(at + 1);
                 self.epochs[at].sums.merge(&next.sums);
                 self.epochs[at].changed = true;
@@ -186,7 +188,7 @@ mod tests {
             let now = day * DAY + window;
             epochs.begin(day * DAY, now, window as f64);
             add(&mut epochs, day * DAY, 1.0);
-            epochs.settle(now, window as f64);
+            epochs.settle(now, window as f64, None);
         }
         epochs
     }
@@ -213,7 +215,7 @@ mod tests {
         epochs.begin(0, 403 * DAY, window as f64);
         (0..400).for_each(|day| add(&mut epochs, day * DAY, 1.0));
         let before = days(&epochs);
-        epochs.settle(403 * DAY, window as f64);
+        epochs.settle(403 * DAY, window as f64, None);
         assert_eq!(days(&epochs), before, "nothing to join");
         assert_eq!(before.len(), 8);
         assert_eq!(before[..2], [(339, 355.0), (355, 16.0)]);
@@ -249,14 +251,14 @@ mod tests {
         let mut again = epochs.emptied(12 * DAY, 4.0 * DAY as f64);
         assert!(again.total().is_zero());
         (0..9).for_each(|day| add(&mut again, day * DAY, 1.0));
-        again.settle(12 * DAY, 4.0 * DAY as f64);
+        again.settle(12 * DAY, 4.0 * DAY as f64, None);
         assert_eq!(again, epochs);
 
         let mut late = Epochs::new(1);
         add(&mut late, 398 * DAY, 1.0);
         let mut late = late.emptied(403 * DAY, 4.0 * DAY as f64);
         (0..400).for_each(|day| add(&mut late, day * DAY, 1.0));
-        late.settle(403 * DAY, 4.0 * DAY as f64);
+        late.settle(403 * DAY, 4.0 * DAY as f64, None);
         assert_eq!(
             days(&late)[..2],
             [(339, 355.0), (355, 16.0)],
@@ -265,12 +267,29 @@ mod tests {
     }
 
     #[test]
-    fn parted_at_a_moment_and_emptied_since() {
+    fn the_two_sides_of_a_drift_stay_apart() {
+        let window = 4 * DAY;
+        let drifted_at = 100 * DAY;
+        let mut epochs = Epochs::new(1);
+        for day in 0..400 {
+            let now = day * DAY + window;
+            epochs.begin(day * DAY, now, window as f64);
+            add(&mut epochs, day * DAY, 1.0);
+            epochs.settle(now, window as f64, Some(drifted_at));
+        }
+        assert_eq!(epochs.parted(drifted_at), (one(100.0), one(300.0)));
+        assert_eq!(days(&epochs)[..2], [(0, 100.0), (100, 224.0)]);
+        epochs.settle(403 * DAY, window as f64, None);
+        assert_eq!(days(&epochs)[0], (0, 324.0), "until it is no drift any more");
+    }
+
+    #[test]
+    fn parted_at_a_moment_and_emptied() {
         let mut epochs = daily(5);
         assert_eq!(epochs.parted(2 * DAY), (one(2.0), one(3.0)));
         assert_eq!(epochs.parted(9 * DAY), (one(5.0), Statistics::new(1)));
-        epochs.empty_since(4 * DAY);
-        assert_eq!(days(&epochs), [(0, 2.0), (2, 2.0), (4, 0.0)]);
+        epochs.empty();
+        assert_eq!(days(&epochs), [(0, 0.0), (2, 0.0), (4, 0.0)]);
     }
 
     #[test]
@@ -293,7 +312,7 @@ mod tests {
                 add(&mut epochs, day * DAY, n as f64 + 1.0);
                 sum += n as f64 + 1.0;
                 if n % 3 == 0 {
-                    epochs.settle(now, window);
+                    epochs.settle(now, window, None);
                 }
                 prop_assert_eq!(epochs.total(), one(sum));
                 prop_assert!(epochs.iter().is_sorted_by(|a, b| a.since < b.since));

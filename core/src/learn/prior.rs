@@ -79,39 +79,41 @@ impl Scales {
         self.0.get(&block.name).copied().filter(|scale| BOUNDS.contains(scale)).unwrap_or(block.initial)
     }
 
-    /// Empirical Bayes: scales that make `statistics` most probable, by at most `steps` of MacKay's fixed point
+    /// Empirical Bayes: scales that make what is summed up of some worlds most probable, by at most `steps` of MacKay's fixed point
     ///
     /// ```text
     /// s² ← (Σ (β − m)² + l S²) / (γ + l),        γ = Σ (1 − Var(β) / s²)
     /// ```
     ///
-    /// over the coefficients of a block, where γ says how many of them the data determine (MacKay, "Bayesian interpolation",
-    /// 1992, §4). S² is the same over all blocks of the family, with one coefficient at the initial scale instead of l = 1
-    /// at S: a block without data takes after its family, and a family without data stays where it was. Returns the scales
-    /// and the posterior under them; `None` if that cannot be solved. `tick` is called between steps, for whoever may want to
-    /// stop.
+    /// over the coefficients of a block in every world, where γ says how many of them the data determine (MacKay, "Bayesian
+    /// interpolation", 1992, §4). S² is the same over all blocks of the family, with one coefficient at the initial scale instead of
+    /// l = 1 at S: a block without data takes after its family, and a family without data stays where it was. There is more than one
+    /// world where it has drifted: effects that turn around would cancel out in the sums of all, and seem small. `None` if the
+    /// posterior of one cannot be solved. `tick` is called between steps, for whoever may want to stop.
     pub fn estimate(
         &self,
         link: Link,
         layout: &Layout,
-        statistics: &Statistics,
+        worlds: &[&Statistics],
         steps: usize,
         mut tick: impl FnMut(),
-    ) -> Option<(Scales, Posterior)> {
+    ) -> Option<Scales> {
         let blocks = layout.blocks();
         let mut scales = Scales(blocks.iter().map(|block| (block.name.clone(), self.of(block))).collect());
-        let mut posterior = Posterior::of(&Prior::new(link, layout, &scales), statistics)?;
         for _ in 0..steps {
             tick();
             let prior = Prior::new(link, layout, &scales);
-            let errors = posterior.standard_errors();
-            let evidence = |block: &Block| {
-                block.coefficients.iter().fold(Evidence::default(), |evidence, i| Evidence {
-                    determined: evidence.determined + (1.0 - errors[*i].powi(2) * prior.precision[*i]).clamp(0.0, 1.0),
-                    squares: evidence.squares + (posterior.mean[*i] - prior.mean[*i]).powi(2),
-                })
-            };
-            let found: Vec<Evidence> = blocks.iter().map(evidence).collect();
+            let mut found = vec![Evidence::default(); blocks.len()];
+            for world in worlds {
+                let posterior = Posterior::of(&prior, world)?;
+                let errors = posterior.standard_errors();
+                for (evidence, block) in found.iter_mut().zip(&blocks) {
+                    for i in &block.coefficients {
+                        evidence.determined += (1.0 - errors[*i].powi(2) * prior.precision[*i]).clamp(0.0, 1.0);
+                        evidence.squares += (posterior.mean[*i] - prior.mean[*i]).powi(2);
+                    }
+                }
+            }
             let mut families: BTreeMap<&str, Evidence> = BTreeMap::new();
             for (block, evidence) in blocks.iter().zip(&found) {
                 let family = families.entry(&block.family).or_default();
@@ -128,12 +130,11 @@ impl Scales {
                 moved = moved.max((updated / scales.of(block)).ln().abs());
                 scales.0.insert(block.name.clone(), updated);
             }
-            posterior = Posterior::of(&Prior::new(link, layout, &scales), statistics)?;
             if moved < TOLERANCE {
                 break;
             }
         }
-        Some((scales, posterior))
+        Some(scales)
     }
 }
 

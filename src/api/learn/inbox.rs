@@ -11,20 +11,26 @@ use crate::pg::{query, settings};
 /// Decisions taken out of the inbox at a time: each time reads all of it. Bounds the memory for their ids.
 const TAKEN: i64 = 20 * CHUNK;
 
-/// Decisions that wait.
+/// What waits to be learned.
 pub struct Waiting {
-    /// Their window has closed.
+    /// Decisions whose window has closed.
     pub due: i64,
+    /// Decisions whose window is open.
     pub open: i64,
+    /// Whether anything else does: outcomes, or decisions whose customer is another than he was.
+    pub changes: bool,
 }
 
 impl Waiting {
     pub fn count(session: &Session<'_>) -> Result<Self> {
         let waiting = query::write(
-            "SELECT count(*) FILTER (WHERE w.closes_at <= $2), count(*) FILTER (WHERE w.closes_at > $2)
+            "SELECT count(*) FILTER (WHERE w.closes_at <= $2), count(*) FILTER (WHERE w.closes_at > $2),
+                    EXISTS (SELECT FROM decisioning._inbox o
+                            WHERE o.campaign = $1 AND o.closes_at = '-infinity' AND o.outcome_id IS NOT NULL)
+                    OR EXISTS (SELECT FROM decisioning._reassessment r WHERE r.campaign = $1)
              FROM decisioning._inbox w WHERE w.campaign = $1 AND w.decision_id IS NOT NULL",
             &[session.name().into(), settings::timestamp(session.now)?.into()],
-            |row| Ok(Waiting { due: row.value(1)?, open: row.value(2)? }),
+            |row| Ok(Waiting { due: row.value(1)?, open: row.value(2)?, changes: row.value(3)? }),
         )?;
         waiting.into_iter().next().ok_or_else(|| Error::corrupted("the inbox cannot be counted"))
     }

@@ -1,7 +1,9 @@
 //! The sums anew, from the log.
 
+use std::ops::Range;
+
 use decisioning_core::decide::Unit;
-use decisioning_core::learn::{fit, linearise, Delays, Drift, Epoch, Epochs, Rows, Statistics};
+use decisioning_core::learn::{fit, linearise, Delays, Drift, Epoch, Epochs, Prior, Rows, Statistics};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::Uuid;
 
@@ -17,6 +19,9 @@ use crate::pg::{interrupt, query, settings};
 /// Decisions from which a refit starts: so many are fitted to convergence before all are looked at.
 const SAMPLE: i64 = 25_000;
 
+/// Decisions of all times.
+const ALWAYS: Range<i64> = i64::MIN..i64::MAX;
+
 /// Refits the sums to convergence from the log of absorbed decisions, and the prior scales with them.
 ///
 /// The mode of a sample is near that of all: one step from there says enough of the prior scales (the one-step estimator; van der
@@ -29,31 +34,35 @@ pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
         }
         part.sums = part.sums.emptied(session.now, session.window());
         let log = Log::new(session, part, learned.decisions)?;
+        let fitted = |part: &LearnedPart, prior: &Prior, known: &Statistics, start: &[f64], decided: &Range<i64>| {
+            fit(session.layout, prior, &session.arms, known, start, |visit| log.visit(part, decided, visit))
+                .map(|fitted| fitted.mode)
+                .map_err(|error| session.unsolvable(error))
+        };
         let sampled = session.fit(part, &nothing, &part.mean, &[&log.sample])?;
-        let around = linearise(session.layout, &session.arms, &sampled, |visit| log.visit(part, i64::MIN, visit))
+        let around = linearise(session.layout, &session.arms, &sampled, |visit| log.visit(part, &ALWAYS, visit))
             .map_err(|error| session.unsolvable(error))?;
-        let (scales, posterior) = session.estimate_scales(part, &around)?;
-        part.scales = scales;
+        let around = [around];
+        part.scales = session.estimate_scales(part, &around)?;
         let prior = part.prior(session.layout);
-        part.mean = fit(session.layout, &prior, &session.arms, &nothing, &posterior.mean, |visit| {
-            log.visit(part, i64::MIN, visit)
-        })
-        .map_err(|error| session.unsolvable(error))?
-        .mode;
-        log.sum_up(part, i64::MIN)?;
-        // What came after a drift is linearised where it belongs, not between the worlds.
+        part.mean = fitted(part, &prior, &nothing, &session.posterior(&prior, &around)?.mean, &ALWAYS)?;
+        log.sum_up(part, &ALWAYS)?;
         let closed: Vec<&Epoch> = part.sums.iter().filter(|epoch| !epoch.sums.is_zero()).collect();
         let stages: Vec<&Statistics> = closed.iter().map(|epoch| &epoch.sums).collect();
-        if let Some(drift) = Drift::estimate(session.layout, &prior, &stages, interrupt::check) {
-            let drifted_at = closed[drift.before].since;
+        let drift = Drift::estimate(session.layout, &prior, &stages, interrupt::check);
+        part.drifted_at = drift.as_ref().map(|drift| closed[drift.before].since);
+        part.drift = drift.map(|drift| drift.shares).unwrap_or_default();
+        if let Some(drifted_at) = part.drifted_at {
+            // Each side of a drift is linearised in its own world, not between the two.
+            let (before, since) = (i64::MIN..drifted_at, drifted_at..i64::MAX);
+            part.scales = session.estimate_scales(part, &session.worlds(part, std::iter::empty()))?;
+            let prior = part.prior(session.layout);
+            part.sums.empty();
             let pooled = std::mem::take(&mut part.mean);
-            part.mean = fit(session.layout, &prior, &session.arms, &drift.past, &pooled, |visit| {
-                log.visit(part, drifted_at, visit)
-            })
-            .map_err(|error| session.unsolvable(error))?
-            .mode;
-            part.sums.empty_since(drifted_at);
-            log.sum_up(part, drifted_at)?;
+            part.mean = fitted(part, &prior, &nothing, &pooled, &before)?;
+            log.sum_up(part, &before)?;
+            part.mean = fitted(part, &prior, &session.known(part, drifted_at), &pooled, &since)?;
+            log.sum_up(part, &since)?;
         }
         if part.target == Target::Response {
             learned.responses = log.rewarded;
@@ -173,9 +182,9 @@ impl<'a> Log<'a> {
         Ok(log)
     }
 
-    /// Hands over all rows of the epochs that begin at a moment or later.
-    fn visit(&self, part: &LearnedPart, since: i64, visit: &mut dyn FnMut(&Rows)) -> Result<()> {
-        self.each(part, since, |batch| {
+    /// Hands over all rows of the epochs that begin in a time.
+    fn visit(&self, part: &LearnedPart, decided: &Range<i64>, visit: &mut dyn FnMut(&Rows)) -> Result<()> {
+        self.each(part, decided, |batch| {
             interrupt::check();
             without_signals(|| visit(&batch.rows));
             Ok(())
@@ -183,9 +192,9 @@ impl<'a> Log<'a> {
     }
 
     /// Adds these rows to the sums of `part`, linearised where it is.
-    fn sum_up(&self, part: &mut LearnedPart, since: i64) -> Result<()> {
+    fn sum_up(&self, part: &mut LearnedPart, decided: &Range<i64>) -> Result<()> {
         let mut sums = std::mem::replace(&mut part.sums, Epochs::new(0));
-        self.each(part, since, |batch| {
+        self.each(part, decided, |batch| {
             sums.at(batch.since).merge(&self.session.linearise(&part.mean, &[&batch.rows])?);
             Ok(())
         })?;
@@ -193,8 +202,8 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
-    fn each(&self, part: &LearnedPart, since: i64, mut f: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
-        let mut f = |batch: &Batch| if batch.since >= since { f(batch) } else { Ok(()) };
+    fn each(&self, part: &LearnedPart, decided: &Range<i64>, mut f: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
+        let mut f = |batch: &Batch| if decided.contains(&batch.since) { f(batch) } else { Ok(()) };
         match &self.kept {
             Some(kept) => kept.iter().try_for_each(f),
             None => read(self.session, part, &self.beginnings, &self.sql, |_, _| Ok(()), |batch| f(&batch)),

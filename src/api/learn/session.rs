@@ -2,7 +2,7 @@
 
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::{
-    fit, linearise, Arm, Delays, Drift, FitError, Layout, Posterior, Reporting, Response, Rows, Scales, Seen,
+    fit, linearise, Arm, Delays, Drift, FitError, Layout, Posterior, Prior, Reporting, Response, Rows, Scales, Seen,
     Statistics,
 };
 
@@ -191,13 +191,16 @@ impl<'a> Session<'a> {
     }
 
     /// What the sums of a part say of decisions since a time: where the last model found a drift before it, that counts.
-    pub fn known(&self, part: &LearnedPart, since: i64) -> Result<Statistics> {
-        let Some(drifted_at) = part.drifted_at.filter(|at| *at <= since) else { return Ok(part.sums.total()) };
+    pub fn known(&self, part: &LearnedPart, since: i64) -> Statistics {
+        let Some(drifted_at) = part.drifted_at.filter(|at| *at <= since) else { return part.sums.total() };
         let (past, after) = part.sums.parted(drifted_at);
-        let past = Drift::after(self.layout, &part.prior(self.layout), &past, &part.drift);
-        let mut known = past.ok_or_else(|| self.unsolvable(FitError::Singular))?;
-        known.merge(&after);
-        Ok(known)
+        match Drift::after(self.layout, &part.prior(self.layout), &past, &part.drift) {
+            Some(mut known) => {
+                known.merge(&after);
+                known
+            }
+            None => part.sums.total(),
+        }
     }
 
     /// What is known of a part if the world has drifted, before one of its epochs or of these stages of open decisions.
@@ -208,17 +211,33 @@ impl<'a> Session<'a> {
         let since: Vec<&Rows> = open.iter().skip(open_before).flat_map(|stage| &stage.rows).collect();
         let mode = self.fit(part, &sums, start, &since)?;
         sums.merge(&self.linearise(&mode, &since)?);
-        let posterior = Posterior::of(&part.prior(self.layout), &sums);
-        let posterior = posterior.ok_or_else(|| self.unsolvable(FitError::Singular))?;
+        let posterior = self.posterior(&part.prior(self.layout), &[sums])?;
         let drifted_at =
             part.sums.iter().map(|epoch| epoch.since).chain(open.iter().map(|stage| stage.since)).nth(before);
         Ok(Current { posterior, drift: shares, drifted_at })
     }
 
-    /// The prior scales that make `sums` most probable, and the posterior under them.
-    pub fn estimate_scales(&self, part: &LearnedPart, sums: &Statistics) -> Result<(Scales, Posterior)> {
-        let found = part.scales.estimate(part.target.link(), self.layout, sums, SCALE_STEPS, interrupt::check);
+    /// The sums of a part with those of open decisions, by when they were made: of the world as it was before the drift that the last
+    /// model found, and since; of one world if it found none.
+    pub fn worlds<'s>(&self, part: &LearnedPart, open: impl Iterator<Item = (i64, &'s Statistics)>) -> Vec<Statistics> {
+        let drifted_at = part.drifted_at.unwrap_or(i64::MIN);
+        let (mut before, mut since) = part.sums.parted(drifted_at);
+        open.for_each(|(at, sums)| if at < drifted_at { &mut before } else { &mut since }.merge(sums));
+        part.drifted_at.map(|_| before).into_iter().chain([since]).collect()
+    }
+
+    /// The prior scales that make these sums most probable, those of each world for themselves.
+    pub fn estimate_scales(&self, part: &LearnedPart, worlds: &[Statistics]) -> Result<Scales> {
+        let worlds: Vec<&Statistics> = worlds.iter().collect();
+        let found = part.scales.estimate(part.target.link(), self.layout, &worlds, SCALE_STEPS, interrupt::check);
         found.ok_or_else(|| self.unsolvable(FitError::Singular))
+    }
+
+    /// What all these sums say.
+    pub fn posterior(&self, prior: &Prior, sums: &[Statistics]) -> Result<Posterior> {
+        let mut all = Statistics::new(self.layout.len());
+        sums.iter().for_each(|sums| all.merge(sums));
+        Posterior::of(prior, &all).ok_or_else(|| self.unsolvable(FitError::Singular))
     }
 
     pub fn linearise(&self, at: &[f64], batches: &[&Rows]) -> Result<Statistics> {
