@@ -274,6 +274,7 @@ fn scores_are_encoded_as_bounded_log_odds() {
     assert!(encode(Value::Missing).abs() < 0.02, "{}", encode(Value::Missing));
     assert_eq!(encode(Value::Missing), encode(Value::Text("high".into())));
     assert_eq!(encoder.offset().map(|feature| feature.name.as_str()), Some("score"));
-    let plain = Encoder { variances: vec![], features: vec![Feature { name: "a".into(), kind: FeatureKind::Boolean }] };
+    let plain =
+        Encoder { features: vec![Feature { name: "a".into(), kind: FeatureKind::Boolean }], ..Encoder::default() };
     assert_eq!((plain.offset(), plain.offset_column()), (None, None));
 }

@@ -127,7 +127,7 @@ impl<'a> Session<'a> {
     /// All random decisions of a campaign, and its current policy. Runs as the owner.
     pub fn new(campaign: &'a Campaign, compiled: &'a Compiled) -> Result<Self> {
         Ok(Session {
-            reader: Reader::new(campaign, &compiled.model.encoder, compiled.model.encoder_version),
+            reader: Reader::new(campaign, &compiled.model.encoder, compiled.model.encoder_version)?,
             candidates: Candidates::of(campaign, settings::now_micros()?),
             floor: campaign.rules.propensity_floor,
             salt: campaign.salt()?,

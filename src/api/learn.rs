@@ -52,6 +52,9 @@ const RELINEARISE: f64 = 1.5;
 /// term only, which is exact for the data but drifts from where the curvature was taken.
 const CORRECTED: f64 = 0.02;
 
+/// How often one call of learn looks for crosses of features again with those that it found.
+const ROUNDS: usize = 4;
+
 /// Most coefficients that a campaign may have (coefficient_limit).
 const LARGEST_LAYOUT: usize = 4096;
 
@@ -145,10 +148,12 @@ fn adapted_encoder(campaign: &Campaign, model: &model::Model) -> Result<Option<E
     }
     // Kept categories may have another number of levels than the fresh profile, so the variances no longer line up.
     let names = fresh.column_names();
-    let known: HashMap<String, f64> =
-        model.encoder.column_names().into_iter().zip(model.encoder.variances.iter().copied()).collect();
+    let before = model.encoder.column_names();
+    let known: HashMap<String, f64> = before.iter().cloned().zip(model.encoder.variances.iter().copied()).collect();
     fresh.variances = names.iter().map(|name| known.get(name).copied().unwrap_or(0.25)).collect();
-    Ok(Some(fresh))
+    let position = |column: &u32| names.iter().position(|name| *name == before[*column as usize]).map(|at| at as u32);
+    let crosses = model.encoder.crosses.iter().filter_map(|(a, b)| position(a).zip(position(b)));
+    Ok(Some(fresh.crossed(&crosses.collect::<Vec<_>>())))
 }
 
 /// What one call of learn did.
@@ -240,10 +245,12 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     let decisions = (learned.decisions + waiting.due) as f64;
     let grown = waiting.due > 0 && decisions >= learned.linearised as f64 * RELINEARISE;
     let corrected = learned.corrections > learned.responses * CORRECTED;
-    let open = if grown || corrected || retargeted {
+    let mut designs = Default::default();
+    let (session, open) = if grown || corrected || retargeted {
         learned.decisions += take_all_due(&session)?;
-        refit(&session, &mut learned)?;
-        session.open()?
+        let session = refit_with_crosses(session, &mut learned, &mut designs)?;
+        let open = session.open()?;
+        (session, open)
     } else {
         let mut all_due = Due::new(&session);
         let mut due = all_due.next()?;
@@ -254,10 +261,45 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
         }
         let open = session.open()?;
         absorb_decisions(&session, &mut learned, &due, &open)?;
-        open
+        (session, open)
     };
-    let version = finish(&session, encoder_version, &mut learned, &open)?;
+    let version = finish(&session, &mut learned, &open)?;
     Ok(Step { model_version: version, new_decisions: waiting.due, new_outcomes, learned, reached })
+}
+
+/// An encoder that was stored, and the layout for it.
+struct Design {
+    encoder: Encoder,
+    encoder_version: i32,
+    layout: Layout,
+}
+
+/// Refits from the log; and if that speaks for crosses of features, again with these, for as long as it does. `designs` are to hold what
+/// is then new.
+fn refit_with_crosses<'a>(
+    mut session: Session<'a>,
+    learned: &mut Learned,
+    designs: &'a mut [Option<Design>; ROUNDS],
+) -> Result<Session<'a>> {
+    let mut crosses = refit(&session, learned)?;
+    for design in designs {
+        if crosses.is_empty() {
+            break;
+        }
+        let campaign = session.campaign;
+        let encoder = session.reader.encoder.crossed(&crosses);
+        let layout = model::lay_out(campaign, &encoder)?;
+        let encoder_version = model::store_encoder(session.name(), &encoder)?;
+        let columns = &layout.columns[session.layout.columns.len()..];
+        pgrx::notice!("the model of campaign \"{}\" grows by {}", session.name(), columns.join(", "));
+        let positions = layout.positions_in(session.layout);
+        learned.parts.iter_mut().for_each(|part| part.rearrange(&layout, &positions));
+        let Design { encoder, encoder_version, layout } = design.insert(Design { encoder, encoder_version, layout });
+        // Of the same moment: what is due has been taken.
+        session = Session { now: session.now, ..Session::new(campaign, encoder, *encoder_version, layout)? };
+        crosses = refit(&session, learned)?;
+    }
+    Ok(session)
 }
 
 /// Makes the parts those of `targets`: what is new of them knows only the prior.
@@ -298,7 +340,7 @@ fn absorb_decisions(session: &Session<'_>, learned: &mut Learned, due: &[Logged]
 
 /// Estimates the prior scales and how far the world has drifted, and stores the next model version. `open` counts in it, but
 /// not in the sums.
-fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, open: &[Logged]) -> Result<i64> {
+fn finish(session: &Session<'_>, learned: &mut Learned, open: &[Logged]) -> Result<i64> {
     let mut current = Vec::with_capacity(learned.parts.len());
     for part in &mut learned.parts {
         part.sums.settle(session.now, session.window(), part.drifted_at);
@@ -318,7 +360,7 @@ fn finish(session: &Session<'_>, encoder_version: i32, learned: &mut Learned, op
             None => Current::steady(session.posterior(&prior, &worlds)?),
         });
     }
-    let version = model::store(session.campaign, encoder_version, session.layout, learned, &current)?;
+    let version = model::store(session.campaign, session.reader.encoder_version, session.layout, learned, &current)?;
     budget::look(session.campaign, version, session.now)?;
     Ok(version)
 }
@@ -373,9 +415,10 @@ fn rebuild_model(
         }
         let session = Session::new(&campaign, &encoder, encoder_version, &layout)?;
         learned.open_decisions = Waiting::count(&session)?.open;
-        refit(&session, &mut learned)?;
+        let mut designs = Default::default();
+        let session = refit_with_crosses(session, &mut learned, &mut designs)?;
         let open = session.open()?;
-        let version = finish(&session, encoder_version, &mut learned, &open)?;
+        let version = finish(&session, &mut learned, &open)?;
         Ok((version, learned.decisions, learned.outcomes))
     })?;
     Ok(TableIterator::once(row))

@@ -191,24 +191,35 @@ impl Logged {
 
 /// Decodes logged decisions under the encoder of a model.
 pub struct Reader<'a> {
-    encoder: &'a Encoder,
-    encoder_version: i32,
+    pub encoder: &'a Encoder,
+    pub encoder_version: i32,
+    /// Versions of the encoder that have the same features, but maybe other crosses: its own and others.
+    alike: Vec<i32>,
     arms: HashMap<i32, u32>,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(campaign: &Campaign, encoder: &'a Encoder, encoder_version: i32) -> Self {
+    /// Runs as the owner.
+    pub fn new(campaign: &Campaign, encoder: &'a Encoder, encoder_version: i32) -> Result<Self> {
         let arms = campaign.actions.iter().zip(0..).map(|(action, arm)| (action.action_id, arm)).collect();
-        Reader { encoder, encoder_version, arms }
+        let mut alike = query::write(
+            "SELECT e.encoder_version FROM decisioning._encoder e
+             WHERE e.campaign = $1 AND e.definition -> 'features' = $2::jsonb",
+            &[campaign.campaign.as_str().into(), serde_json::to_string(&encoder.features)?.into()],
+            |row| row.value::<i32>(1),
+        )?;
+        alike.push(encoder_version);
+        Ok(Reader { encoder, encoder_version, alike, arms })
     }
 
     /// The columns of decision `d` that [`observed`](Self::observed) reads. Contexts are long, and needed only if they
     /// must be encoded anew.
     pub fn columns(&self) -> String {
+        let alike: Vec<String> = self.alike.iter().map(i32::to_string).collect();
         format!(
             "d.action_id, d.overlap, d.encoder_version, d.encoded,
-             CASE WHEN d.encoder_version <> {} THEN d.context::text END",
-            self.encoder_version
+             CASE WHEN d.encoder_version NOT IN ({}) THEN d.context::text END",
+            alike.join(", ")
         )
     }
 
@@ -246,8 +257,16 @@ impl<'a> Reader<'a> {
     /// another encoder is encoded anew.
     pub fn observed(&self, row: &Row<'_, '_>, first: usize) -> Result<Observed> {
         let action_id = row.value::<i32>(first)?;
-        let encoded = if row.value::<i32>(first + 2)? == self.encoder_version {
+        let misfit = || Error::corrupted("a logged context has another width than its encoder");
+        let version = row.value::<i32>(first + 2)?;
+        let encoded = if version == self.encoder_version {
             row.reals(first + 3)?
+        } else if self.alike.contains(&version) {
+            let encoded = row.reals(first + 3)?;
+            if encoded.len() < self.encoder.feature_width() {
+                return Err(misfit());
+            }
+            self.encoder.recrossed(encoded)
         } else {
             let observation = context::from_document(self.encoder, &row.value::<String>(first + 4)?)?;
             let mut encoded = vec![0.0; self.encoder.width()];
@@ -255,7 +274,7 @@ impl<'a> Reader<'a> {
             encoded
         };
         if encoded.len() != self.encoder.width() {
-            return Err(Error::corrupted("a logged context has another width than its encoder"));
+            return Err(misfit());
         }
         let arm = match action_id {
             0 => None,

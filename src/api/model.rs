@@ -253,7 +253,7 @@ pub fn profile(campaign: &Campaign) -> Result<Encoder> {
 
 /// Layout for an encoder and all actions of a campaign.
 pub fn lay_out(campaign: &Campaign, encoder: &Encoder) -> Result<Layout> {
-    let limit = usize::try_from(campaign.coefficient_limit).unwrap_or(1024);
+    let limit = coefficient_limit(campaign);
     let actions = campaign.actions.iter().map(|action| &action.dimensions);
     let roles = Roles { offset: encoder.offset_column(), curves: encoder.hinges() };
     let layout = Layout::with_roles(encoder.column_names(), roles, &encoder.variances, actions, limit);
@@ -261,6 +261,10 @@ pub fn lay_out(campaign: &Campaign, encoder: &Encoder) -> Result<Layout> {
         Error::new(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, error.to_string())
             .hint("Use fewer dimension levels, or raise coefficient_limit of the campaign.")
     })
+}
+
+pub fn coefficient_limit(campaign: &Campaign) -> usize {
+    usize::try_from(campaign.coefficient_limit).unwrap_or(1024)
 }
 
 /// What a campaign has learned, and from how much.

@@ -6,12 +6,16 @@ use std::ops::Range;
 use decisioning_core::decide::{choose, Policy, Rule, Salt, Terms};
 use decisioning_core::features::Encoder;
 use decisioning_core::learn::{
-    fit, linearise, Arm, Delays, Dimensions, DrawBank, Drift, Epoch, Epochs, Layout, Link, Misfit, Observed, Posterior,
-    Prior, Reporting, Roles, Rows, Scales, Seen, Statistics,
+    fit, linearise, Arm, CrossSearch, Delays, Dimensions, DrawBank, Drift, Epoch, Epochs, Layout, Link, Misfit,
+    Observed, Posterior, Prior, Reporting, Roles, Rows, Scales, Seen, Statistics,
 };
 
 const FLOOR: f64 = 0.02;
+/// Most coefficients.
+const LIMIT: usize = 1024;
 const SCALE_STEPS: usize = 20;
+/// How often crosses are looked for again with those that were found.
+const ROUNDS: usize = 4;
 const TEMPER: f64 = 0.2;
 /// Parts of the window between which the world may have drifted.
 const STAGES: usize = 3;
@@ -26,6 +30,8 @@ struct Past {
 }
 
 pub struct Learner {
+    encoder: Encoder,
+    actions: Vec<Dimensions>,
     layout: Layout,
     arms: Vec<Arm>,
     channels: Vec<String>,
@@ -49,9 +55,7 @@ pub struct Learner {
 
 impl Learner {
     pub fn new(encoder: &Encoder, actions: &[Dimensions], window: f64, half_life: f64, seed: u64) -> Self {
-        let roles = Roles { offset: None, curves: encoder.hinges() };
-        let layout = Layout::with_roles(encoder.column_names(), roles, &encoder.variances, actions, 1024).unwrap();
-        let arms: Vec<Arm> = actions.iter().map(|action| layout.arm(action)).collect();
+        let (layout, arms) = lay_out(encoder, actions);
         let prior = Prior::new(Link::Logistic, &layout, &Scales::default());
         let sums = Epochs::new(layout.len());
         let posterior = Posterior::of(&prior, &sums.total()).unwrap();
@@ -60,6 +64,8 @@ impl Learner {
         let channel = |action: &Dimensions| action.get("channel").map_or("send", String::as_str).to_owned();
         Learner {
             channels: actions.iter().map(channel).collect(),
+            encoder: encoder.clone(),
+            actions: actions.to_vec(),
             arms,
             window,
             half_life,
@@ -82,6 +88,7 @@ impl Learner {
     /// Chooses among `candidates` and logs it; returns the position in the log.
     pub fn decide(&mut self, encoded: Vec<f32>, candidates: &[Option<usize>], at: f64) -> (usize, Option<usize>) {
         let terms = Terms::free(self.arms.len());
+        let encoded = self.encoder.recrossed(encoded);
         let rule = Rule::Learned { policy: &self.policy, terms: &terms, encoded: &encoded, floor: FLOOR };
         let choice = choose(&rule, candidates, &mut self.salt.random(&self.log.len().to_string(), 1));
         let arm = candidates[choice.chosen];
@@ -108,7 +115,9 @@ impl Learner {
             let reward = f64::from(u8::from(past.answer.is_some()));
             let reported = reporting.map_or(1.0, |f| f.at(self.channel(past), (now - past.at) / self.window));
             let weight = self.discount(now - past.at);
-            rows.push(&Observed { reward, reported, weight, ..past.observed.clone() }).unwrap();
+            let observed = past.observed.clone();
+            let encoded = self.encoder.recrossed(observed.encoded);
+            rows.push(&Observed { encoded, reward, reported, weight, ..observed }).unwrap();
         }
         rows
     }
@@ -159,6 +168,59 @@ impl Learner {
         scales.estimate(Link::Logistic, &self.layout, worlds, SCALE_STEPS, || ()).unwrap()
     }
 
+    /// The sums anew, from all closed decisions.
+    fn refit(&mut self, due_end: usize, now: f64) {
+        let all = self.rows(&self.log[..due_end], now, None);
+        let nothing = Statistics::new(self.layout.len());
+        let mut mode = self.fit(&self.scales, &nothing, &self.mode, &[&all]);
+        self.scales = self.estimate(&self.scales, &[&self.linear(&mode, &all)]);
+        mode = self.fit(&self.scales, &nothing, &mode, &[&all]);
+        let mut sums = self.sums.emptied(micros(now), micros(self.window) as f64);
+        self.absorb(&mut sums, &mode, 0..due_end, now);
+        let prior = Prior::new(Link::Logistic, &self.layout, &self.scales);
+        let closed: Vec<&Epoch> = sums.iter().filter(|epoch| !epoch.sums.is_zero()).collect();
+        let stages: Vec<&Statistics> = closed.iter().map(|epoch| &epoch.sums).collect();
+        let drift = Drift::estimate(&self.layout, &prior, &stages, || ());
+        self.drift = drift.map(|drift| (closed[drift.before].since, drift.shares));
+        if let Some((drifted_at, shares)) = &self.drift {
+            let from = self.log[..due_end].partition_point(|past| micros(past.at) < *drifted_at);
+            let (past, present) = sums.parted(*drifted_at);
+            self.scales = self.estimate(&self.scales, &[&past, &present]);
+            let prior = Prior::new(Link::Logistic, &self.layout, &self.scales);
+            sums.empty();
+            let before = self.fit(&self.scales, &nothing, &mode, &[&self.rows(&self.log[..from], now, None)]);
+            self.absorb(&mut sums, &before, 0..from, now);
+            let known = Drift::after(&self.layout, &prior, &sums.parted(*drifted_at).0, shares).unwrap();
+            mode = self.fit(&self.scales, &known, &mode, &[&self.rows(&self.log[from..due_end], now, None)]);
+            self.absorb(&mut sums, &mode, from..due_end, now);
+        }
+        (self.sums, self.mode, self.linearised) = (sums, mode, due_end);
+    }
+
+    /// Adds crosses that closed decisions since the last drift speak for; returns whether there are any.
+    fn cross(&mut self, due_end: usize, now: f64) -> bool {
+        let room = CrossSearch::room(&self.encoder, &self.layout, LIMIT);
+        if room == 0 {
+            return false;
+        }
+        let drifted_at = self.drift.as_ref().map_or(i64::MIN, |(since, _)| *since);
+        let from = self.log[..due_end].partition_point(|past| micros(past.at) < drifted_at);
+        let mut search = CrossSearch::new(&self.encoder, &self.layout, &self.arms, &self.mode);
+        search.add(&self.rows(&self.log[from..due_end], now, None));
+        let found = search.found(room);
+        if found.is_empty() {
+            return false;
+        }
+        self.encoder = self.encoder.crossed(&found);
+        let (layout, arms) = lay_out(&self.encoder, &self.actions);
+        let positions = layout.positions_in(&self.layout);
+        self.sums = self.sums.rearranged(&positions);
+        let prior = Prior::new(Link::Logistic, &layout, &self.scales).mean;
+        self.mode = positions.iter().zip(prior).map(|(at, prior)| at.map_or(prior, |at| self.mode[at])).collect();
+        (self.layout, self.arms) = (layout, arms);
+        true
+    }
+
     /// Learns, as the extension does.
     pub fn learn(&mut self, now: f64) {
         let fading = self.discount(now - self.learned_at);
@@ -181,6 +243,16 @@ impl Learner {
             })
             .collect();
         let reporting = delays.reporting(&seen);
+        let grown = !due.is_empty() && due_end as f64 >= RELINEARISE * self.linearised as f64;
+        if grown {
+            self.refit(due_end, now);
+            for _ in 0..ROUNDS {
+                if !self.cross(due_end, now) {
+                    break;
+                }
+                self.refit(due_end, now);
+            }
+        }
         let mut from = open.start;
         let mut stages: Vec<Rows> = Vec::new();
         for younger in (0..STAGES).rev() {
@@ -191,38 +263,10 @@ impl Learner {
             from = to;
         }
         let open = self.rows(&self.log[open], now, Some(&reporting));
-        let mut mode;
-        let (mut sums, mut scales) = (self.sums.clone(), self.scales.clone());
-        let grown = due_end as f64 >= RELINEARISE * self.linearised as f64;
-        if !due.is_empty() && grown {
-            let all = self.rows(&self.log[..due_end], now, None);
-            let nothing = Statistics::new(self.layout.len());
-            mode = self.fit(&scales, &nothing, &self.mode, &[&all]);
-            scales = self.estimate(&scales, &[&self.linear(&mode, &all)]);
-            mode = self.fit(&scales, &nothing, &mode, &[&all]);
-            sums = sums.emptied(micros(now), micros(self.window) as f64);
-            self.absorb(&mut sums, &mode, 0..due_end, now);
-            let prior = Prior::new(Link::Logistic, &self.layout, &scales);
-            let closed: Vec<&Epoch> = sums.iter().filter(|epoch| !epoch.sums.is_zero()).collect();
-            let stages: Vec<&Statistics> = closed.iter().map(|epoch| &epoch.sums).collect();
-            self.drift = None;
-            if let Some(drift) = Drift::estimate(&self.layout, &prior, &stages, || ()) {
-                let drifted_at = closed[drift.before].since;
-                let from = self.log[..due_end].partition_point(|past| micros(past.at) < drifted_at);
-                let (past, present) = sums.parted(drifted_at);
-                scales = self.estimate(&scales, &[&past, &present]);
-                sums.empty();
-                let at = self.fit(&scales, &nothing, &mode, &[&self.rows(&self.log[..from], now, None)]);
-                self.absorb(&mut sums, &at, 0..from, now);
-                let known = Drift::after(&self.layout, &prior, &sums.parted(drifted_at).0, &drift.shares).unwrap();
-                let at = self.fit(&scales, &known, &mode, &[&self.rows(&self.log[from..due_end], now, None)]);
-                self.absorb(&mut sums, &at, from..due_end, now);
-                self.drift = Some((drifted_at, drift.shares));
-            }
-            self.linearised = due_end;
-        } else {
+        let (mut sums, scales, mut mode) = (self.sums.clone(), self.scales.clone(), self.mode.clone());
+        if !grown {
             let rows = self.rows(&self.log[due.clone()], now, None);
-            mode = self.fit(&scales, &self.known(&scales, due.start), &self.mode, &[&rows, &open]);
+            mode = self.fit(&scales, &self.known(&scales, due.start), &mode, &[&rows, &open]);
             self.absorb(&mut sums, &mode, due, now);
         }
         sums.settle(micros(now), micros(self.window) as f64, self.drift.as_ref().map(|(since, _)| *since));
@@ -261,6 +305,13 @@ impl Learner {
         self.policy = policy(&self.layout, &self.arms, &posterior, self.salt, self.version);
         (self.delays, self.sums, self.scales, self.mode) = (delays, sums, scales, mode);
     }
+}
+
+fn lay_out(encoder: &Encoder, actions: &[Dimensions]) -> (Layout, Vec<Arm>) {
+    let roles = Roles { offset: None, curves: encoder.hinges() };
+    let layout = Layout::with_roles(encoder.column_names(), roles, &encoder.variances, actions, LIMIT).unwrap();
+    let arms = actions.iter().map(|action| layout.arm(action)).collect();
+    (layout, arms)
 }
 
 fn micros(days: f64) -> i64 {

@@ -1,9 +1,14 @@
 //! The encoder: frozen per version, so that a logged context always means the same numbers.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// A standardised numeric is clipped to this many robust standard deviations.
 pub(super) const CLIP: f64 = 4.0;
+
+/// Between the names of two columns in that of their product: a dot operator, which names of columns and levels hardly have.
+const PRODUCT: &str = " ⋅ ";
 
 /// Log-odds of a score are clipped to this.
 const OFFSET_LIMIT: f64 = 8.0;
@@ -90,18 +95,53 @@ impl Feature {
     }
 }
 
-/// Turns observations into columns; column 0 is the intercept.
+/// Turns observations into columns; column 0 is the intercept, those of features follow, and crosses come last.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Encoder {
     pub features: Vec<Feature>,
     /// Variance of each column in the audience, intercept included (1 by convention): what a column can explain.
     pub variances: Vec<f64>,
+    /// Columns of features whose product is a column.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crosses: Vec<(u32, u32)>,
 }
 
 impl Encoder {
     /// Number of columns, intercept included.
     pub fn width(&self) -> usize {
+        self.feature_width() + self.crosses.len()
+    }
+
+    /// The same without crosses.
+    pub fn feature_width(&self) -> usize {
         1 + self.features.iter().map(Feature::width).sum::<usize>()
+    }
+
+    /// The same with the product of each of these pairs of columns of features as one more column. How much it varies is taken as if the two did
+    /// not depend on each other.
+    pub fn crossed(&self, pairs: &[(u32, u32)]) -> Encoder {
+        let mut encoder = self.clone();
+        for (a, b) in pairs {
+            let variance = |at: &u32| self.variances.get(*at as usize).copied().unwrap_or_default();
+            encoder.variances.push(variance(a) * variance(b));
+            encoder.crosses.push((*a, *b));
+        }
+        encoder
+    }
+
+    /// The columns of a context that was encoded with the same features, but other crosses.
+    pub fn recrossed(&self, mut encoded: Vec<f32>) -> Vec<f32> {
+        encoded.truncate(self.feature_width());
+        encoded.resize(self.width(), 0.0);
+        self.multiply(&mut encoded);
+        encoded
+    }
+
+    fn multiply(&self, out: &mut [f32]) {
+        let (features, products) = out.split_at_mut(self.feature_width());
+        for (product, (a, b)) in products.iter_mut().zip(&self.crosses) {
+            *product = features[*a as usize] * features[*b as usize];
+        }
     }
 
     /// Columns that are hinges, ascending.
@@ -117,7 +157,7 @@ impl Encoder {
         hinges
     }
 
-    /// Name of every column: `intercept`, `age`, `age above 40`, `age is missing`, `city = Berlin`, `city is other`.
+    /// Name of every column: `intercept`, `age`, `age above 40`, `age is missing`, `city = Berlin`, `city is other`, `age ⋅ city = Berlin`.
     /// Names identify coefficients across versions.
     pub fn column_names(&self) -> Vec<String> {
         let mut names = vec!["intercept".to_owned()];
@@ -143,6 +183,10 @@ impl Encoder {
             }
             names.push(format!("{name} is missing"));
         }
+        let products =
+            self.crosses.iter().map(|(a, b)| format!("{}{PRODUCT}{}", names[*a as usize], names[*b as usize]));
+        let products: Vec<String> = products.collect();
+        names.extend(products);
         names
     }
 
@@ -157,12 +201,16 @@ impl Encoder {
         Some(1 + self.features[..at].iter().map(Feature::width).sum::<usize>() as u32)
     }
 
-    /// The feature behind a column, by the name of the column: `city` of `city = Berlin` and of `city is missing`.
-    pub fn feature_of(column: &str) -> &str {
+    /// The feature behind a column, by the name of the column: `city` of `city = Berlin` and of `city is missing`, `age ⋅ city` of
+    /// `age ⋅ city = Berlin`.
+    pub fn feature_of(column: &str) -> Cow<'_, str> {
+        if let Some((a, b)) = column.split_once(PRODUCT) {
+            return format!("{}{PRODUCT}{}", Encoder::feature_of(a), Encoder::feature_of(b)).into();
+        }
         let name = column.split(" = ").next().unwrap_or(column);
         let hinge = name.rsplit_once(" above ").filter(|(_, knot)| knot.parse::<f64>().is_ok());
         let name = hinge.map_or(name, |(name, _)| name);
-        [" is other", " is missing", " (age)"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+        [" is other", " is missing", " (age)"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).into()
     }
 
     /// Encodes one observation into `out` (length [`width`](Self::width)). Values of an unexpected type and
@@ -201,6 +249,7 @@ impl Encoder {
             }
             at += width;
         }
+        self.multiply(out);
     }
 }
 
@@ -214,7 +263,6 @@ mod tests {
 
     fn encoder() -> Encoder {
         Encoder {
-            variances: vec![],
             features: vec![
                 Feature { name: "age".into(), kind: numeric(vec![]) },
                 Feature { name: "member".into(), kind: FeatureKind::Boolean },
@@ -223,6 +271,7 @@ mod tests {
                     kind: FeatureKind::Category { levels: vec!["Bern".into(), "Rom".into()] },
                 },
             ],
+            ..Encoder::default()
         }
     }
 
@@ -238,7 +287,7 @@ mod tests {
         let names = encoder().column_names();
         assert_eq!(names.len(), encoder().width());
         assert_eq!(names[5..], ["city = Bern", "city = Rom", "city is other", "city is missing"]);
-        let features: Vec<&str> = names.iter().map(|name| Encoder::feature_of(name)).collect();
+        let features: Vec<_> = names.iter().map(|name| Encoder::feature_of(name)).collect();
         assert_eq!(features, ["intercept", "age", "age", "member", "member", "city", "city", "city", "city"]);
         assert_eq!(Encoder::feature_of("last_order (age)"), "last_order");
     }
@@ -265,6 +314,28 @@ mod tests {
         assert_eq!(encode(Value::Number(36.0)), [-0.4, 0.1, 0.0, 0.0]);
         assert_eq!(encode(Value::Number(1e9)), [4.0, 4.5, 3.0, 0.0]);
         assert_eq!(encode(Value::Number(f64::NAN)), [0.0, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn crosses_are_products_of_columns() {
+        let mut plain = encoder();
+        plain.variances = vec![1.0, 2.0, 0.1, 0.25, 0.1, 0.2, 0.2, 0.1, 0.1];
+        let crossed = plain.crossed(&[(1, 6), (3, 5)]);
+        assert_eq!(crossed.width(), plain.width() + 2);
+        assert_eq!(crossed.variances[9..], [0.4, 0.05]);
+        assert_eq!(crossed.column_names()[9..], ["age ⋅ city = Rom", "member ⋅ city = Bern"]);
+        assert_eq!(Encoder::feature_of("age ⋅ city = Rom"), "age ⋅ city");
+        let observation = [Value::Number(55.0), Value::Number(1.0), Value::Text("Rom".into())];
+        let mut row = vec![9.0; crossed.width()];
+        crossed.encode(&observation, &mut row);
+        assert_eq!(row[..9], encode(&observation));
+        assert_eq!(row[9..], [1.5, 0.0]);
+        assert_eq!(crossed.recrossed(encode(&observation)), row);
+        assert_eq!(plain.recrossed(row.clone()), encode(&observation));
+        assert_eq!(plain.crossed(&[(1, 5)]).recrossed(row)[9..], [0.0]);
+        let written = serde_json::to_string(&crossed).unwrap();
+        assert_eq!(serde_json::from_str::<Encoder>(&written).unwrap(), crossed);
+        assert!(!serde_json::to_string(&plain).unwrap().contains("crosses"));
     }
 
     #[test]

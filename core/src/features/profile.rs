@@ -85,7 +85,7 @@ impl Profile {
                 Feature { name: name.clone(), kind }
             })
             .collect();
-        let mut encoder = Encoder { features, variances: Vec::new() };
+        let mut encoder = Encoder { features, ..Encoder::default() };
         encoder.variances = self.variances(&encoder);
         encoder
     }

@@ -1,5 +1,6 @@
 //! Which coefficient means what.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -308,7 +309,7 @@ impl Layout {
     pub fn blocks(&self) -> Vec<Block> {
         let intercept = |columns: &[u32], offset: usize| columns.iter().position(|at| *at == 0).map(|at| offset + at);
         let mut main: Vec<usize> = intercept(&self.send, self.send_offset()).into_iter().collect();
-        let mut slopes: BTreeMap<(String, &str), (f64, Vec<usize>)> = BTreeMap::new();
+        let mut slopes: BTreeMap<(String, Cow<'_, str>), (f64, Vec<usize>)> = BTreeMap::new();
         let mut add = |family: String, initial: f64, columns: &[u32], offset: usize| {
             for (at, column) in columns.iter().enumerate().filter(|(_, column)| **column != 0) {
                 let (family, initial) = match self.curves.binary_search(column) {

@@ -8,6 +8,7 @@
 
 mod accumulator;
 mod bank;
+mod crosses;
 mod delay;
 mod drift;
 mod epochs;
@@ -21,6 +22,7 @@ mod statistics;
 
 pub use accumulator::Accumulator;
 pub use bank::{DrawBank, DRAWS};
+pub use crosses::CrossSearch;
 pub use delay::{Delays, Reporting, Seen};
 pub use drift::Drift;
 pub use epochs::{Epoch, Epochs};

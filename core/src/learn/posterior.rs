@@ -179,16 +179,16 @@ fn is_well_conditioned(factor: &Llt<f64>, matrix: &Mat<f64>) -> bool {
 }
 
 /// Numbers that are added or multiplied at a time.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// Rows of a block of the design matrix that are multiplied at a time: it stays in the cache.
-const BLOCK: usize = 256;
+pub(super) const BLOCK: usize = 256;
 
 /// Rows that one thread sums up at a time. It is the same for any number of threads, so that sums are too.
 const SLICE: usize = 16 * BLOCK;
 
 /// Slices of one thread whose sums are kept until they are spread.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// One pass over rows at a fixed coefficient vector.
 struct Pass<'a> {
@@ -236,14 +236,14 @@ impl<'a> Pass<'a> {
 }
 
 /// What the columns of a context do to the linear predictor of an arm.
-struct Effects {
+pub(super) struct Effects {
     entries: Vec<(u32, u32)>,
     intercept: f64,
-    columns: Vec<f64>,
+    pub columns: Vec<f64>,
 }
 
 impl Effects {
-    fn new(layout: &Layout, arm: Option<&Arm>, at: &[f64]) -> Self {
+    pub fn new(layout: &Layout, arm: Option<&Arm>, at: &[f64]) -> Self {
         let entries = layout.entries(arm);
         let mut columns = vec![0.0; layout.columns.len() + 1];
         entries.iter().for_each(|(coefficient, column)| columns[*column as usize] += at[*coefficient as usize]);
@@ -253,7 +253,7 @@ impl Effects {
 
     /// The linear predictor. In several sums, so that they do not wait for each other.
     #[inline(always)]
-    fn predict(&self, x: &[f32]) -> f64 {
+    pub fn predict(&self, x: &[f32]) -> f64 {
         let ((x, x_rest), (effects, effects_rest)) = (x.as_chunks::<LANES>(), self.columns.as_chunks::<LANES>());
         let mut sums = [0.0; LANES];
         for (x, effects) in x.iter().zip(effects) {
@@ -267,10 +267,10 @@ impl Effects {
 }
 
 /// Decisions of one arm that are summed up together.
-struct Slice<'a> {
-    effects: &'a Effects,
-    encoded: &'a [f32],
-    responses: &'a [Response],
+pub(super) struct Slice<'a> {
+    pub effects: &'a Effects,
+    pub encoded: &'a [f32],
+    pub responses: &'a [Response],
 }
 
 /// Sums by column: each has the same coefficients in all rows of an arm, so that they are taken in the few columns of the
@@ -282,7 +282,7 @@ struct Sums {
 }
 
 impl Group {
-    fn slices<'a>(&'a self, effects: &'a Effects) -> impl Iterator<Item = Slice<'a>> {
+    pub fn slices<'a>(&'a self, effects: &'a Effects) -> impl Iterator<Item = Slice<'a>> {
         let encoded = self.encoded.chunks(SLICE * effects.columns.len());
         encoded.zip(self.responses.chunks(SLICE)).map(move |(encoded, responses)| Slice { effects, encoded, responses })
     }
@@ -370,7 +370,7 @@ impl NullaryFnOnce for Scaling<'_> {
 }
 
 /// `f` of every item, in their order, by `threads` threads.
-fn in_parallel<T: Sync, U: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> U + Sync) -> Vec<U> {
+pub(super) fn in_parallel<T: Sync, U: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> U + Sync) -> Vec<U> {
     let share = items.len().div_ceil(threads.max(1)).max(1);
     let mut shares = items.chunks(share);
     let own = shares.next().unwrap_or_default();

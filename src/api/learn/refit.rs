@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use decisioning_core::decide::Unit;
-use decisioning_core::learn::{fit, linearise, Delays, Drift, Epoch, Epochs, Prior, Rows, Statistics};
+use decisioning_core::learn::{fit, linearise, CrossSearch, Delays, Drift, Epoch, Epochs, Prior, Rows, Statistics};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::Uuid;
 
@@ -11,7 +11,7 @@ use super::session::Session;
 use super::CHUNK;
 use crate::api::campaign::Target;
 use crate::api::log::{Logged, HALF_LIVES};
-use crate::api::model::{Learned, LearnedPart};
+use crate::api::model::{coefficient_limit, Learned, LearnedPart};
 use crate::pg::error::Result;
 use crate::pg::threads::without_signals;
 use crate::pg::{interrupt, query, settings};
@@ -26,7 +26,10 @@ const ALWAYS: Range<i64> = i64::MIN..i64::MAX;
 ///
 /// The mode of a sample is near that of all: one step from there says enough of the prior scales (the one-step estimator; van der
 /// Vaart, "Asymptotic Statistics", 1998, §5.7), and the mode under these is found from it in few passes over the log.
-pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
+///
+/// Returns crosses of features that the log speaks for and the model does not have.
+pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<Vec<(u32, u32)>> {
+    let mut crosses = Vec::new();
     let nothing = Statistics::new(session.layout.len());
     for part in &mut learned.parts {
         if part.target == Target::Worth {
@@ -52,9 +55,10 @@ pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
         let drift = Drift::estimate(session.layout, &prior, &stages, interrupt::check);
         part.drifted_at = drift.as_ref().map(|drift| closed[drift.before].since);
         part.drift = drift.map(|drift| drift.shares).unwrap_or_default();
+        let since = part.drifted_at.unwrap_or(ALWAYS.start)..ALWAYS.end;
         if let Some(drifted_at) = part.drifted_at {
             // Each side of a drift is linearised in its own world, not between the two.
-            let (before, since) = (i64::MIN..drifted_at, drifted_at..i64::MAX);
+            let before = ALWAYS.start..drifted_at;
             part.scales = session.estimate_scales(part, &session.worlds(part, std::iter::empty()))?;
             let prior = part.prior(session.layout);
             part.sums.empty();
@@ -66,6 +70,13 @@ pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
         }
         if part.target == Target::Response {
             learned.responses = log.rewarded;
+            let Session { reader, layout, arms, campaign, .. } = session;
+            let room = CrossSearch::room(reader.encoder, layout, coefficient_limit(campaign));
+            if room > 0 {
+                let mut search = CrossSearch::new(reader.encoder, layout, arms, &part.mean);
+                log.visit(part, &since, &mut |rows| search.add(rows))?;
+                crosses = search.found(room);
+            }
         }
         learned.absorbed_until = learned.absorbed_until.max(log.latest);
     }
@@ -73,7 +84,7 @@ pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
     query::execute("DELETE FROM decisioning._reassessment r WHERE r.campaign = $1", &[session.name().into()])?;
     learned.linearised = learned.decisions;
     learned.corrections = 0.0;
-    Ok(())
+    Ok(crosses)
 }
 
 /// Start of what a refit reads.

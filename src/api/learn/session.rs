@@ -49,7 +49,7 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     pub fn new(campaign: &'a Campaign, encoder: &'a Encoder, encoder_version: i32, layout: &'a Layout) -> Result<Self> {
         let arms = campaign.actions.iter().map(|action| layout.arm(&action.dimensions)).collect();
-        let reader = Reader::new(campaign, encoder, encoder_version);
+        let reader = Reader::new(campaign, encoder, encoder_version)?;
         Ok(Session { campaign, reader, layout, arms, now: settings::now_micros()? })
     }
 
