@@ -262,11 +262,13 @@ COMMENT ON TABLE decisioning._reassessment IS 'Internal: absorbed decisions of c
 CREATE TABLE decisioning._encoder (
     campaign        text        NOT NULL,
     encoder_version integer     NOT NULL,
+    features_version integer    NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
     definition      jsonb       NOT NULL,
     PRIMARY KEY (campaign, encoder_version)
 );
 COMMENT ON TABLE decisioning._encoder IS 'Internal: how features become numbers, frozen per version.';
+COMMENT ON COLUMN decisioning._encoder.features_version IS 'The version that its features were fitted for; others of the same differ in crosses alone.';
 
 CREATE TABLE decisioning._model (
     campaign        text        NOT NULL,

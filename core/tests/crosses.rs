@@ -64,7 +64,7 @@ fn rows(encoder: &Encoder, decisions: &[Observed], threads: usize) -> Rows {
     rows
 }
 
-/// The names of what is found, most telling first.
+/// Pairs of columns, most telling first.
 fn found(encoder: &Encoder, decisions: &[Observed], threads: usize) -> Vec<(u32, u32)> {
     let (layout, arms) = lay_out(encoder);
     let rows = rows(encoder, decisions, threads);
@@ -117,6 +117,29 @@ fn few_responses_of_few_people_are_not_found() {
     for decision in decisions.iter_mut().filter(|decision| decision.arm == Some(0)).filter(both).take(3) {
         decision.reward = 1.0;
     }
+    assert_eq!(found(&encoder, &decisions, 1), []);
+}
+
+/// One response of a few people who are far from the others in two numbers at once: of so large a product, one says nothing.
+#[test]
+fn one_response_of_an_extreme_customer_is_not_found() {
+    let declared = ["age", "basket"].map(|name| (name.to_owned(), Declared::Numeric));
+    let mut profile = Profile::new(declared.to_vec(), 1);
+    let mut random = random(2);
+    let people: Vec<[f64; 2]> =
+        (0..6_000).map(|n| if n % 2 == 0 { [normal(&mut random), 0.0] } else { [0.0, normal(&mut random)] }).collect();
+    let observe = |person: &[f64; 2]| person.map(Value::Number).to_vec();
+    people.iter().for_each(|person| profile.add(observe(person)));
+    let encoder = profile.encoder();
+    let decide = |person: &[f64; 2], reward| {
+        let mut encoded = vec![0.0; encoder.width()];
+        encoder.encode(&observe(person), &mut encoded);
+        Observed { encoded, arm: Some(0), weight: 1.0, reward, reported: 1.0 }
+    };
+    let mut decisions: Vec<Observed> =
+        people.iter().enumerate().map(|(n, person)| decide(person, f64::from(u8::from(n % 300 == 1)))).collect();
+    let extreme = [[9.0, 9.0], [-9.0, 9.0], [9.0, -9.0], [-9.0, -9.0]];
+    decisions.extend(extreme.iter().zip([1.0, 0.0, 0.0, 0.0]).map(|(person, reward)| decide(person, reward)));
     assert_eq!(found(&encoder, &decisions, 1), []);
 }
 

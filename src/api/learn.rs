@@ -35,7 +35,7 @@ use crate::pg::{interrupt, query, settings};
 
 use correct::{absorb_outcomes, reassess};
 use inbox::{take_all_due, Due, Waiting};
-use refit::refit;
+use refit::{refit_others, refit_response};
 use session::Session;
 
 /// Decisions absorbed at a time; bounds the memory that one step holds.
@@ -124,7 +124,7 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
 }
 
 /// The encoder for the columns as they are now: that of `model`, unless features came or went. Features that stay keep
-/// their standardisation, so what was learned of them holds. Runs as the caller.
+/// their standardisation, so what was learned of them holds. It has no crosses yet. Runs as the caller.
 fn adapted_encoder(campaign: &Campaign, model: &model::Model) -> Result<Option<Encoder>> {
     let relation = campaign.customers();
     let declared = model::declared(campaign, &relation.columns()?);
@@ -148,12 +148,10 @@ fn adapted_encoder(campaign: &Campaign, model: &model::Model) -> Result<Option<E
     }
     // Kept categories may have another number of levels than the fresh profile, so the variances no longer line up.
     let names = fresh.column_names();
-    let before = model.encoder.column_names();
-    let known: HashMap<String, f64> = before.iter().cloned().zip(model.encoder.variances.iter().copied()).collect();
+    let known: HashMap<String, f64> =
+        model.encoder.column_names().into_iter().zip(model.encoder.variances.iter().copied()).collect();
     fresh.variances = names.iter().map(|name| known.get(name).copied().unwrap_or(0.25)).collect();
-    let position = |column: &u32| names.iter().position(|name| *name == before[*column as usize]).map(|at| at as u32);
-    let crosses = model.encoder.crosses.iter().filter_map(|(a, b)| position(a).zip(position(b)));
-    Ok(Some(fresh.crossed(&crosses.collect::<Vec<_>>())))
+    Ok(Some(fresh))
 }
 
 /// What one call of learn did.
@@ -206,14 +204,17 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     let name = campaign.campaign.as_str();
     let (version, learned_at, mut learned) = lock(campaign)?;
     let previous = model::load(name, version)?;
-    let (encoder, encoder_version, layout) = match adapted {
-        Some(encoder) => {
-            let layout = model::lay_out(campaign, &encoder)?;
-            let encoder_version = model::store_encoder(name, &encoder)?;
-            (Rc::new(encoder), encoder_version, layout)
-        }
-        None => (previous.encoder.clone(), previous.encoder_version, model::lay_out(campaign, &previous.encoder)?),
-    };
+    // Another session may have adapted it meanwhile, or found crosses.
+    let (encoder, encoder_version, layout) =
+        match adapted.filter(|adapted| adapted.features != previous.encoder.features) {
+            Some(encoder) => {
+                let encoder = encoder.crossed_like(&previous.encoder);
+                let layout = model::lay_out(campaign, &encoder)?;
+                let encoder_version = model::store_encoder(name, &encoder, None)?;
+                (Rc::new(encoder), encoder_version, layout)
+            }
+            None => (previous.encoder.clone(), previous.encoder_version, model::lay_out(campaign, &previous.encoder)?),
+        };
     let rearranged = layout != previous.layout || encoder_version != previous.encoder_version;
     let targets = campaign.targets();
     let is_known = |target: &Target| learned.parts.iter().any(|part| part.target == *target);
@@ -281,7 +282,7 @@ fn refit_with_crosses<'a>(
     learned: &mut Learned,
     designs: &'a mut [Option<Design>; ROUNDS],
 ) -> Result<Session<'a>> {
-    let mut crosses = refit(&session, learned)?;
+    let mut crosses = refit_response(&session, learned)?;
     for design in designs {
         if crosses.is_empty() {
             break;
@@ -289,7 +290,7 @@ fn refit_with_crosses<'a>(
         let campaign = session.campaign;
         let encoder = session.reader.encoder.crossed(&crosses);
         let layout = model::lay_out(campaign, &encoder)?;
-        let encoder_version = model::store_encoder(session.name(), &encoder)?;
+        let encoder_version = model::store_encoder(session.name(), &encoder, Some(session.reader.encoder_version))?;
         let columns = &layout.columns[session.layout.columns.len()..];
         pgrx::notice!("the model of campaign \"{}\" grows by {}", session.name(), columns.join(", "));
         let positions = layout.positions_in(session.layout);
@@ -297,8 +298,9 @@ fn refit_with_crosses<'a>(
         let Design { encoder, encoder_version, layout } = design.insert(Design { encoder, encoder_version, layout });
         // Of the same moment: what is due has been taken.
         session = Session { now: session.now, ..Session::new(campaign, encoder, *encoder_version, layout)? };
-        crosses = refit(&session, learned)?;
+        crosses = refit_response(&session, learned)?;
     }
+    refit_others(&session, learned)?;
     Ok(session)
 }
 
@@ -408,7 +410,7 @@ fn rebuild_model(
     let row = as_owner(|| {
         let mut learned = lock_for_rebuild(&campaign)?;
         let layout = model::lay_out(&campaign, &encoder)?;
-        let encoder_version = model::store_encoder(name, &encoder)?;
+        let encoder_version = model::store_encoder(name, &encoder, None)?;
         learned.parts = Learned::new(campaign.targets(), &layout).parts;
         for part in &mut learned.parts {
             part.sums = Epochs::beginning(layout.len(), sums::beginnings(&campaign, &part.target)?);

@@ -1,6 +1,6 @@
 //! The log as the learner reads it: decisions with the rewards that outcomes give them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use decisioning_core::decide::Unit;
 use decisioning_core::features::Encoder;
@@ -193,8 +193,8 @@ impl Logged {
 pub struct Reader<'a> {
     pub encoder: &'a Encoder,
     pub encoder_version: i32,
-    /// Versions of the encoder that have the same features, but maybe other crosses: its own and others.
-    alike: Vec<i32>,
+    /// Widths of the versions of the encoder that have the same features, and maybe other crosses; its own is one.
+    alike: BTreeMap<i32, usize>,
     arms: HashMap<i32, u32>,
 }
 
@@ -202,20 +202,24 @@ impl<'a> Reader<'a> {
     /// Runs as the owner.
     pub fn new(campaign: &Campaign, encoder: &'a Encoder, encoder_version: i32) -> Result<Self> {
         let arms = campaign.actions.iter().zip(0..).map(|(action, arm)| (action.action_id, arm)).collect();
-        let mut alike = query::write(
-            "SELECT e.encoder_version FROM decisioning._encoder e
-             WHERE e.campaign = $1 AND e.definition -> 'features' = $2::jsonb",
-            &[campaign.campaign.as_str().into(), serde_json::to_string(&encoder.features)?.into()],
-            |row| row.value::<i32>(1),
+        let alike = query::read(
+            "SELECT a.encoder_version, coalesce(jsonb_array_length(a.definition -> 'crosses'), 0)
+             FROM decisioning._encoder e
+             JOIN decisioning._encoder a ON a.campaign = e.campaign AND a.features_version = e.features_version
+             WHERE e.campaign = $1 AND e.encoder_version = $2",
+            &[campaign.campaign.as_str().into(), encoder_version.into()],
+            |row| Ok((row.value::<i32>(1)?, row.value::<i32>(2)?)),
         )?;
-        alike.push(encoder_version);
+        let width = |crosses: i32| encoder.feature_width() + usize::try_from(crosses).unwrap_or_default();
+        let alike = alike.into_iter().map(|(version, crosses)| (version, width(crosses)));
+        let alike = alike.chain([(encoder_version, encoder.width())]).collect();
         Ok(Reader { encoder, encoder_version, alike, arms })
     }
 
     /// The columns of decision `d` that [`observed`](Self::observed) reads. Contexts are long, and needed only if they
     /// must be encoded anew.
     pub fn columns(&self) -> String {
-        let alike: Vec<String> = self.alike.iter().map(i32::to_string).collect();
+        let alike: Vec<String> = self.alike.keys().map(i32::to_string).collect();
         format!(
             "d.action_id, d.overlap, d.encoder_version, d.encoded,
              CASE WHEN d.encoder_version NOT IN ({}) THEN d.context::text END",
@@ -254,28 +258,29 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads [`columns`](Self::columns) from column `first` on, as a decision without a reward. A context logged under
-    /// another encoder is encoded anew.
+    /// an encoder of other features is encoded anew.
     pub fn observed(&self, row: &Row<'_, '_>, first: usize) -> Result<Observed> {
         let action_id = row.value::<i32>(first)?;
-        let misfit = || Error::corrupted("a logged context has another width than its encoder");
         let version = row.value::<i32>(first + 2)?;
-        let encoded = if version == self.encoder_version {
-            row.reals(first + 3)?
-        } else if self.alike.contains(&version) {
-            let encoded = row.reals(first + 3)?;
-            if encoded.len() < self.encoder.feature_width() {
-                return Err(misfit());
+        let encoded = match self.alike.get(&version) {
+            Some(width) => {
+                let encoded = row.reals(first + 3)?;
+                if encoded.len() != *width {
+                    return Err(Error::corrupted("a logged context has another width than its encoder"));
+                }
+                if version == self.encoder_version {
+                    encoded
+                } else {
+                    self.encoder.recrossed(encoded)
+                }
             }
-            self.encoder.recrossed(encoded)
-        } else {
-            let observation = context::from_document(self.encoder, &row.value::<String>(first + 4)?)?;
-            let mut encoded = vec![0.0; self.encoder.width()];
-            self.encoder.encode(&observation, &mut encoded);
-            encoded
+            None => {
+                let observation = context::from_document(self.encoder, &row.value::<String>(first + 4)?)?;
+                let mut encoded = vec![0.0; self.encoder.width()];
+                self.encoder.encode(&observation, &mut encoded);
+                encoded
+            }
         };
-        if encoded.len() != self.encoder.width() {
-            return Err(misfit());
-        }
         let arm = match action_id {
             0 => None,
             id => Some(*self.arms.get(&id).ok_or_else(|| Error::corrupted(format!("action {id} is not configured")))?),

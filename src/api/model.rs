@@ -172,7 +172,8 @@ pub fn load(campaign: &str, version: i64) -> Result<Model> {
             })
         },
     )?;
-    let fits = encoder.width() == layout.columns.len()
+    let fits = encoder.is_consistent()
+        && encoder.width() == layout.columns.len()
         && parts.first().is_some_and(|part| part.target == Target::Response)
         && parts.iter().all(|part| part.mean.len() == layout.len());
     if !fits {
@@ -181,14 +182,18 @@ pub fn load(campaign: &str, version: i64) -> Result<Model> {
     Ok(Model { version, encoder_version, encoder: Rc::new(encoder), layout, parts, prices })
 }
 
-/// Stores an encoder and returns its version. Runs as the owner.
-pub fn store_encoder(campaign: &str, encoder: &Encoder) -> Result<i32> {
+/// Stores an encoder and returns its version. `alike` is a version with the same features and other crosses, if there is one. Runs as the
+/// owner.
+pub fn store_encoder(campaign: &str, encoder: &Encoder, alike: Option<i32>) -> Result<i32> {
     let definition = serde_json::to_string(encoder)?;
     query::write(
-        "INSERT INTO decisioning._encoder (campaign, encoder_version, definition)
-         SELECT $1, coalesce(max(e.encoder_version), 0) + 1, $2::jsonb FROM decisioning._encoder e WHERE e.campaign = $1
+        "WITH next AS (
+             SELECT coalesce(max(e.encoder_version), 0) + 1 AS version, max(e.features_version) FILTER (WHERE e.encoder_version = $3) AS alike
+             FROM decisioning._encoder e WHERE e.campaign = $1)
+         INSERT INTO decisioning._encoder (campaign, encoder_version, features_version, definition)
+         SELECT $1, n.version, coalesce(n.alike, n.version), $2::jsonb FROM next n
          RETURNING encoder_version",
-        &[campaign.into(), definition.into()],
+        &[campaign.into(), definition.into(), alike.into()],
         |row| row.value::<i32>(1),
     )?
     .into_iter()
@@ -462,7 +467,7 @@ pub fn store(
 pub fn initialise(campaign: &Campaign) -> Result<()> {
     let encoder = profile(campaign)?;
     as_owner(|| {
-        let encoder_version = store_encoder(&campaign.campaign, &encoder)?;
+        let encoder_version = store_encoder(&campaign.campaign, &encoder, None)?;
         let layout = lay_out(campaign, &encoder)?;
         let left_out = layout.left_out(&encoder.variances);
         if !left_out.is_empty() {

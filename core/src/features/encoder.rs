@@ -117,16 +117,43 @@ impl Encoder {
         1 + self.features.iter().map(Feature::width).sum::<usize>()
     }
 
-    /// The same with the product of each of these pairs of columns of features as one more column. How much it varies is taken as if the two did
-    /// not depend on each other.
+    /// The same with the product of each of these pairs of columns of features as one more column. It counts as varying as much as the less
+    /// varying of the two: what leaves that one out leaves the product out as well.
     pub fn crossed(&self, pairs: &[(u32, u32)]) -> Encoder {
         let mut encoder = self.clone();
         for (a, b) in pairs {
             let variance = |at: &u32| self.variances.get(*at as usize).copied().unwrap_or_default();
-            encoder.variances.push(variance(a) * variance(b));
+            encoder.variances.push(variance(a).min(variance(b)));
             encoder.crosses.push((*a, *b));
         }
         encoder
+    }
+
+    /// The same with the crosses of another one whose columns mean the same here.
+    pub fn crossed_like(&self, other: &Encoder) -> Encoder {
+        let (names, other_names) = (self.column_names(), other.column_names());
+        let same = |column: &u32| {
+            let name = other_names.get(*column as usize)?;
+            let at = names.iter().position(|known| known == name)?;
+            (self.feature_at(at)? == other.feature_at(*column as usize)?).then_some(at as u32)
+        };
+        let pairs = other.crosses.iter().filter_map(|(a, b)| same(a).zip(same(b)));
+        self.crossed(&pairs.collect::<Vec<_>>())
+    }
+
+    /// The feature of a column, if it is that of one.
+    fn feature_at(&self, column: usize) -> Option<&Feature> {
+        let mut next = 1;
+        self.features.iter().find(|feature| {
+            next += feature.width();
+            (1..next).contains(&column)
+        })
+    }
+
+    /// Whether crosses are of columns of features: an encoder read from elsewhere may have others.
+    pub fn is_consistent(&self) -> bool {
+        let features = 1..self.feature_width() as u32;
+        self.crosses.iter().all(|(a, b)| features.contains(a) && features.contains(b))
     }
 
     /// The columns of a context that was encoded with the same features, but other crosses.
@@ -322,7 +349,7 @@ mod tests {
         plain.variances = vec![1.0, 2.0, 0.1, 0.25, 0.1, 0.2, 0.2, 0.1, 0.1];
         let crossed = plain.crossed(&[(1, 6), (3, 5)]);
         assert_eq!(crossed.width(), plain.width() + 2);
-        assert_eq!(crossed.variances[9..], [0.4, 0.05]);
+        assert_eq!(crossed.variances[9..], [0.2, 0.2]);
         assert_eq!(crossed.column_names()[9..], ["age ⋅ city = Rom", "member ⋅ city = Bern"]);
         assert_eq!(Encoder::feature_of("age ⋅ city = Rom"), "age ⋅ city");
         let observation = [Value::Number(55.0), Value::Number(1.0), Value::Text("Rom".into())];
@@ -333,9 +360,22 @@ mod tests {
         assert_eq!(crossed.recrossed(encode(&observation)), row);
         assert_eq!(plain.recrossed(row.clone()), encode(&observation));
         assert_eq!(plain.crossed(&[(1, 5)]).recrossed(row)[9..], [0.0]);
+        assert!(crossed.is_consistent() && !plain.crossed(&[(1, 9)]).is_consistent());
         let written = serde_json::to_string(&crossed).unwrap();
         assert_eq!(serde_json::from_str::<Encoder>(&written).unwrap(), crossed);
         assert!(!serde_json::to_string(&plain).unwrap().contains("crosses"));
+    }
+
+    #[test]
+    fn crosses_go_where_their_features_are_the_same() {
+        let crossed = encoder().crossed(&[(1, 6), (3, 5)]);
+        let mut other = encoder();
+        other.features.rotate_left(1);
+        assert_eq!(other.crossed_like(&crossed).column_names()[9..], ["age ⋅ city = Rom", "member ⋅ city = Bern"]);
+        other.features[0].kind = numeric(vec![]);
+        assert_eq!(other.crossed_like(&crossed).column_names()[9..], ["age ⋅ city = Rom"], "member is a number now");
+        other.features[1].kind = FeatureKind::Category { levels: vec!["Bern".into()] };
+        assert_eq!(other.crossed_like(&crossed).crosses, []);
     }
 
     #[test]

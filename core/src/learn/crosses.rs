@@ -1,13 +1,13 @@
 //! Products of two columns that tell for whom sends work.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, Par};
 use pulp::{Arch, NullaryFnOnce};
 
 use super::layout::{Arm, Layout};
-use super::posterior::{in_parallel, Effects, Local, Slice, AT_ONCE, BLOCK, LANES};
+use super::posterior::{in_parallel, Effects, Local, Slice, BLOCK, LANES};
 use super::rows::{Link, Rows};
 use crate::features::Encoder;
 
@@ -24,12 +24,15 @@ const SCALES: [f64; 4] = [0.1, 0.2, 0.4, 0.8];
 /// What is left of a sum of squares is rounding below this share of it.
 const SINGULAR: f64 = 1e-9;
 
+/// Information below this says nothing that the normal approximation holds for.
+const LEAST_INFORMATION: f64 = 1.0;
+
 /// What decisions that were sends say of every product of two columns, beyond what the model says: the score of its effect, and how
 /// well that is known.
 ///
-/// With the residual r and the curvature h of each row, the score of the product z of columns x and y is Σ r z, and its information is what
-/// of Σ h z² no constant, x and y explain (the score test of one coefficient more; Cox and Hinkley, "Theoretical Statistics", 1974, §9.3): for
-/// all products together, four products of matrices. They are kept for all sends, and for those with each level.
+/// With the residual r and the curvature h of each row, the score of the product z of columns x and y is Σ r z*, where z* is what a constant, x
+/// and y do not explain of z, and its information is Σ h z*² (the efficient score; Cox and Hinkley, "Theoretical Statistics", 1974, §9.3): for
+/// all products together, a few products of matrices. They are kept for all sends, and for those with each level.
 pub struct CrossSearch<'a> {
     layout: &'a Layout,
     arms: &'a [Arm],
@@ -46,6 +49,8 @@ pub struct CrossSearch<'a> {
 struct Sums {
     /// Σ r x y
     scores: Mat<f64>,
+    /// Σ r² x² y²
+    spread: Mat<f64>,
     /// Σ h x y
     plain: Mat<f64>,
     /// Σ h x² y
@@ -57,22 +62,24 @@ struct Sums {
 impl Sums {
     fn new(columns: usize) -> Self {
         let nothing = || Mat::zeros(columns + 1, columns + 1);
-        Sums { scores: nothing(), plain: nothing(), skewed: nothing(), squares: nothing() }
+        Sums { scores: nothing(), spread: nothing(), plain: nothing(), skewed: nothing(), squares: nothing() }
     }
 
     fn add(&mut self, other: &Sums) {
         self.scores += &other.scores;
+        self.spread += &other.spread;
         self.plain += &other.plain;
         self.skewed += &other.skewed;
         self.squares += &other.squares;
     }
 
-    /// Information on the effect of the product of columns `i` and `j`, the latter smaller.
-    fn information(&self, i: usize, j: usize) -> f64 {
+    /// Score and information of the effect of the product of columns `i` and `j`, the latter smaller; `None` if there is too little to tell. Where
+    /// residuals vary more than the model says, as one response does of somebody whose product is large, so does the score.
+    fn effect(&self, i: usize, j: usize) -> Option<(f64, f64)> {
         let constant = self.plain.nrows() - 1;
         let count = self.plain[(constant, constant)];
-        if count <= 0.0 {
-            return 0.0;
+        if count < LEAST_INFORMATION {
+            return None;
         }
         let mean = |column: usize| self.plain[(constant, column)] / count;
         let (x, y, z) = (mean(i), mean(j), self.plain[(i, j)] / count);
@@ -80,15 +87,18 @@ impl Sums {
         let (xy, zz) = (self.plain[(i, j)] - count * x * y, self.squares[(i, j)] - count * z * z);
         let (zx, zy) = (self.skewed[(i, j)] - count * z * x, self.skewed[(j, i)] - count * z * y);
         let determinant = xx * yy - xy * xy;
-        if determinant <= SINGULAR * xx * yy {
-            return 0.0;
+        let varies = |left: f64, column: usize| left > SINGULAR * self.plain[(column, column)];
+        if !(varies(xx, i) && varies(yy, j) && determinant > SINGULAR * xx * yy) {
+            return None;
         }
-        let left = zz - (zx * zx * yy - 2.0 * zx * zy * xy + zy * zy * xx) / determinant;
-        if left > SINGULAR * zz {
-            left
-        } else {
-            0.0
-        }
+        // z = b x + c y + z*, all without their means.
+        let (b, c) = ((zx * yy - zy * xy) / determinant, (zy * xx - zx * xy) / determinant);
+        let information = zz - b * zx - c * zy;
+        let of_constant = self.scores[(constant, constant)];
+        let centred = |column: usize, mean: f64| self.scores[(constant, column)] - mean * of_constant;
+        let score = self.scores[(i, j)] - z * of_constant - b * centred(i, x) - c * centred(j, y);
+        let excess = (self.spread[(i, j)] / self.squares[(i, j)]).max(1.0);
+        (information >= LEAST_INFORMATION).then(|| (score / excess, information / excess))
     }
 }
 
@@ -120,7 +130,7 @@ impl<'a> CrossSearch<'a> {
             let effects = Effects::new(self.layout, Some(arm), self.at);
             let slices: Vec<_> = group.slices(&effects).collect();
             let mut sums = Sums::new(self.columns.len());
-            for slices in slices.chunks(AT_ONCE * rows.threads.max(1)) {
+            for slices in slices.chunks(rows.threads.max(1)) {
                 let found = in_parallel(slices, rows.threads, |slice| self.sum(slice, rows.link, offset));
                 found.iter().for_each(|found| sums.add(found));
             }
@@ -132,16 +142,17 @@ impl<'a> CrossSearch<'a> {
     fn sum(&self, slice: &Slice<'_>, link: Link, offset: Option<usize>) -> Sums {
         let len = self.columns.len();
         let mut sums = Sums::new(len);
-        let mut factors = [(); 5].map(|()| Mat::<f64>::zeros((len + 1).next_multiple_of(LANES), BLOCK));
+        let mut factors = [(); 6].map(|()| Mat::<f64>::zeros((len + 1).next_multiple_of(LANES), BLOCK));
         let width = slice.effects.columns.len();
         for (encoded, responses) in slice.encoded.chunks(BLOCK * width).zip(slice.responses.chunks(BLOCK)) {
             let columns = &self.columns;
             let part = Slice { effects: slice.effects, encoded, responses };
             Arch::new().dispatch(Factors { slice: part, columns, link, offset, factors: &mut factors });
-            let [x, squares, by_residual, by_curvature, squares_by_curvature] =
+            let [x, squares, by_residual, squares_by_residual, by_curvature, squares_by_curvature] =
                 factors.each_ref().map(|factor| factor.submatrix(0, 0, len + 1, responses.len()));
             for (sums, shape, left, right) in [
                 (&mut sums.scores, BlockStructure::TriangularLower, by_residual, x),
+                (&mut sums.spread, BlockStructure::TriangularLower, squares_by_residual, squares),
                 (&mut sums.plain, BlockStructure::TriangularLower, by_curvature, x),
                 (&mut sums.skewed, BlockStructure::Rectangular, squares_by_curvature, x),
                 (&mut sums.squares, BlockStructure::TriangularLower, squares_by_curvature, squares),
@@ -163,56 +174,60 @@ impl<'a> CrossSearch<'a> {
     }
 
     /// Crosses that the rows speak for, those that win most first, at most `most`: pairs of columns of two features. What a cross wins is
-    /// the most that its effects on sends, or on the levels of one dimension, do, if they are normal with a common variance. Of two features it is
-    /// the best one alone: whether another tells anything beside it is not known before it is in the model.
+    /// the most that its effects on sends, or on the levels of one dimension, do, if they are normal with a common variance. Of each feature only
+    /// the best one: whether another tells anything beside it is not known before it is in the model.
     pub fn found(&self, most: usize) -> Vec<(u32, u32)> {
         let mut groups: Vec<Vec<&Sums>> = vec![vec![&self.sums[0]]];
         for levels in self.layout.levels.chunk_by(|a, b| a.0 == b.0) {
             let from = groups.iter().map(Vec::len).sum::<usize>();
             groups.push(self.sums[from..from + levels.len()].iter().collect());
         }
-        let mut best: BTreeMap<[&str; 2], (f64, (u32, u32))> = BTreeMap::new();
+        let mut found: Vec<(f64, (u32, u32), [&str; 2])> = Vec::new();
         for (i, (column, feature)) in self.columns.iter().enumerate() {
             for (j, (other, other_feature)) in self.columns[..i].iter().enumerate() {
                 let pair = (*other, *column);
                 if feature == other_feature || [pair, (pair.1, pair.0)].iter().any(|pair| self.known.contains(pair)) {
                     continue;
                 }
-                let gain = groups.iter().map(|group| gain(group, (i, j))).fold(0.0, f64::max);
-                let of_features = best.entry([other_feature, feature]).or_insert((gain, pair));
-                if gain > of_features.0 {
-                    *of_features = (gain, pair);
+                let gain = groups.iter().map(|group| gain(group, i, j)).fold(0.0, f64::max);
+                if gain >= LEAST_GAIN {
+                    found.push((gain, pair, [other_feature, feature]));
                 }
             }
         }
-        let mut found: Vec<(f64, (u32, u32))> = best.into_values().filter(|(gain, _)| *gain >= LEAST_GAIN).collect();
         found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        found.into_iter().take(most).map(|(_, pair)| pair).collect()
+        let mut used = BTreeSet::new();
+        found.retain(|(_, _, features)| {
+            let is_new = features.iter().all(|feature| !used.contains(feature));
+            if is_new {
+                used.extend(*features);
+            }
+            is_new
+        });
+        found.into_iter().take(most).map(|(_, pair, _)| pair).collect()
     }
 }
 
-/// Log-evidence that effects of a product of columns win in a group of sums over none, with one step from the mode without them.
-fn gain(group: &[&Sums], at: (usize, usize)) -> f64 {
-    let known = group.iter().map(|sums| (sums.scores[at], sums.information(at.0, at.1)));
-    let group: Vec<(f64, f64)> = known.filter(|(_, information)| *information > 0.0).collect();
+/// Log-evidence that effects of the product of columns `i` and `j` win in a group of sums over none, with one step from the mode without them.
+fn gain(group: &[&Sums], i: usize, j: usize) -> f64 {
+    let effects: Vec<(f64, f64)> = group.iter().filter_map(|sums| sums.effect(i, j)).collect();
     let of = |variance: f64| -> f64 {
         let of = |(score, information): &(f64, f64)| {
             let spread = 1.0 + variance * information;
             0.5 * (variance * score * score / spread - spread.ln())
         };
-        group.iter().map(of).sum()
+        effects.iter().map(of).sum()
     };
     SCALES.iter().map(|scale| of(scale * scale)).fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// The factors of the products of a block: columns, their squares, columns by residual and by curvature, squares by curvature. To be compiled
-/// for the widest vectors that the processor has, as other passes over rows are.
+/// The factors of the products of a block: columns, their squares, and both by residual (squares by its square) and by curvature. To be compiled for the widest vectors that the processor has, as other passes over rows are.
 struct Factors<'a> {
     slice: Slice<'a>,
     columns: &'a [(u32, String)],
     link: Link,
     offset: Option<usize>,
-    factors: &'a mut [Mat<f64>; 5],
+    factors: &'a mut [Mat<f64>; 6],
 }
 
 impl NullaryFnOnce for Factors<'_> {
@@ -225,13 +240,14 @@ impl NullaryFnOnce for Factors<'_> {
             let eta = effects.predict(encoded) + offset.map_or(0.0, |column| f64::from(encoded[column]));
             let local = Local::of(link, eta, response.reward, response.reported);
             let (residual, curvature) = (response.weight * local.score, response.weight * local.curvature);
-            let [x, squares, by_residual, by_curvature, squares_by_curvature] =
+            let [x, squares, by_residual, squares_by_residual, by_curvature, squares_by_curvature] =
                 factors.each_mut().map(|factor| factor.col_as_slice_mut(n));
             let values = columns.iter().map(|(column, _)| f64::from(encoded[*column as usize])).chain([1.0]);
             for (at, value) in values.enumerate() {
                 x[at] = value;
                 squares[at] = value * value;
                 by_residual[at] = residual * value;
+                squares_by_residual[at] = residual * residual * value * value;
                 by_curvature[at] = curvature * value;
                 squares_by_curvature[at] = curvature * value * value;
             }
@@ -245,10 +261,10 @@ mod tests {
     use crate::features::{Feature, FeatureKind};
     use crate::learn::Observed;
 
-    /// Σ h (z − projection of z on 1, x and y)², by Gram and Schmidt.
-    fn information(rows: &[(f64, [f64; 2])]) -> f64 {
+    /// Score and information of the product of x and y where h and r are the first of each row, by Gram and Schmidt.
+    fn effect(rows: &[([f64; 2], [f64; 2])]) -> (f64, f64) {
         let product =
-            |a: &[f64], b: &[f64]| -> f64 { rows.iter().zip(a).zip(b).map(|(((h, _), a), b)| h * a * b).sum() };
+            |a: &[f64], b: &[f64]| -> f64 { rows.iter().zip(a).zip(b).map(|((([h, _], _), a), b)| h * a * b).sum() };
         let mut basis: Vec<Vec<f64>> = Vec::new();
         let values = [|_: f64, _: f64| 1.0, |x, _| x, |_, y| y, |x, y| x * y];
         for value in values {
@@ -259,11 +275,12 @@ mod tests {
             }
             basis.push(left);
         }
-        product(&basis[3], &basis[3])
+        let score = rows.iter().zip(&basis[3]).map(|(([_, r], _), left)| r * left).sum();
+        (score, product(&basis[3], &basis[3]))
     }
 
     #[test]
-    fn information_is_what_a_constant_and_both_columns_leave() {
+    fn an_effect_is_what_a_constant_and_both_columns_leave() {
         let numeric = |name: &str| Feature {
             name: name.to_owned(),
             kind: FeatureKind::Numeric { center: 0.0, scale: 1.0, knots: Vec::new() },
@@ -279,27 +296,25 @@ mod tests {
         let at = vec![0.1; layout.len()];
         let mut rows = Rows::new(Link::Logistic, encoder.width());
         let mut expected = Vec::new();
-        let mut score = 0.0;
         for n in 0..700 {
             let (x, y) = (((n * 37) % 101) as f32 / 50.0 - 1.0, ((n * n) % 83) as f32 / 40.0 - 0.7);
-            let (weight, reward) = (1.0 + f64::from(n % 3), f64::from(u8::from(n % 5 == 0)));
+            let (weight, reward) = (0.2 + 0.2 * f64::from(n % 3), f64::from(u8::from(n % 5 == 0)));
             let arm = (n % 7 > 0).then_some(0);
             let encoded = vec![1.0, x, 0.0, y, 0.0];
             let eta = layout.predictor(Link::Logistic, &at, &encoded, Some(&arms[0]));
             let p = 1.0 / (1.0 + (-eta).exp());
             if arm.is_some() {
-                expected.push((weight * p * (1.0 - p), [f64::from(x), f64::from(y)]));
-                score += weight * (reward - p) * f64::from(x) * f64::from(y);
+                expected.push(([weight * p * (1.0 - p), weight * (reward - p)], [f64::from(x), f64::from(y)]));
             }
             rows.push(&Observed { encoded, arm, weight, reward, reported: 1.0 }).unwrap();
         }
         let mut search = CrossSearch::new(&encoder, &layout, &arms, &at);
         search.add(&rows);
         assert_eq!(search.columns.iter().map(|(column, _)| *column).collect::<Vec<_>>(), [1, 3]);
-        let expected = information(&expected);
+        let (score, information) = effect(&expected);
         for sums in &search.sums {
-            assert!((sums.information(1, 0) / expected - 1.0).abs() < 1e-9);
-            assert!((sums.scores[(1, 0)] / score - 1.0).abs() < 1e-9);
+            let found = sums.effect(1, 0).unwrap();
+            assert!((found.0 / score - 1.0).abs() < 1e-9 && (found.1 / information - 1.0).abs() < 1e-9);
         }
     }
 }

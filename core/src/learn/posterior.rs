@@ -188,7 +188,7 @@ pub(super) const BLOCK: usize = 256;
 const SLICE: usize = 16 * BLOCK;
 
 /// Slices of one thread whose sums are kept until they are spread.
-pub(super) const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 16;
 
 /// One pass over rows at a fixed coefficient vector.
 struct Pass<'a> {

@@ -22,69 +22,80 @@ const SAMPLE: i64 = 25_000;
 /// Decisions of all times.
 const ALWAYS: Range<i64> = i64::MIN..i64::MAX;
 
-/// Refits the sums to convergence from the log of absorbed decisions, and the prior scales with them.
-///
-/// The mode of a sample is near that of all: one step from there says enough of the prior scales (the one-step estimator; van der
-/// Vaart, "Asymptotic Statistics", 1998, §5.7), and the mode under these is found from it in few passes over the log.
-///
-/// Returns crosses of features that the log speaks for and the model does not have.
-pub fn refit(session: &Session<'_>, learned: &mut Learned) -> Result<Vec<(u32, u32)>> {
-    let mut crosses = Vec::new();
-    let nothing = Statistics::new(session.layout.len());
-    for part in &mut learned.parts {
-        if part.target == Target::Worth {
-            part.unit = unit(session)?;
-        }
-        part.sums = part.sums.emptied(session.now, session.window());
-        let log = Log::new(session, part, learned.decisions)?;
-        let fitted = |part: &LearnedPart, prior: &Prior, known: &Statistics, start: &[f64], decided: &Range<i64>| {
-            fit(session.layout, prior, &session.arms, known, start, |visit| log.visit(part, decided, visit))
-                .map(|fitted| fitted.mode)
-                .map_err(|error| session.unsolvable(error))
-        };
-        let sampled = session.fit(part, &nothing, &part.mean, &[&log.sample])?;
-        let around = linearise(session.layout, &session.arms, &sampled, |visit| log.visit(part, &ALWAYS, visit))
-            .map_err(|error| session.unsolvable(error))?;
-        let around = [around];
-        part.scales = session.estimate_scales(part, &around)?;
-        let prior = part.prior(session.layout);
-        part.mean = fitted(part, &prior, &nothing, &session.posterior(&prior, &around)?.mean, &ALWAYS)?;
-        log.sum_up(part, &ALWAYS)?;
-        let closed: Vec<&Epoch> = part.sums.iter().filter(|epoch| !epoch.sums.is_zero()).collect();
-        let stages: Vec<&Statistics> = closed.iter().map(|epoch| &epoch.sums).collect();
-        let drift = Drift::estimate(session.layout, &prior, &stages, interrupt::check);
-        part.drifted_at = drift.as_ref().map(|drift| closed[drift.before].since);
-        part.drift = drift.map(|drift| drift.shares).unwrap_or_default();
-        let since = part.drifted_at.unwrap_or(ALWAYS.start)..ALWAYS.end;
-        if let Some(drifted_at) = part.drifted_at {
-            // Each side of a drift is linearised in its own world, not between the two.
-            let before = ALWAYS.start..drifted_at;
-            part.scales = session.estimate_scales(part, &session.worlds(part, std::iter::empty()))?;
-            let prior = part.prior(session.layout);
-            part.sums.empty();
-            let pooled = std::mem::take(&mut part.mean);
-            part.mean = fitted(part, &prior, &nothing, &pooled, &before)?;
-            log.sum_up(part, &before)?;
-            part.mean = fitted(part, &prior, &session.known(part, drifted_at), &pooled, &since)?;
-            log.sum_up(part, &since)?;
-        }
-        if part.target == Target::Response {
-            learned.responses = log.rewarded;
-            let Session { reader, layout, arms, campaign, .. } = session;
-            let room = CrossSearch::room(reader.encoder, layout, coefficient_limit(campaign));
-            if room > 0 {
-                let mut search = CrossSearch::new(reader.encoder, layout, arms, &part.mean);
-                log.visit(part, &since, &mut |rows| search.add(rows))?;
-                crosses = search.found(room);
-            }
-        }
-        learned.absorbed_until = learned.absorbed_until.max(log.latest);
+/// Refits the sums of the response from the log of absorbed decisions. Returns crosses of features that the log speaks for and the model
+/// does not have.
+pub fn refit_response(session: &Session<'_>, learned: &mut Learned) -> Result<Vec<(u32, u32)>> {
+    let Session { reader, layout, arms, campaign, .. } = session;
+    let decisions = learned.decisions;
+    let Some(part) = learned.parts.first_mut() else { return Ok(Vec::new()) };
+    let (log, since) = refit(session, part, decisions)?;
+    learned.responses = log.rewarded;
+    learned.absorbed_until = learned.absorbed_until.max(log.latest);
+    let room = CrossSearch::room(reader.encoder, layout, coefficient_limit(campaign));
+    if room == 0 {
+        return Ok(Vec::new());
+    }
+    let mut search = CrossSearch::new(reader.encoder, layout, arms, &part.mean);
+    log.visit(part, &since, &mut |rows| search.add(rows))?;
+    Ok(search.found(room))
+}
+
+/// Refits the sums of all other parts, after those of the response.
+pub fn refit_others(session: &Session<'_>, learned: &mut Learned) -> Result<()> {
+    for part in learned.parts.iter_mut().skip(1) {
+        refit(session, part, learned.decisions)?;
     }
     // Rewards were read by identities as they are.
     query::execute("DELETE FROM decisioning._reassessment r WHERE r.campaign = $1", &[session.name().into()])?;
     learned.linearised = learned.decisions;
     learned.corrections = 0.0;
-    Ok(crosses)
+    Ok(())
+}
+
+/// Refits the sums of a part to convergence from the log of so many absorbed decisions, and the prior scales with them. Returns the log, and the
+/// time that the model is of: since the last drift.
+///
+/// The mode of a sample is near that of all: one step from there says enough of the prior scales (the one-step estimator; van der
+/// Vaart, "Asymptotic Statistics", 1998, §5.7), and the mode under these is found from it in few passes over the log.
+fn refit<'a>(session: &'a Session<'a>, part: &mut LearnedPart, decisions: i64) -> Result<(Log<'a>, Range<i64>)> {
+    let nothing = Statistics::new(session.layout.len());
+    if part.target == Target::Worth {
+        part.unit = unit(session)?;
+    }
+    part.sums = part.sums.emptied(session.now, session.window());
+    let log = Log::new(session, part, decisions)?;
+    let fitted = |part: &LearnedPart, prior: &Prior, known: &Statistics, start: &[f64], decided: &Range<i64>| {
+        fit(session.layout, prior, &session.arms, known, start, |visit| log.visit(part, decided, visit))
+            .map(|fitted| fitted.mode)
+            .map_err(|error| session.unsolvable(error))
+    };
+    let sampled = session.fit(part, &nothing, &part.mean, &[&log.sample])?;
+    let around = linearise(session.layout, &session.arms, &sampled, |visit| log.visit(part, &ALWAYS, visit))
+        .map_err(|error| session.unsolvable(error))?;
+    let around = [around];
+    part.scales = session.estimate_scales(part, &around)?;
+    let prior = part.prior(session.layout);
+    part.mean = fitted(part, &prior, &nothing, &session.posterior(&prior, &around)?.mean, &ALWAYS)?;
+    log.sum_up(part, &ALWAYS)?;
+    let closed: Vec<&Epoch> = part.sums.iter().filter(|epoch| !epoch.sums.is_zero()).collect();
+    let stages: Vec<&Statistics> = closed.iter().map(|epoch| &epoch.sums).collect();
+    let drift = Drift::estimate(session.layout, &prior, &stages, interrupt::check);
+    part.drifted_at = drift.as_ref().map(|drift| closed[drift.before].since);
+    part.drift = drift.map(|drift| drift.shares).unwrap_or_default();
+    let since = part.drifted_at.unwrap_or(ALWAYS.start)..ALWAYS.end;
+    if let Some(drifted_at) = part.drifted_at {
+        // Each side of a drift is linearised in its own world, not between the two.
+        let before = ALWAYS.start..drifted_at;
+        part.scales = session.estimate_scales(part, &session.worlds(part, std::iter::empty()))?;
+        let prior = part.prior(session.layout);
+        part.sums.empty();
+        let pooled = std::mem::take(&mut part.mean);
+        part.mean = fitted(part, &prior, &nothing, &pooled, &before)?;
+        log.sum_up(part, &before)?;
+        part.mean = fitted(part, &prior, &session.known(part, drifted_at), &pooled, &since)?;
+        log.sum_up(part, &since)?;
+    }
+    Ok((log, since))
 }
 
 /// Start of what a refit reads.
