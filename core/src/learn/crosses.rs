@@ -27,6 +27,9 @@ const SINGULAR: f64 = 1e-9;
 /// Information below this says nothing that the normal approximation holds for.
 const LEAST_INFORMATION: f64 = 1.0;
 
+/// Slices of one thread whose sums are kept until they are added.
+const AT_ONCE: usize = 4;
+
 /// What decisions that were sends say of every product of two columns, beyond what the model says: the score of its effect, and how
 /// well that is known.
 ///
@@ -125,17 +128,18 @@ impl<'a> CrossSearch<'a> {
     /// Adds the sends among `rows`, which have the layout's columns.
     pub fn add(&mut self, rows: &Rows) {
         let offset = self.layout.offset_column(rows.link);
-        for (arm, group) in &rows.groups {
-            let Some(arm) = arm.and_then(|arm| self.arms.get(arm as usize)) else { continue };
-            let effects = Effects::new(self.layout, Some(arm), self.at);
-            let slices: Vec<_> = group.slices(&effects).collect();
-            let mut sums = Sums::new(self.columns.len());
-            for slices in slices.chunks(rows.threads.max(1)) {
-                let found = in_parallel(slices, rows.threads, |slice| self.sum(slice, rows.link, offset));
-                found.iter().for_each(|found| sums.add(found));
+        let sends = rows.groups.iter().filter_map(|(arm, group)| Some((self.arms.get((*arm)? as usize)?, group)));
+        let sends: Vec<_> =
+            sends.map(|(arm, group)| (arm, Effects::new(self.layout, Some(arm), self.at), group)).collect();
+        let slices = sends.iter().flat_map(|(arm, effects, group)| group.slices(effects).map(|slice| (*arm, slice)));
+        let slices: Vec<_> = slices.collect();
+        // A few at a time: each has sums of its own, as large as the square of the columns.
+        for slices in slices.chunks(AT_ONCE * rows.threads.max(1)) {
+            let found = in_parallel(slices, rows.threads, |(_, slice)| self.sum(slice, rows.link, offset));
+            for ((arm, _), found) in slices.iter().zip(&found) {
+                self.sums[0].add(found);
+                arm.levels.iter().for_each(|level| self.sums[1 + *level as usize].add(found));
             }
-            self.sums[0].add(&sums);
-            arm.levels.iter().for_each(|level| self.sums[1 + *level as usize].add(&sums));
         }
     }
 
