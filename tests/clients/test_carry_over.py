@@ -109,6 +109,10 @@ def test_a_failing_learn_keeps_the_last_version(db, learned, damage):
     assert late.execute(VERSION).fetchone() == version and coefficients(late) == before
     assert late.execute("SELECT count(*) FROM decisioning.decide_batch(ARRAY['c-4', 'c-5'], 'c')").fetchone() == (2,)
     assert late.execute("SELECT count(*) FROM decisioning._inbox WHERE decision_id IS NOT NULL").fetchone() == (5,)
+    # What the sums and the encoded contexts say is also in the log, as outcomes and contexts.
+    late.execute("SELECT * FROM decisioning.rebuild_model('c')")
+    late.execute("SELECT * FROM decisioning.learn('c')")
+    assert late.execute(VERSION).fetchone()[1] == version[1] + 3
 
 
 def test_sums_are_not_read_when_nothing_is_new(db, learned):
