@@ -94,30 +94,9 @@ fn what_tells_is_found_and_then_known() {
 #[test]
 fn chance_is_not_found() {
     let encoder = encoder();
-    for seed in 0..20 {
-        assert_eq!(found(&encoder, &decisions(&encoder, 5_000, 0.0, seed), 1), [], "seed {seed}");
+    for seed in 0..300 {
+        assert_eq!(found(&encoder, &decisions(&encoder, 3_000, 0.0, seed), 1), [], "seed {seed}");
     }
-}
-
-/// A few responses where hardly any are expected, for which the normal approximation of the score does not hold.
-#[test]
-fn few_responses_of_few_people_are_not_found() {
-    let encoder = encoder();
-    let names = encoder.column_names();
-    let column = |name: &str| names.iter().position(|column| column == name).unwrap();
-    let (rom, gold) = (column("city = rom"), column("tier = gold"));
-    let mut decisions = decisions(&encoder, 3_000, 0.0, 5);
-    let mut kept = 0;
-    decisions.retain(|decision| {
-        let both = decision.encoded[rom] * decision.encoded[gold] == 1.0;
-        kept += usize::from(both);
-        !both || kept <= 12
-    });
-    let both = |decision: &&mut Observed| decision.encoded[rom] * decision.encoded[gold] == 1.0;
-    for decision in decisions.iter_mut().filter(|decision| decision.arm == Some(0)).filter(both).take(3) {
-        decision.reward = 1.0;
-    }
-    assert_eq!(found(&encoder, &decisions, 1), []);
 }
 
 /// One response of a few people who are far from the others in two numbers at once: of so large a product, one says nothing.
