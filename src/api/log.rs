@@ -109,6 +109,7 @@ pub fn rewards(from: &str, condition: &str, outcomes: &str) -> String {
     format!(
         "sums AS (
              SELECT d.decision_id, o.goal, o.kind, sum(o.events) AS events, sum(o.worth) AS worth,
+                    min(o.occurred_at) FILTER (WHERE o.events > 0) AS occurred_at,
                     min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
              FROM {from}
              LEFT JOIN decisioning._log_alias b ON b.alias = d.customer_id
@@ -126,9 +127,12 @@ pub fn rewards(from: &str, condition: &str, outcomes: &str) -> String {
              GROUP BY d.decision_id, o.goal, o.kind),
          rewards AS MATERIALIZED (
              SELECT s.decision_id, {REWARD},
-                    min(s.recorded_at) FILTER (WHERE s.kind <> 'harm') AS responded_at,
+                    min(s.occurred_at) FILTER (WHERE s.kind <> 'harm') AS responded_at,
+                    min(s.recorded_at) FILTER (WHERE s.kind <> 'harm') AS response_recorded_at,
+                    coalesce(array_agg(s.occurred_at ORDER BY s.goal)
+                             FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harmed_at,
                     coalesce(array_agg(s.recorded_at ORDER BY s.goal)
-                             FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harmed_at
+                             FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harms_recorded_at
              FROM sums s GROUP BY s.decision_id)"
     )
 }
@@ -162,6 +166,13 @@ impl Reward {
     }
 }
 
+/// When an event happened and when it was recorded, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Happened {
+    pub at: i64,
+    pub recorded_at: i64,
+}
+
 /// A logged decision with its reward.
 pub struct Logged {
     /// Without a reward.
@@ -169,20 +180,20 @@ pub struct Logged {
     /// When it was decided, in microseconds.
     pub decided_at: i64,
     pub reward: Reward,
-    /// When its first conversion or value event was recorded, in microseconds.
-    responded_at: Option<i64>,
-    /// When each harm was recorded.
-    harmed_at: Vec<i64>,
+    /// Its first conversion or value event.
+    response: Option<Happened>,
+    /// The first event of each harm.
+    harms: Vec<Happened>,
 }
 
 impl Logged {
-    /// When the event that a part of the model predicts was recorded, in microseconds.
-    pub fn recorded_at(&self, target: &Target) -> Option<i64> {
+    /// The event that a part of the model predicts.
+    pub fn happened(&self, target: &Target) -> Option<Happened> {
         match target {
-            Target::Response => self.responded_at.filter(|_| self.reward.given),
+            Target::Response => self.response.filter(|_| self.reward.given),
             Target::Harm(goal) => {
                 let at = self.reward.harms.iter().position(|harm| harm == goal)?;
-                self.harmed_at.get(at).copied()
+                self.harms.get(at).copied()
             }
             Target::Worth => None,
         }
@@ -249,7 +260,7 @@ impl<'a> Reader<'a> {
         format!(
             "{rewards}
              SELECT d.*, coalesce(reward.given, false) AS given, coalesce(reward.worth, 0) AS worth, reward.harms,
-                    reward.responded_at, reward.harmed_at
+                    reward.responded_at, reward.response_recorded_at, reward.harmed_at, reward.harms_recorded_at
              FROM (SELECT {columns}, d.decided_at, d.decision_id FROM {from} WHERE {condition} OFFSET 0) AS d
              LEFT JOIN rewards reward ON reward.decision_id = d.decision_id",
             rewards = rewards(from, condition, ABSORBED),
@@ -301,24 +312,17 @@ impl<'a> Reader<'a> {
         let decided_at = settings::micros(row.value(6)?).ok_or_else(endless)?;
         // Most decisions have no event: nothing is read of what they do not have.
         if row.is_null(10) {
-            return Ok(Logged {
-                observed,
-                decided_at,
-                reward: Reward::default(),
-                responded_at: None,
-                harmed_at: Vec::new(),
-            });
+            return Ok(Logged { observed, decided_at, reward: Reward::default(), response: None, harms: Vec::new() });
         }
-        let harmed_at: Vec<TimestampWithTimeZone> = row.value(12)?;
-        Ok(Logged {
-            observed,
-            decided_at,
-            reward: Reward::read(row, 8)?,
-            responded_at: row.get(11)?.and_then(settings::micros),
-            harmed_at: harmed_at
-                .into_iter()
-                .map(|at| settings::micros(at).ok_or_else(endless))
-                .collect::<Result<_>>()?,
-        })
+        let micros = |at: TimestampWithTimeZone| settings::micros(at).ok_or_else(endless);
+        let times = |column| -> Result<Vec<i64>> {
+            row.value::<Vec<TimestampWithTimeZone>>(column)?.into_iter().map(micros).collect()
+        };
+        let response = match (row.get(11)?, row.get(12)?) {
+            (Some(at), Some(recorded_at)) => Some(Happened { at: micros(at)?, recorded_at: micros(recorded_at)? }),
+            _ => None,
+        };
+        let harms = times(13)?.into_iter().zip(times(14)?).map(|(at, recorded_at)| Happened { at, recorded_at });
+        Ok(Logged { observed, decided_at, reward: Reward::read(row, 8)?, response, harms: harms.collect() })
     }
 }

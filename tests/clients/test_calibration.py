@@ -156,3 +156,28 @@ def test_the_first_day_of_a_long_window_is_calibrated(db):
         """SELECT avg(p.probability) FROM generate_series(1, 200) n CROSS JOIN LATERAL decisioning.preview('c-' || n, 'c') p"""
     ).fetchone()
     assert predicted == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.parametrize("days", [2, 3])
+def test_events_that_are_read_once_a_day_are_calibrated(db, days):
+    """Every morning the events of the day before are read: all are recorded at once, however late each was. Everybody has one in fifty
+    days, which counts for the decisions of as many days as the window is long."""
+    connection = shop.session(db)
+    shop.create(connection, customers=2000, window=f"{days} days")
+    connection.execute("SELECT decisioning.add_outcome_source('buy', 'public.orders', 'customer', 'at', event_id => 'id')")
+    for day in range(1, 9):
+        connection = shop.session(db, now=f"2026-06-{day:02} 06:00+00")
+        connection.execute("CALL decisioning.decide_all('c')")
+        connection.execute("SELECT * FROM decisioning.learn('c')")
+        connection.execute(
+            """INSERT INTO public.orders SELECT d.decision_id, d.customer_id, d.decided_at + n.hash %% 1380 * interval '1 minute', 1
+               FROM decisioning.decisions d CROSS JOIN LATERAL (SELECT abs(hashtext(d.decision_id::text)) AS hash) n
+               WHERE d.decided_at::date = %s AND n.hash / 2000 %% 50 = 0""",
+            [f"2026-06-{day:02}"],
+        )
+    connection = shop.session(db, now="2026-06-09 06:00+00")
+    connection.execute("SELECT * FROM decisioning.learn('c')")
+    (predicted,) = connection.execute(
+        "SELECT avg(p.probability) FROM generate_series(1, 200) n CROSS JOIN LATERAL decisioning.preview('c-' || n, 'c') p"
+    ).fetchone()
+    assert predicted == pytest.approx(1 - 0.98**days, rel=0.2)

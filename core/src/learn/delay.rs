@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Equal parts of the attribution window; time counts in them. Outcomes that come in daily lumps should not fall into
-/// one bin with the time at which a learner looks for them, so bins are short.
+/// one bin with the time at which a learner looks for them, so bins are short. A bin holds its end: what comes at the moment of
+/// a look is seen by it.
 const BINS: usize = 256;
 
 /// Outcomes that the assumed curve counts for in the pooled curve, the pooled curve in that of a channel, and uniform delays in the
@@ -104,7 +105,7 @@ impl Reporting {
 }
 
 fn bin(delay: f64) -> usize {
-    ((delay * BINS as f64).max(0.0) as usize).min(BINS - 1)
+    ((delay * BINS as f64).ceil().max(1.0) as usize).min(BINS) - 1
 }
 
 /// Share of delays below the edges of all bins, of a Weibull distribution up to the end of the window.
@@ -258,6 +259,21 @@ mod tests {
         let slow = day(&mut || random.random::<f64>());
         let found = slow.at("email", 24.0 * hour);
         assert!((0.05..0.4).contains(&found), "{found}, and it is 0.14");
+    }
+
+    /// Decisions of every morning, looked at a day later: what comes at that very time has the age of the decision as its delay, and the
+    /// end of a bin.
+    #[test]
+    fn what_comes_at_a_look_is_seen_by_it() {
+        for days in [2.0, 4.0] {
+            let day = 1.0 / days;
+            let mut delays = Delays::default();
+            delays.add("email", day, 600.0);
+            delays.add("email", 2.0 * day, 400.0);
+            let seen = vec![Seen { channel: "email", delay: day, age: day }; 6];
+            let found = delays.reporting(&seen).at("email", day);
+            assert!((found - 0.6).abs() < 0.01, "{days} days: {found}");
+        }
     }
 
     /// In a campaign that grows, short delays are over-represented among what was seen; the estimate must not be misled.

@@ -8,7 +8,7 @@ use decisioning_core::learn::{
 
 use super::CHUNK;
 use crate::api::campaign::{Campaign, Target};
-use crate::api::log::{Logged, Reader};
+use crate::api::log::{Happened, Logged, Reader};
 use crate::api::model::{Current, LearnedPart};
 use crate::pg::error::{Error, Result};
 use crate::pg::threads::{self, without_signals};
@@ -44,13 +44,21 @@ pub struct Session<'a> {
     pub arms: Vec<Arm>,
     /// In microseconds.
     pub now: i64,
+    /// When earlier versions were learned, in order.
+    pub looks: Vec<i64>,
 }
 
 impl<'a> Session<'a> {
     pub fn new(campaign: &'a Campaign, encoder: &'a Encoder, encoder_version: i32, layout: &'a Layout) -> Result<Self> {
         let arms = campaign.actions.iter().map(|action| layout.arm(&action.dimensions)).collect();
         let reader = Reader::new(campaign, encoder, encoder_version)?;
-        Ok(Session { campaign, reader, layout, arms, now: settings::now_micros()? })
+        let looks = query::write(
+            "SELECT m.created_at FROM decisioning._model m WHERE m.campaign = $1 ORDER BY m.created_at",
+            &[campaign.campaign.as_str().into()],
+            |row| Ok(settings::micros(row.value(1)?)),
+        )?;
+        let looks = looks.into_iter().flatten().collect();
+        Ok(Session { campaign, reader, layout, arms, now: settings::now_micros()?, looks })
     }
 
     pub fn name(&self) -> &str {
@@ -111,11 +119,19 @@ impl<'a> Session<'a> {
         Ok(rows)
     }
 
+    /// When an event could be known. What is read once a day is all recorded at that time, and says when it was looked at and not
+    /// how late events are: it could be known since it happened, or since the last look that did not see it.
+    fn visible_at(&self, happened: Happened) -> i64 {
+        let unseen = self.looks.partition_point(|look| *look < happened.recorded_at);
+        let since = unseen.checked_sub(1).map_or(i64::MIN, |look| self.looks[look].saturating_add(1));
+        happened.at.max(since).min(happened.recorded_at)
+    }
+
     /// Counts the delay of a closed decision.
     pub fn add_delay(&self, delays: &mut Delays, target: &Target, logged: &Logged) {
-        if let Some(recorded_at) = logged.recorded_at(target) {
+        if let Some(happened) = logged.happened(target) {
             let weight = self.campaign.discount(self.now - logged.decided_at);
-            let delay = self.share(logged.decided_at, recorded_at);
+            let delay = self.share(logged.decided_at, self.visible_at(happened));
             delays.add(self.channel(logged.observed.arm), delay, weight);
         }
     }
@@ -144,9 +160,9 @@ impl<'a> Session<'a> {
         let seen: Vec<Seen<'_>> = open
             .iter()
             .filter_map(|logged| {
-                logged.recorded_at(&part.target).map(|recorded_at| Seen {
+                logged.happened(&part.target).map(|happened| Seen {
                     channel: self.channel(logged.observed.arm),
-                    delay: self.share(logged.decided_at, recorded_at),
+                    delay: self.share(logged.decided_at, self.visible_at(happened)),
                     age: self.share(logged.decided_at, self.now),
                 })
             })
