@@ -11,6 +11,7 @@ use serde_json::Map;
 use super::campaign::{Campaign, Edition};
 use super::model;
 use crate::pg::error::{Error, Result};
+use crate::pg::guard::for_texts;
 use crate::pg::query::{self, Cursor, Row};
 use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
 use crate::pg::{datum, jsonb};
@@ -151,10 +152,10 @@ pub fn read_customers(
         })
     };
     // For one customer planning would cost more than reading; for many it pays.
-    let rows = match customer_ids {
+    let rows = for_texts(|| match customer_ids {
         [id] => query::read_by_kept_plan(&statement.one, &[id.as_str().into(), now.into()], decode),
         _ => query::read(&statement.many, &[customer_ids.to_vec().into(), now.into()], decode),
-    }?;
+    })?;
     for customer in rows {
         if let Some(twice) = customers.insert(customer.customer_id.clone(), customer) {
             return Err(Error::new(
@@ -194,7 +195,7 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
     }
     let text = |column: &Option<String>| -> Result<String> {
         Ok(match column {
-            Some(column) => format!("relation.{}::text", quote_identifier(&relation.column(&columns, column)?.name)),
+            Some(column) => relation.column(&columns, column)?.text("relation"),
             None => "NULL::text".to_owned(),
         })
     };
@@ -211,8 +212,9 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
     let audience = audience_of(campaign, &columns)?;
     let sql = |condition: String| {
         format!(
-            "SELECT {quoted_key}::text, (\n{}\n) IS TRUE, {zone}, {household}, {jurisdiction}, {locale}, {flags}{} FROM {} AS relation
+            "SELECT {}, (\n{}\n) IS TRUE, {zone}, {household}, {jurisdiction}, {locale}, {flags}{} FROM {} AS relation
              WHERE {quoted_key} = {condition}",
+            key.text("relation"),
             audience,
             reading.columns,
             relation.quoted(),
@@ -246,15 +248,16 @@ fn audience_of(campaign: &Campaign, columns: &[Column]) -> Result<String> {
 pub fn audience(campaign: &Campaign) -> Result<(i64, Cursor)> {
     let relation = campaign.customers();
     let columns = relation.columns()?;
-    let key = quote_identifier(&relation.column(&columns, &campaign.customer_key)?.name);
+    let key = relation.column(&columns, &campaign.customer_key)?;
     let audience = format!(
-        "{} AS relation WHERE relation.{key} IS NOT NULL AND (\n{}\n) IS TRUE",
+        "{} AS relation WHERE relation.{} IS NOT NULL AND (\n{}\n) IS TRUE",
         relation.quoted(),
+        quote_identifier(&key.name),
         audience_of(campaign, &columns)?,
     );
     let count = format!("SELECT pg_catalog.count(*) FROM {audience}");
     let customers = query::read_one(&count, &[], |row| row.value(1))?.unwrap_or(0);
-    let ids = format!("SELECT relation.{key}::pg_catalog.text COLLATE pg_catalog.\"C\" FROM {audience} ORDER BY 1");
+    let ids = format!("SELECT {} COLLATE pg_catalog.\"C\" FROM {audience} ORDER BY 1", key.text("relation"));
     Ok((customers, Cursor::open(&ids, &[])?))
 }
 

@@ -13,7 +13,7 @@ use super::guardrail::known_as;
 use super::pipeline::canonical_ids;
 use super::source::{check_moment, moment_of};
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::{as_owner, for_texts};
 use crate::pg::query;
 use crate::pg::relation::{check_predicate, quote_identifier, Column, RelationName};
 use crate::pg::settings::{micros, timestamp};
@@ -52,13 +52,15 @@ impl EntrySource {
     /// The customer's id and the time of events since $1 until $2, as SQL, and the key.
     fn statement(&self, columns: &[Column], condition: &str) -> Result<String> {
         let relation = self.relation();
-        let key = quote_identifier(&relation.column(columns, &self.customer_key)?.name);
+        let key = relation.column(columns, &self.customer_key)?;
         let at = moment_of(&relation, columns, &self.occurred_at)?;
         Ok(format!(
-            "SELECT relation.{key}::pg_catalog.text, pg_catalog.max({at}) FROM {} AS relation
+            "SELECT {}, pg_catalog.max({at}) FROM {} AS relation
              WHERE {at} OPERATOR(pg_catalog.>) $1::pg_catalog.timestamptz AND {at} OPERATOR(pg_catalog.<=) $2::pg_catalog.timestamptz
-               AND relation.{key} IS NOT NULL AND (\n{}\n) IS TRUE{condition} GROUP BY 1",
+               AND relation.{} IS NOT NULL AND (\n{}\n) IS TRUE{condition} GROUP BY 1",
+            key.text("relation"),
             relation.quoted(),
+            quote_identifier(&key.name),
             self.filter.as_deref().unwrap_or("true"),
         ))
     }
@@ -79,11 +81,13 @@ pub fn latest(campaign: &Campaign, ids: &[String], now: i64) -> Result<HashMap<S
         let quoted = quote_identifier(&key.name);
         let among = format!(" AND relation.{quoted} = ANY ($3::pg_catalog.text[]::{}[])", key.type_name);
         let since = timestamp(now - source.valid_for())?;
-        let rows = query::read(
-            &source.statement(&columns, &among)?,
-            &[since.into(), timestamp(now)?.into(), asked.into()],
-            |row| Ok((row.value::<String>(1)?, row.value::<TimestampWithTimeZone>(2)?)),
-        )?;
+        let statement = source.statement(&columns, &among)?;
+        let arguments = [since.into(), timestamp(now)?.into(), asked.into()];
+        let rows = for_texts(|| {
+            query::read(&statement, &arguments, |row| {
+                Ok((row.value::<String>(1)?, row.value::<TimestampWithTimeZone>(2)?))
+            })
+        })?;
         for (id, at) in rows {
             let Some(at) = micros(at) else { continue };
             let id = canonical.get(&id).cloned().unwrap_or(id);
@@ -101,9 +105,9 @@ pub fn due(campaign: &Campaign, now: i64) -> Result<Vec<String>> {
     for source in &campaign.entries {
         let columns = source.relation().columns()?;
         let since = timestamp(now - source.valid_for())?;
-        found.extend(query::read(&source.statement(&columns, "")?, &[since.into(), timestamp(now)?.into()], |row| {
-            row.value::<String>(1)
-        })?);
+        let statement = source.statement(&columns, "")?;
+        let arguments = [since.into(), timestamp(now)?.into()];
+        found.extend(for_texts(|| query::read(&statement, &arguments, |row| row.value::<String>(1)))?);
     }
     let canonical: BTreeSet<String> = as_owner(|| canonical_ids(&found))?.into_iter().collect();
     Ok(canonical.into_iter().collect())

@@ -97,11 +97,12 @@ fn import_decisions(
     let (features, observation) = context::reading_of(&compiled.model.encoder, &relation, &at)?;
     let key = column(customer_key)?;
     let sql = format!(
-        "SELECT {key}::text, {}::text, {at}, {}::pg_catalog.numeric::float8,
+        "SELECT {}, {}, {at}, {}::pg_catalog.numeric::float8,
                 (pg_catalog.count(*) OVER (PARTITION BY {key} ORDER BY {at}
                     RANGE BETWEEN '{window} seconds'::pg_catalog.interval PRECEDING AND CURRENT ROW))::int{features}
          FROM {} AS relation WHERE (\n{}\n) IS TRUE",
-        column(action)?,
+        relation.column(&columns, customer_key)?.text("relation"),
+        relation.column(&columns, action)?.text("relation"),
         column(propensity)?,
         relation.quoted(),
         filter.unwrap_or("true"),

@@ -166,19 +166,20 @@ fn reverse_vanished(source: &Source, present: &HashSet<u128>) -> Result<i64> {
 /// The reading statement; columns are looked up anew, so a swapped, widened or retyped table is no surprise.
 fn statement(source: &Source) -> Result<String> {
     let columns = source.relation.columns()?;
-    let column = |name: &str| -> Result<String> {
-        Ok(format!("relation.{}", quote_identifier(&source.relation.column(&columns, name)?.name)))
-    };
+    let text = |name: &str| -> Result<String> { Ok(source.relation.column(&columns, name)?.text("relation")) };
     let at = moment_of(&source.relation, &columns, &source.occurred_at)?;
     let value = match &source.value {
         None => "1::float8".to_owned(),
-        Some(value) => format!("{}::pg_catalog.numeric::float8", column(value)?),
+        Some(value) => {
+            let column = source.relation.column(&columns, value)?;
+            format!("relation.{}::pg_catalog.numeric::float8", quote_identifier(&column.name))
+        }
     };
     Ok(format!(
-        "SELECT {}::text, {}::text, {at}, {value} FROM {} AS relation
+        "SELECT {}, {}, {at}, {value} FROM {} AS relation
          WHERE (\n{}\n) IS TRUE AND ($1::pg_catalog.timestamptz IS NULL OR {at} >= $1) AND {at} <= $2::pg_catalog.timestamptz",
-        column(&source.event_id)?,
-        column(&source.customer_key)?,
+        text(&source.event_id)?,
+        text(&source.customer_key)?,
         source.relation.quoted(),
         source.filter.as_deref().unwrap_or("true"),
     ))

@@ -28,6 +28,11 @@ const DOCUMENTS: [(&CStr, &CStr); 6] = [
     (c"extra_float_digits", c"1"),
 ];
 
+/// What values of the user's relations become text under, so that an id is the same in every session. The order of day and month in
+/// literals and the time zone stay as they are: audiences, filters and views of the user may go by them.
+const TEXTS: [(&CStr, &CStr); 4] =
+    [(c"datestyle", c"ISO"), (c"intervalstyle", c"postgres"), (c"bytea_output", c"hex"), (c"extra_float_digits", c"1")];
+
 /// Runs `f` as the owner of the extension under [`SETTINGS`].
 ///
 /// On an ERROR that unwinds, (sub)transaction abort restores user and settings; on any ordinary return the guard does.
@@ -46,6 +51,21 @@ pub fn as_owner_for_documents<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 pub fn as_owner_by_key<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let _guard = OwnerGuard::enter(&BY_KEY)?;
     f()
+}
+
+/// Runs `f`, whose statements read values of the user as text, under [`TEXTS`].
+pub fn for_texts<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Nearly all sessions have them, and this is done for every decision.
+    let others: Vec<_> = TEXTS.into_iter().filter(|(name, value)| !is_set(name, value)).collect();
+    let _settings = (!others.is_empty()).then(|| Settings::set(&others));
+    f()
+}
+
+/// Whether a setting is, or begins with, this word.
+fn is_set(name: &CStr, word: &CStr) -> bool {
+    // SAFETY: the name is that of a setting of Postgres; what is returned is NUL-terminated and lives until the next call.
+    let current = unsafe { CStr::from_ptr(pg_sys::GetConfigOption(name.as_ptr(), false, false)) };
+    current.to_bytes().split(|byte| *byte == b',').next() == Some(word.to_bytes())
 }
 
 /// Plans the statements of `f` for large sets: joins by hash or merge and not row by row, however few rows the planner

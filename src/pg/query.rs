@@ -13,7 +13,7 @@ use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode, PgTupleDesc, Spi};
 
 use super::datum;
 use super::error::{Error, Result};
-use super::guard::{for_large_sets, for_large_sets_with_workers};
+use super::guard::{for_large_sets, for_large_sets_with_workers, for_texts};
 use super::receiver::Receiver;
 use super::{interrupt, snapshot};
 
@@ -372,8 +372,12 @@ pub struct Cursor {
 
 impl Cursor {
     pub fn open(sql: &str, arguments: &[Argument<'_>]) -> Result<Self> {
-        let name = for_large_sets(|| {
-            Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })
+        let name = for_texts(|| {
+            for_large_sets(|| {
+                Spi::connect(|client| -> Result<String> {
+                    Ok(client.try_open_cursor(sql, arguments)?.detach_into_name())
+                })
+            })
         })?;
         let name = CString::new(name).map_err(|_| Error::corrupted("the name of a cursor contains a zero byte"))?;
         Ok(Cursor { name, open: true })
@@ -384,20 +388,22 @@ impl Cursor {
         if !self.open {
             return Ok(Vec::new());
         }
-        for_large_sets(|| {
-            // SAFETY: inside a connection, by the name of a cursor that is open until it is closed here.
-            Spi::connect(|_| unsafe {
-                let cursor = pg_sys::SPI_cursor_find(self.name.as_ptr());
-                if cursor.is_null() {
-                    return Err(Error::corrupted("a cursor is closed"));
-                }
-                pg_sys::SPI_cursor_fetch(cursor, true, size as _);
-                let batch = rows(decode)?;
-                if batch.len() < size {
-                    pg_sys::SPI_cursor_close(cursor);
-                    self.open = false;
-                }
-                Ok(batch)
+        for_texts(|| {
+            for_large_sets(|| {
+                // SAFETY: inside a connection, by the name of a cursor that is open until it is closed here.
+                Spi::connect(|_| unsafe {
+                    let cursor = pg_sys::SPI_cursor_find(self.name.as_ptr());
+                    if cursor.is_null() {
+                        return Err(Error::corrupted("a cursor is closed"));
+                    }
+                    pg_sys::SPI_cursor_fetch(cursor, true, size as _);
+                    let batch = rows(decode)?;
+                    if batch.len() < size {
+                        pg_sys::SPI_cursor_close(cursor);
+                        self.open = false;
+                    }
+                    Ok(batch)
+                })
             })
         })
     }

@@ -39,6 +39,21 @@ pub enum ColumnKind {
     Other,
 }
 
+impl Column {
+    /// Its value as text, as SQL over `relation`: the same in every session, under [`for_texts`](super::guard::for_texts).
+    pub fn text(&self, relation: &str) -> String {
+        let quoted = format!("{relation}.{}", quote_identifier(&self.name));
+        match self.kind {
+            ColumnKind::Time => {
+                format!(
+                    "(({quoted} AT TIME ZONE 'UTC')::pg_catalog.text OPERATOR(pg_catalog.||) '+00'::pg_catalog.text)"
+                )
+            }
+            _ => format!("{quoted}::pg_catalog.text"),
+        }
+    }
+}
+
 impl RelationName {
     /// Name of a relation passed as `regclass`; a temporary relation is refused, as no other session sees it.
     pub fn of(relation: pg_sys::Oid) -> Result<Self> {

@@ -5,7 +5,7 @@ use std::str;
 use pgrx::{pg_sys, Spi};
 
 use super::error::{Error, Result};
-use super::guard::for_large_sets;
+use super::guard::{for_large_sets, for_texts};
 use super::interrupt;
 use super::query::{self, Argument};
 
@@ -80,14 +80,16 @@ pub fn scan(
     mut each: impl FnMut(&Tuple<'_>) -> Result<()>,
     mut between: impl FnMut() -> Result<()>,
 ) -> Result<()> {
-    let name = for_large_sets(|| {
-        Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })
+    let name = for_texts(|| {
+        for_large_sets(|| {
+            Spi::connect(|client| -> Result<String> { Ok(client.try_open_cursor(sql, arguments)?.detach_into_name()) })
+        })
     })?;
     loop {
         interrupt::check();
         let found = Spi::connect(|client| -> Result<usize> {
             let mut cursor = client.find_cursor(&name)?;
-            let found = for_large_sets(|| Ok(cursor.fetch(size as _)?.len()))?;
+            let found = for_texts(|| for_large_sets(|| Ok(cursor.fetch(size as _)?.len())))?;
             // SAFETY: the table of the fetch that has just been made; SPI keeps it until this connection closes.
             unsafe { rows(pg_sys::SPI_tuptable, found, &mut each)? };
             if found == size {

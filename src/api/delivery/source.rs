@@ -12,7 +12,7 @@ use crate::api::now;
 use crate::api::source::{check_moment, moment_of};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, as_owner_by_key};
-use crate::pg::relation::{check_predicate, quote_identifier, RelationName};
+use crate::pg::relation::{check_predicate, RelationName};
 use crate::pg::{query, settings};
 
 /// Events per chunk.
@@ -188,18 +188,16 @@ impl Source {
     /// The reading statement; columns are looked up anew, so a swapped, widened or retyped table is no surprise.
     fn statement(&self) -> Result<String> {
         let columns = self.relation.columns()?;
-        let column = |name: &str| -> Result<String> {
-            Ok(format!("relation.{}", quote_identifier(&self.relation.column(&columns, name)?.name)))
-        };
+        let text = |name: &str| -> Result<String> { Ok(self.relation.column(&columns, name)?.text("relation")) };
         let at = moment_of(&self.relation, &columns, &self.occurred_at)?;
         Ok(format!(
-            "SELECT {}::pg_catalog.text, {}::pg_catalog.text, {at}, {} FROM {} AS relation
+            "SELECT {}, {}, {at}, {} FROM {} AS relation
              WHERE (\n{}\n) IS TRUE AND ($1::pg_catalog.timestamptz IS NULL OR {at} >= $1)
                AND {at} <= $2::pg_catalog.timestamptz + '1 day'::pg_catalog.interval
              ORDER BY {at}",
-            column(&self.decision_key)?,
-            column(&self.status)?,
-            self.reason.as_deref().map_or(Ok("NULL".to_owned()), column)? + "::pg_catalog.text",
+            text(&self.decision_key)?,
+            text(&self.status)?,
+            self.reason.as_deref().map_or(Ok("NULL::pg_catalog.text".to_owned()), text)?,
             self.relation.quoted(),
             self.filter.as_deref().unwrap_or("true"),
         ))

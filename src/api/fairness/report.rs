@@ -179,11 +179,15 @@ pub fn findings(campaign: &Campaign, question: &Question<'_>) -> Result<Vec<Find
         return Ok(Vec::new());
     }
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let relation = campaign.customers();
+    let columns = relation.columns()?;
+    let key = relation.column(&columns, &campaign.customer_key)?;
     let sql = format!(
-        "SELECT relation.{}::text, coalesce(relation.{}::text, '(unknown)') FROM {} AS relation WHERE relation.{0} IS NOT NULL",
-        quote_identifier(&campaign.customer_key),
-        quote_identifier(attribute),
-        campaign.customers().quoted(),
+        "SELECT {}, coalesce({}, '(unknown)') FROM {} AS relation WHERE relation.{} IS NOT NULL",
+        key.text("relation"),
+        relation.column(&columns, attribute)?.text("relation"),
+        relation.quoted(),
+        quote_identifier(&key.name),
     );
     query::stream(
         &sql,

@@ -12,7 +12,7 @@ use super::suppression::{self, Suppression};
 use crate::api::campaign::Campaign;
 use crate::api::log::customer_ids;
 use crate::pg::error::{Error, Result};
-use crate::pg::guard::as_owner_by_key;
+use crate::pg::guard::{as_owner_by_key, for_texts};
 use crate::pg::relation::{quote_identifier, Column, ColumnKind};
 use crate::pg::settings::micros;
 use crate::pg::{query, snapshot};
@@ -175,10 +175,14 @@ fn consents(source: &ConsentSource, ids: &[&str]) -> Result<Granted> {
     let quoted = |name: &str| {
         Ok::<_, Error>(format!("relation.{}", quote_identifier(&source.relation.column(&columns, name)?.name)))
     };
-    let channel = source.channel_column.as_deref().map_or(Ok("NULL".to_owned()), quoted)?;
+    let channel = match source.channel_column.as_deref() {
+        None => "NULL::pg_catalog.text".to_owned(),
+        Some(name) => source.relation.column(&columns, name)?.text("relation"),
+    };
     let sql = format!(
-        "SELECT {key}::pg_catalog.text, {channel}::pg_catalog.text, pg_catalog.bool_and({granted} IS TRUE)
+        "SELECT {id}, {channel}, pg_catalog.bool_and({granted} IS TRUE)
          FROM {relation} AS relation WHERE {key} = ANY ($1::pg_catalog.text[]::{kind}[]) GROUP BY 1, 2",
+        id = key.text("relation"),
         key = quoted(&key.name)?,
         granted = quoted(&source.granted)?,
         relation = source.relation.quoted(),
@@ -186,8 +190,10 @@ fn consents(source: &ConsentSource, ids: &[&str]) -> Result<Granted> {
     );
     let (asked, canonical) = known_as(ids, key)?;
     let mut granted = Granted::new();
-    let rows = query::read(&sql, &[asked.into()], |row| {
-        Ok((row.value::<String>(1)?, row.get::<String>(2)?, row.value::<bool>(3)?))
+    let rows = for_texts(|| {
+        query::read(&sql, &[asked.into()], |row| {
+            Ok((row.value::<String>(1)?, row.get::<String>(2)?, row.value::<bool>(3)?))
+        })
     })?;
     for (id, channel, grants) in rows {
         let id = canonical.get(&id).cloned().unwrap_or(id);

@@ -13,7 +13,7 @@ use super::wanted::{probability_of, weight_of};
 use super::{model, rules, source};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::relation::{quote_identifier, RelationName};
+use crate::pg::relation::RelationName;
 use crate::pg::{query, scan, threads};
 
 /// Probabilities at which pairs are counted.
@@ -57,10 +57,8 @@ fn identity_accuracy(
 /// Reads source, key and person of the labelled records, as the caller.
 fn read(relation: &RelationName, names: [&str; 3]) -> Result<HashMap<(String, String), String>> {
     let columns = relation.columns()?;
-    for name in names {
-        relation.column(&columns, name)?;
-    }
-    let selected = names.map(|name| format!("l.{}::pg_catalog.text", quote_identifier(name))).join(", ");
+    let texts = names.map(|name| Ok::<_, Error>(relation.column(&columns, name)?.text("l")));
+    let selected = texts.into_iter().collect::<Result<Vec<_>>>()?.join(", ");
     let mut labels = HashMap::new();
     scan::scan(
         &format!("SELECT {selected} FROM {} AS l", relation.quoted()),

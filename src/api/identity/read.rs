@@ -189,12 +189,10 @@ impl Source {
             }
         };
         let time = changed_at.as_deref().unwrap_or("NULL");
-        let mut selected = vec![
-            format!("r.{}::pg_catalog.text", quote_identifier(&self.key)),
-            format!("{time}::pg_catalog.timestamptz"),
-        ];
+        let mut selected =
+            vec![self.relation.column(&columns, &self.key)?.text("r"), format!("{time}::pg_catalog.timestamptz")];
         for (column, _) in &self.fields {
-            selected.push(format!("r.{}::pg_catalog.text", quote_identifier(column)));
+            selected.push(self.relation.column(&columns, column)?.text("r"));
         }
         let condition = if changed { format!(" WHERE {time} >= $1 OR {time} IS NULL") } else { String::new() };
         Ok(format!("SELECT {} FROM {} AS r{condition}", selected.join(", "), self.relation.quoted()))

@@ -45,14 +45,13 @@ fn refusals(campaign: &Campaign) -> Result<Vec<String>> {
     let Some(column) = campaign.profiling_column.as_deref() else { return Ok(Vec::new()) };
     let relation = campaign.customers();
     let columns = relation.columns()?;
-    let quoted = |name: &str| -> Result<String> {
-        Ok(format!("relation.{}", quote_identifier(&relation.column(&columns, name)?.name)))
-    };
+    let key = relation.column(&columns, &campaign.customer_key)?;
     let sql = format!(
-        "SELECT {key}::pg_catalog.text FROM {} AS relation WHERE {key} IS NOT NULL AND {} IS FALSE",
+        "SELECT {} FROM {} AS relation WHERE relation.{} IS NOT NULL AND relation.{} IS FALSE",
+        key.text("relation"),
         relation.quoted(),
-        quoted(column)?,
-        key = quoted(&campaign.customer_key)?,
+        quote_identifier(&key.name),
+        quote_identifier(&relation.column(&columns, column)?.name),
     );
     let mut found = Vec::new();
     query::stream(
