@@ -22,7 +22,7 @@ pub struct RelationName {
 pub struct Column {
     pub name: String,
     pub kind: ColumnKind,
-    /// Type as SQL writes it, without modifiers.
+    /// Type as SQL writes it, without modifiers: bpchar for char(n), since "character" would be char(1).
     pub type_name: String,
 }
 
@@ -109,7 +109,7 @@ impl RelationName {
                          WHEN b.type = 'timestamptz' THEN 't'
                          WHEN b.category IN ('S', 'E') OR b.type = 'uuid' THEN 's'
                          ELSE 'o' END,
-                    pg_catalog.format_type(a.atttypid, NULL)
+                    pg_catalog.format_type(a.atttypid, -1)
              FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -1,4 +1,4 @@
-"""What is read of tables as text is the same in every session."""
+"""What is read of tables as text is the same in every session, and blanks at the end of char(n) do not count."""
 
 import psycopg
 import pytest
@@ -93,3 +93,41 @@ def start(connection, campaign, relation):
 
 def reason(connection, customer, campaign):
     return connection.execute("SELECT reason FROM decisioning.decide(%s, %s)", [customer, campaign]).fetchone()[0]
+
+
+def test_keys_of_type_char_n(db):
+    connection = shop.session(db)
+    connection.execute(
+        """CREATE DOMAIN code AS char(8);
+           CREATE TABLE people AS SELECT ('c' || n)::char(8) AS id, n AS age, 'p' || n || '@example.com' AS mail FROM generate_series(1, 50) n;
+           CREATE TABLE coded AS SELECT id::code AS id, age FROM people;
+           CREATE TABLE consents AS SELECT ('c' || n)::char(8) AS id, 'email'::char(10) AS channel, n <> 7 AS granted FROM generate_series(1, 50) n;
+           CREATE TABLE carts AS SELECT ('c' || n)::char(10) AS id, timestamptz '2026-06-01 09:30+00' AS at FROM generate_series(1, 20) n;
+           CREATE TABLE sales AS SELECT n AS id, ('c' || n)::char(12) AS customer, timestamptz '2026-06-01 09:50+00' AS at FROM generate_series(1, 5) n;
+           SELECT decisioning.add_goal('buy'), decisioning.add_outcome_source('buy', 'sales', 'customer', 'at', event_id => 'id')"""
+    )
+    for relation in ("people", "coded"):
+        start(connection, relation, relation)
+        connection.execute(f"CALL decisioning.decide_all('{relation}')")
+        decided = "SELECT count(*), min(customer_id) FROM decisioning.decisions WHERE campaign = %s"
+        assert connection.execute(decided, [relation]).fetchone() == (50, "c1")
+        assert reason(connection, "c9", relation) != "not_in_audience"
+
+    start(connection, "consent", "people")
+    connection.execute("SELECT decisioning.add_consent_source('consents', 'id', 'granted', 'channel', campaign => 'consent')")
+    with_consent = "SELECT count(*) FILTER (WHERE action = 'email' AND candidate) FROM decisioning.preview('c%s', 'consent')"
+    assert [connection.execute(with_consent % n).fetchone()[0] for n in (6, 7)] == [1, 0]
+
+    start(connection, "cart", "people")
+    connection.execute("SELECT decisioning.add_entry_source('cart', 'carts', 'id', 'at', valid_for => '2 hours')")
+    connection.execute("CALL decisioning.decide_all('cart')")
+    assert connection.execute("SELECT count(*) FROM decisioning.decisions WHERE campaign = 'cart'").fetchone() == (20,)
+
+    connection.execute("SELECT * FROM decisioning.ingest_outcomes()")
+    assert connection.execute("SELECT min(customer_id), max(customer_id) FROM decisioning.outcomes").fetchone() == ("c1", "c5")
+
+    connection.execute("""SELECT decisioning.add_source('people', 'people', 'id', '{"mail": "email"}')""")
+    connection.execute("CALL decisioning.resolve_all()")
+    connection.execute("CALL decisioning.refresh_golden_records()")
+    known = "SELECT count(*) FROM decisioning.golden_records g JOIN people p ON p.id = g.customer_id"
+    assert connection.execute(known).fetchone() == (50,)
