@@ -211,7 +211,7 @@ CREATE TABLE decisioning.outcome_sources (
     event_id        text        NOT NULL,
     value           text,
     filter          text,
-    lookback        interval    NOT NULL DEFAULT '7 days' CHECK (lookback >= '0'),
+    lookback        interval    NOT NULL DEFAULT '7 days' CHECK (lookback >= '0' AND lookback <= '100 years'),
     epoch           bigint      NOT NULL
 );
 COMMENT ON TABLE  decisioning.outcome_sources IS 'Event tables that are read in place: every ingestion re-reads the lookback and turns changed rows into adjustments and vanished rows into reversals.';

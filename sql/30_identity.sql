@@ -32,7 +32,7 @@ CREATE TABLE decisioning.sources (
     fields          jsonb       NOT NULL CHECK (decisioning._are_fields(fields)),
     default_country text        CHECK (default_country ~ '^[A-Z]{2}$'),
     changed_at      text,
-    lookback        interval    NOT NULL DEFAULT '1 hour' CHECK (lookback >= '0'),
+    lookback        interval    NOT NULL DEFAULT '1 hour' CHECK (lookback >= '0' AND lookback <= '100 years'),
     epoch           bigint      NOT NULL
 );
 COMMENT ON TABLE  decisioning.sources IS 'Tables and views with records of persons, read in place. The first one added is the primary source: its keys are the canonical customer ids.';

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::configure::check_editable;
 use super::power;
-use super::source::check_moment;
+use super::source::{check_lookback, check_moment};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -122,6 +122,7 @@ fn add_outcome_source(
         error.hint("Name the column that identifies an event: it is what makes re-reading the table harmless.")
     })?;
     let lookback = required(lookback, "lookback")?;
+    check_lookback(lookback, "100 years", "decisioning.ingest_outcomes(complete => true) reads everything.")?;
 
     let columns = relation.columns()?;
     relation.column(&columns, customer_key)?;

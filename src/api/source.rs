@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -183,6 +183,16 @@ fn statement(source: &Source) -> Result<String> {
         source.relation.quoted(),
         source.filter.as_deref().unwrap_or("true"),
     ))
+}
+
+/// # Errors
+/// A lookback that is negative, or longer than `most`, an interval. `hint` says how all of a source is read.
+pub fn check_lookback(lookback: Interval, most: &str, hint: &str) -> Result<()> {
+    let sql = "SELECT $1 >= interval '0' AND $1 <= $2::interval";
+    match as_owner(|| query::read_one(sql, &[lookback.into(), most.into()], |row| row.value::<bool>(1)))? {
+        Some(true) => Ok(()),
+        _ => Err(Error::invalid(format!("lookback must not be negative, and at most {most}")).hint(hint)),
+    }
 }
 
 /// # Errors

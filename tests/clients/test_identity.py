@@ -7,6 +7,8 @@ import time
 import psycopg
 import pytest
 
+import shop
+
 SETUP = """
     CREATE TABLE customers AS SELECT n AS id, 'p' || n || '@example.com' AS mail FROM generate_series(1, 2000) n;
     CREATE TABLE web AS SELECT 'w' || n AS id, 'p' || (n % 2000 + 1) || '@example.com' AS mail, 'd' || n AS device
@@ -276,3 +278,46 @@ def test_odd_data(db, rows):
     assert db.sql("SELECT count(*) FROM decisioning.identity_map") == expected
     if "same@" in rows or "repeat" in rows or "FROM (SELECT n, NULL" in rows:
         assert db.sql("SELECT count(DISTINCT customer_id) FROM decisioning.identity_map") == expected
+
+
+def test_changes_dated_in_the_future_hide_no_others(db):
+    connection = shop.session(db)
+    connection.execute(
+        """CREATE TABLE customers AS SELECT 'c' || n AS id, 'p' || n || '@example.com' AS mail, timestamptz '2026-05-01' AS ch FROM generate_series(1, 500) n;
+           SELECT decisioning.add_source('crm', 'customers', 'id', '{"mail": "email"}', changed_at => 'ch', lookback => '1 minute')"""
+    )
+    connection.execute("CALL decisioning.resolve_all()")
+    connection.execute("UPDATE customers SET ch = CASE id WHEN 'c500' THEN '2099-01-01' ELSE timestamptz 'infinity' END WHERE id IN ('c499', 'c500')")
+    notices = []
+    connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    connection.execute("CALL decisioning.resolve_all()")
+    ahead = "source crm: 2 rows have a changed_at in the future, and are read again in every run"
+    assert ahead in notices
+    later = shop.session(db, now="2026-06-02 10:00+00")
+    later.execute("UPDATE customers SET mail = 'new' || id || '@example.com', ch = '2026-06-02 09:00+00' WHERE id IN ('c1', 'c2')")
+    later.execute("UPDATE customers SET mail = 'newer@example.com' WHERE id = 'c500'")
+    later.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    notices.clear()
+    later.execute("CALL decisioning.resolve_all()")
+    assert notices[:2] == ["source crm: 4 records read", ahead]
+    mails = "SELECT value FROM decisioning._identifier WHERE kind = 'email' AND value LIKE 'new%%' ORDER BY 1"
+    assert later.execute(mails).fetchall() == [("newc1@example.com",), ("newc2@example.com",), ("newer@example.com",)]
+    later.execute("UPDATE decisioning._source_state SET changed_until = 'infinity'")
+    later.execute("UPDATE customers SET mail = 'newest@example.com' WHERE id = 'c3'")
+    later.execute("CALL decisioning.resolve_all()")
+    assert later.execute(mails).fetchall()[-1] == ("newest@example.com",), "as after a clock that was set back"
+    assert later.execute("SELECT changed_until = decisioning._now() FROM decisioning._source_state").fetchone() == (True,)
+
+
+@pytest.mark.parametrize("lookback", ["178000000 years", "-1 day"])
+def test_a_lookback_is_not_negative_and_not_endless(db, lookback):
+    connection = db.connect()
+    shop.create(connection, customers=10)
+    for call, most in (
+        ("add_source('crm', 'customers', 'id', '{\"kind\": \"text\"}'", "100 years"),
+        ("add_outcome_source('buy', 'orders', 'customer', 'at', event_id => 'id'", "100 years"),
+        ("add_delivery_source('orders', 'id', 'customer', 'at'", "366 days"),
+    ):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"lookback must not be negative, and at most {most}") as refused:
+            connection.execute(f"SELECT decisioning.{call}, lookback => %s)", [lookback])
+        assert "=> true) reads everything." in refused.value.diag.message_hint

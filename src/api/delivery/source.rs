@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::feedback::{record, told, Told};
 use crate::api::now;
-use crate::api::source::{check_moment, moment_of};
+use crate::api::source::{check_lookback, check_moment, moment_of};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, as_owner_by_key};
 use crate::pg::relation::{check_predicate, RelationName};
@@ -53,6 +53,7 @@ fn add_delivery_source(
     let (decision_key, status) = (required(decision_id, "decision_id")?, required(status, "status")?);
     let occurred_at = required(occurred_at, "occurred_at")?;
     let lookback = required(lookback, "lookback")?;
+    check_lookback(lookback, "366 days", "decisioning.ingest_deliveries(complete => true) reads everything.")?;
     let statuses = Map::from_iter(words(statuses.map_or_else(|| Value::Object(Map::new()), |words| words.0))?);
 
     let columns = relation.columns()?;

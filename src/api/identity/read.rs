@@ -17,11 +17,14 @@ use crate::pg::{bulk, scan};
 /// Rows per fetch.
 const FETCH: usize = 10_000;
 
+/// Times that are ahead of the start of the run by no more than this, in microseconds, are no mistakes: clocks differ, and runs take time.
+const TOLERATED: i64 = 300_000_000;
+
 /// How a source is read.
 pub struct Reading {
     /// All rows, not only those that changed since the last run.
     pub complete: bool,
-    /// When no column tells the time of a change, as Postgres counts it.
+    /// When no column tells the time of a change, and as late as it can have been, as Postgres counts it.
     pub now: i64,
     pub indexes: bulk::Indexes,
     /// Whether what changed records said before is needed.
@@ -34,8 +37,10 @@ pub struct Read {
     pub rows: u64,
     /// Rows without a key: they cannot be referred to.
     pub without_key: u64,
-    /// Latest change that a row told of, as Postgres counts it.
+    /// Latest change that a row told of, now at most, as Postgres counts it.
     pub changed_until: Option<i64>,
+    /// Rows that told of a change to come.
+    pub ahead: u64,
     /// Whether records that were not seen are gone.
     pub is_complete: bool,
     /// What changed records said before.
@@ -59,7 +64,8 @@ impl Source {
         let numbers = bulk::Sequence::open(c"_record_number")?;
         let since = if reading.complete { None } else { self.changed_since };
         let is_complete = since.is_none();
-        let mut read = Read { known, rows: 0, without_key: 0, changed_until: None, is_complete, before: Vec::new() };
+        let mut read =
+            Read { known, rows: 0, without_key: 0, changed_until: None, ahead: 0, is_complete, before: Vec::new() };
         let (mut new, mut changed) = (Documents::default(), Documents::default());
         let mut fields = Fields::new();
         let statement = self.statement(!is_complete)?;
@@ -81,7 +87,8 @@ impl Source {
                         .hint(format!("Choose another key column for source \"{}\".", self.name)));
                 }
                 let told = row.number(1)?;
-                read.changed_until = read.changed_until.max(told);
+                read.changed_until = read.changed_until.max(told.map(|told| told.min(reading.now)));
+                read.ahead += u64::from(told.is_some_and(|told| told.saturating_sub(TOLERATED) > reading.now));
                 self.take(row, &mut fields)?;
                 let (at, sighting) = read.known.see(key, &fields, &numbers)?;
                 let mut written = written.borrow_mut();

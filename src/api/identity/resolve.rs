@@ -105,6 +105,13 @@ fn read_all<'a>(
         if read.without_key > 0 {
             warning!("source {}: {} rows without a key were skipped", source.name, read.without_key);
         }
+        if read.ahead > 0 {
+            notice!(
+                "source {}: {} rows have a changed_at in the future, and are read again in every run",
+                source.name,
+                read.ahead
+            );
+        }
         reads.insert(source.name.as_str(), read);
     }
     Ok(reads)
@@ -204,9 +211,9 @@ fn remember_reads(sources: &[Source], reads: &HashMap<&str, Read>) -> Result<()>
             .map_err(|_| Error::corrupted("a time is out of range"))?;
         query::execute(
             "INSERT INTO decisioning._source_state AS s (source, changed_until) VALUES ($1, $2)
-             ON CONFLICT (source) DO UPDATE SET changed_until = greatest(s.changed_until, excluded.changed_until)
-             WHERE excluded.changed_until > s.changed_until OR s.changed_until IS NULL",
-            &[source.name.as_str().into(), until.into()],
+             ON CONFLICT (source) DO UPDATE SET changed_until = excluded.changed_until
+             WHERE excluded.changed_until > s.changed_until OR s.changed_until > $3 OR s.changed_until IS NULL",
+            &[source.name.as_str().into(), until.into(), now()?.into()],
         )?;
     }
     Ok(())

@@ -8,6 +8,8 @@ use pgrx::JsonB;
 use serde_json::Value;
 
 use super::kind_of;
+use crate::api::now;
+use crate::api::source::check_lookback;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -23,7 +25,7 @@ pub struct Source {
     pub default_country: Option<Country>,
     /// Column with the time of a row's last change.
     pub changed_at: Option<String>,
-    /// Read changes from here on, if the run before read up to somewhere.
+    /// Read changes from here on, if the run before read up to somewhere that is not still to come: the clock may have been set back.
     pub changed_since: Option<TimestampWithTimeZone>,
 }
 
@@ -31,9 +33,9 @@ pub struct Source {
 pub fn load() -> Result<Vec<Source>> {
     query::read(
         "SELECT s.source, s.source_schema, s.source_relation, s.record_key, s.fields, s.default_country, s.changed_at,
-                t.changed_until - s.lookback
+                CASE WHEN t.changed_until <= $1 THEN t.changed_until - s.lookback END
          FROM decisioning.sources s LEFT JOIN decisioning._source_state t ON t.source = s.source ORDER BY s.position",
-        &[],
+        &[now()?.into()],
         |row| {
             let JsonB(fields) = row.value::<JsonB>(5)?;
             let country = row.get::<String>(6)?;
@@ -117,7 +119,9 @@ fn add_source(
         changed_at: changed_at.map(str::to_owned),
         changed_since: None,
     };
-    add(&source, fields, required(lookback, "lookback")?)?;
+    let lookback = required(lookback, "lookback")?;
+    check_lookback(lookback, "100 years", "decisioning.resolve_all(full => true) reads everything.")?;
+    add(&source, fields, lookback)?;
     Ok(source.name)
 }
 
