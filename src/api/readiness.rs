@@ -8,7 +8,7 @@ use super::configure::audience_size;
 use super::now;
 use super::power::base;
 use crate::pg::error::{required, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::{as_owner, for_texts};
 use crate::pg::query::{self, Row};
 use crate::pg::relation::{quote_identifier, Column, ColumnKind};
 use decisioning_core::measure::detectable_difference;
@@ -221,10 +221,19 @@ fn responders(campaign: &Campaign) -> Result<Vec<String>> {
 
 /// One pass over the first rows of the audience. Runs as the caller.
 fn look(campaign: &Campaign, columns: &[&Column], responders: &[String]) -> Result<Vec<Feature>> {
-    let key = quote_identifier(&campaign.customer_key);
+    let relation = campaign.customers();
+    let all = relation.columns()?;
+    let key = relation.column(&all, &campaign.customer_key)?;
     let mut selected = String::from("pg_catalog.count(*)");
     for column in columns {
-        let value = format!("audience.{}", quote_identifier(&column.name));
+        let quoted = format!("audience.{}", quote_identifier(&column.name));
+        let value = match column.kind {
+            // As deciding reads them: there is no age of infinity.
+            ColumnKind::Time | ColumnKind::LocalTime => {
+                format!("(CASE WHEN pg_catalog.isfinite({quoted}) THEN {quoted} END)")
+            }
+            _ => quoted,
+        };
         let number = match column.kind {
             ColumnKind::Numeric => Some(format!("{value}::pg_catalog.numeric::pg_catalog.float8")),
             ColumnKind::Boolean => Some(format!("{value}::pg_catalog.int4::pg_catalog.float8")),
@@ -249,9 +258,11 @@ fn look(campaign: &Campaign, columns: &[&Column], responders: &[String]) -> Resu
     }
     let sql = format!(
         "SELECT {selected}
-         FROM (SELECT relation.*, relation.{key}::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1) AS responded
-               FROM {} AS relation WHERE relation.{key} IS NOT NULL AND (\n{}\n) IS TRUE LIMIT {LOOKED_AT}) AS audience",
-        campaign.customers().quoted(),
+         FROM (SELECT relation.*, {} OPERATOR(pg_catalog.=) ANY ($1) AS responded
+               FROM {} AS relation WHERE relation.{} IS NOT NULL AND (\n{}\n) IS TRUE LIMIT {LOOKED_AT}) AS audience",
+        key.text("relation"),
+        relation.quoted(),
+        quote_identifier(&key.name),
         campaign.audience.as_deref().unwrap_or("true"),
     );
     let read = |row: &Row<'_, '_>| -> Result<Vec<Feature>> {
@@ -270,7 +281,8 @@ fn look(campaign: &Campaign, columns: &[&Column], responders: &[String]) -> Resu
             })
             .collect()
     };
-    Ok(query::read_one(&sql, &[responders.to_vec().into(), now()?.into()], read)?.unwrap_or_default())
+    let arguments = [responders.to_vec().into(), now()?.into()];
+    Ok(for_texts(|| query::read_one(&sql, &arguments, read))?.unwrap_or_default())
 }
 
 /// Runs as the owner.

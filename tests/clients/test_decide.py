@@ -176,3 +176,18 @@ def test_plans_made_while_tables_were_empty_serve_when_they_have_grown(db):
             break
         time.sleep(0.2)
     assert all(rows <= 5000 for _, rows in db.sql(read))
+
+
+def test_infinite_times_are_no_news(db):
+    """valid_to is often infinity: there is no age of it, neither for decisions nor for what is said of the data."""
+    connection = db.connect()
+    shop.create(connection, customers=100)
+    connection.execute(
+        """CREATE TABLE contracts AS SELECT id, age, timestamptz 'infinity' AS valid_to, date '-infinity' AS left_on,
+                CASE WHEN age % 4 = 0 THEN timestamp '2026-05-30' ELSE 'infinity' END AS seen FROM customers;
+           SELECT decisioning.create_campaign('k', 'contracts', 'id')"""
+    )
+    said = dict(connection.execute("SELECT topic, finding FROM decisioning.data_readiness('k')").fetchall())
+    assert said["missing values"] == "features that is missing for most customers: valid_to (100 %), left_on (100 %), seen (75 %)"
+    assert said["constant features"] == "features that has one value only: valid_to, left_on, seen"
+    assert said["stale features"] == "no feature has had no new time for a week"
