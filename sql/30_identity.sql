@@ -80,7 +80,7 @@ CREATE TABLE decisioning.blocked_values (
     epoch           bigint      NOT NULL,
     PRIMARY KEY (identifier, value)
 );
-COMMENT ON TABLE  decisioning.blocked_values IS 'Values that identify nobody, beyond the built-in placeholders (null, anonymous, zeros, info@ …) and those found by frequency; or, with blocked = false, values that do identify somebody whatever those say.';
+COMMENT ON TABLE  decisioning.blocked_values IS 'Values that identify nobody, beyond the built-in placeholders (null, anonymous, zeros, info@ and the like) and those found by frequency; or, with blocked = false, values that do identify somebody whatever those say.';
 COMMENT ON COLUMN decisioning.blocked_values.value IS 'In any spelling: normalised as the values of the sources are. Phone numbers with country code.';
 COMMENT ON COLUMN decisioning.blocked_values.blocked IS 'true blocks; false allows, with precedence over placeholders and record_limit.';
 

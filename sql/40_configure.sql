@@ -85,7 +85,7 @@ CREATE FUNCTION decisioning.add_action_grid(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'add_action_grid_wrapper';
 COMMENT ON FUNCTION decisioning.add_action_grid(text, jsonb, jsonb) IS
-'Adds every combination of the dimension levels but those that contain an excluded one, as drafts named level/level/…; combinations that exist are left alone. Returns how many were added.';
+'Adds every combination of the dimension levels but those that contain an excluded one, as drafts named level/level/...; combinations that exist are left alone. Returns how many were added.';
 
 CREATE FUNCTION decisioning.approve_action(campaign text, action text) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE

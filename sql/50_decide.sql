@@ -1,4 +1,4 @@
--- Decide. Set-returning and composite functions belong into FROM or LATERAL: (decide(…)).* runs once per column,
+-- Decide. Set-returning and composite functions belong into FROM or LATERAL: (decide(...)).* runs once per column,
 -- and a LIMIT above a LATERAL decide still decides for every row below it.
 
 CREATE FUNCTION decisioning.decide(customer_id text, campaign text, context jsonb DEFAULT NULL, strict boolean DEFAULT false)

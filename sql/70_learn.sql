@@ -85,7 +85,7 @@ COMMENT ON FUNCTION decisioning._coefficient_names(jsonb) IS 'Internal: a name f
 CREATE VIEW decisioning.coefficients AS
 SELECT m.campaign, m.model_version, p.part, c.coefficient, u.factor * c.estimate AS estimate,
        u.factor * c.standard_error AS standard_error,
-       format('%s: %s ± %s %s', c.coefficient, to_char(u.factor * c.estimate, 'SFM999999990.00'),
+       format('%s: %s %s %s %s', c.coefficient, to_char(u.factor * c.estimate, 'SFM999999990.00'), chr(177), -- plus or minus
            to_char(u.factor * c.standard_error, 'FM999999990.00'),
            CASE WHEN p.unit IS NULL THEN 'log-odds' ELSE coalesce(k.currency, 'units of value') END) AS in_words
 FROM decisioning._learner l
