@@ -124,6 +124,17 @@ AS 'MODULE_PATHNAME', 'add_match_rule_wrapper';
 COMMENT ON FUNCTION decisioning.add_match_rule(text, integer, integer, integer, boolean) IS
 'Sets the rule of an identifier; NULL takes what is built in. Replaces an earlier rule. Takes effect at the next resolve_all.';
 
+CREATE FUNCTION decisioning.block_value(identifier text, value text, blocked boolean DEFAULT true) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'block_value_wrapper';
+COMMENT ON FUNCTION decisioning.block_value(text, text, boolean) IS
+'Says that a value of an identifier identifies nobody, such as the phone of the shop; or, with blocked => false, that it does, though it looks like a placeholder or many share it. Takes effect at the next resolve_all.';
+
+CREATE FUNCTION decisioning.unblock_value(identifier text, value text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'unblock_value_wrapper';
+COMMENT ON FUNCTION decisioning.unblock_value(text, text) IS 'Takes back what block_value said of a value, in the same spelling. Takes effect at the next resolve_all.';
+
 CREATE FUNCTION decisioning._match_rules(identifiers text[])
 RETURNS TABLE (identifier text, priority integer, identity_limit integer, record_limit integer, enabled boolean)
 LANGUAGE c STABLE PARALLEL UNSAFE ROWS 4

@@ -230,7 +230,7 @@ COMMENT ON COLUMN decisioning.normalised_records.value IS 'In the spelling that 
 CREATE VIEW decisioning.oversized_blocks AS
 SELECT b.blocking_rule, b.records, b.left_out, b.skipped_pairs, r.source AS example_source, r.record_key AS example_key
 FROM decisioning._oversized_block b LEFT JOIN decisioning._record r ON r.record_number = b.record_number;
-COMMENT ON VIEW   decisioning.oversized_blocks IS 'Blocks of records that agree on a blocking rule and are too many to compare all pairs (setting block_limit), as of the last full run; of very many, the thousand that cost the most pairs. They were split by full name. Mostly a placeholder or a shared value is the cause: block it (blocked_values), or add a rule that is stricter.';
+COMMENT ON VIEW   decisioning.oversized_blocks IS 'Blocks of records that agree on a blocking rule and are too many to compare all pairs (setting block_limit), as of the last full run; of very many, the thousand that cost the most pairs. They were split by full name. Mostly a placeholder or a shared value is the cause: block it (block_value), or add a rule that is stricter.';
 COMMENT ON COLUMN decisioning.oversized_blocks.records IS 'Records of the block.';
 COMMENT ON COLUMN decisioning.oversized_blocks.left_out IS 'Of these, records that were compared with nobody in this block: without a name, or still too many of the same one. Other rules may have brought them together.';
 COMMENT ON COLUMN decisioning.oversized_blocks.skipped_pairs IS 'Pairs of the block that were not compared here.';

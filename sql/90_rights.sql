@@ -38,7 +38,7 @@ AS $$
            'add_order_rule', 'set_goal_exit', 'set_send_options', 'set_priority', 'remove_guardrail', 'suppress', 'lift_suppression',
            'set_global_holdout', 'renew_holdout', 'add_stop_rule', 'remove_stop_rule', 'check_stop_rules', 'set_fairness_guardrail', 'remove_fairness_guardrail', 'override_fairness', 'check_fairness', 'estimate_guardrail_costs', 'acknowledge_imbalance', 'set_profiling_consent', 'forget_customer', 'forget_refusals', 'export_customer', 'add_brand_rule', 'remove_brand_rule', 'add_claim', 'remove_claim', 'set_content', 'set_brand_options', 'propose_action',
            'add_entry_source', 'remove_entry_source', 'set_delivery', 'add_delivery_source', 'remove_delivery_source', 'ingest_deliveries', 'requeue_send',
-           'import_decisions', 'learn', 'rebuild_model', 'maintain', 'add_source', 'remove_source', 'add_match_rule',
+           'import_decisions', 'learn', 'rebuild_model', 'maintain', 'add_source', 'remove_source', 'add_match_rule', 'block_value', 'unblock_value',
            'resolve_all', 'set_match_setting', 'set_match_weight', 'set_match_factor', 'add_blocking_rule', 'add_nickname', 'preview_blocking',
            'import_matching', 'train_matching', 'add_survivorship_rule', 'remove_survivorship_rule', 'refresh_golden_records', 'confirm_match', 'forbid_match',
            'merge_customers', 'split_customer', 'undo_correction', '_linearisation_point', '_statistics', '_partial', '_merge', '_newton_step'],

@@ -55,6 +55,23 @@ def test_an_operator_decides_and_nothing_else(shop_db):
     shop_db.sql("REVOKE ALL ON public.customers FROM operator; DROP OWNED BY operator")
 
 
+def test_a_manager_configures_by_functions(shop_db):
+    role = shop_db.create_role("manager")
+    shop_db.sql("SELECT decisioning.grant_rights('manager', 'manager'), decisioning.grant_rights('manager', 'reader')")
+    manager = shop_db.connect(role=role)
+    manager.execute("SELECT decisioning.block_value('phone', '+49 30 555123')")
+    assert manager.execute("SELECT identifier, blocked FROM decisioning.blocked_values").fetchall() == [("phone", True)]
+    manager.execute("SELECT decisioning.unblock_value('phone', '+49 30 555123')")
+    denied(manager, "INSERT INTO decisioning.blocked_values (identifier, value) VALUES ('phone', '+49 30 555123')")
+    denied(manager, "UPDATE decisioning.campaigns SET features = '{age}'")
+    # What hints name instead.
+    shop_db.sql("GRANT SELECT ON public.customers TO manager")
+    document = """jsonb_set(decisioning.export_configuration('c'), '{settings,features}', '["age"]')"""
+    manager.execute(f"SELECT count(*) FROM decisioning.configure({document})")
+    assert manager.execute("SELECT features FROM decisioning.campaigns").fetchall() == [(["age"],)]
+    shop_db.sql("REVOKE ALL ON public.customers FROM manager; DROP OWNED BY manager")
+
+
 def test_row_level_security_of_the_caller_holds(shop_db):
     role = shop_db.create_role("branch")
     shop_db.sql("SELECT decisioning.grant_rights('branch', 'operator')")

@@ -23,7 +23,7 @@ fn check_attribute(campaign: &Campaign, attribute: &str, features: &[String]) ->
     if features.iter().any(|feature| feature == attribute) {
         return Err(Error::invalid(format!("\"{attribute}\" is a feature of campaign \"{}\"", campaign.campaign))
             .detail("The model chooses by it, so that the levels differ on purpose.")
-            .hint("Leave it out of the features of the campaign: UPDATE decisioning.campaigns SET features = …"));
+            .hint("List the features of the campaign without it, in its document: decisioning.export_configuration gives it, decisioning.configure applies it."));
     }
     Ok(())
 }

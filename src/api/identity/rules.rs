@@ -10,9 +10,12 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::pg::error::{required, Result};
+use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
+
+/// Bytes of a value in blocked_values.
+const LONGEST_VALUE: usize = 512;
 
 thread_local! {
     /// Those of the user, and all of them with the built-in ones, made once.
@@ -110,6 +113,54 @@ fn add(
         }
         Ok(())
     })
+}
+
+#[pg_extern(sql = false)]
+fn block_value(
+    identifier: Option<&str>,
+    value: Option<&str>,
+    blocked: Option<bool>,
+) -> std::result::Result<(), ErrorReport> {
+    let identifier = required(identifier, "identifier")?.parse::<Identifier>().map_err(Error::from)?.to_string();
+    let (value, blocked) = (required(value, "value")?, required(blocked, "blocked")?);
+    if value.trim().is_empty() || value.len() > LONGEST_VALUE {
+        return Err(Error::invalid(format!("value must have between 1 and {LONGEST_VALUE} bytes")).into());
+    }
+    let arguments = [identifier.into(), value.into(), blocked.into()];
+    as_owner(|| {
+        // As for match rules.
+        query::execute("LOCK TABLE decisioning.blocked_values IN SHARE ROW EXCLUSIVE MODE", &[])?;
+        let updated = query::execute(
+            "UPDATE decisioning.blocked_values b SET blocked = $3 WHERE b.identifier = $1 AND b.value = $2",
+            &arguments,
+        )?;
+        if updated == 0 {
+            query::execute(
+                "INSERT INTO decisioning.blocked_values (identifier, value, blocked) VALUES ($1, $2, $3)",
+                &arguments,
+            )?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn unblock_value(identifier: Option<&str>, value: Option<&str>) -> std::result::Result<(), ErrorReport> {
+    let (identifier, value) = (required(identifier, "identifier")?, required(value, "value")?);
+    as_owner(|| {
+        let removed = query::execute(
+            "DELETE FROM decisioning.blocked_values b WHERE b.identifier = $1 AND b.value = $2",
+            &[identifier.into(), value.into()],
+        )?;
+        match removed {
+            0 => Err(Error::missing(format!("nothing is said of {identifier} \"{value}\"")).hint(
+                "SELECT * FROM decisioning.blocked_values lists the values, in the spelling that they were given in.",
+            )),
+            _ => Ok(()),
+        }
+    })?;
+    Ok(())
 }
 
 #[pg_extern(sql = false)]

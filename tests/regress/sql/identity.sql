@@ -102,8 +102,13 @@ SELECT record_key, customer_id FROM decisioning.identity_map WHERE source = 'web
 SELECT decisioning.add_match_rule('device_id');
 SELECT decisioning.add_match_rule('external_id:login');
 -- Values that identify nobody, and one that does whatever we think of it.
-INSERT INTO decisioning.blocked_values (identifier, value) VALUES ('device_id', 'cookie-1');
-INSERT INTO decisioning.blocked_values (identifier, value, blocked) VALUES ('email', 'Info@example.com', false);
+SELECT decisioning.block_value('device_id', 'cookie-1');
+SELECT decisioning.block_value('email', 'Info@example.com', blocked => false);
+SELECT decisioning.block_value('phone', 'cookie-2');
+SELECT decisioning.unblock_value('phone', 'cookie-2');
+SELECT decisioning.unblock_value('phone', 'cookie-2');
+SELECT decisioning.block_value('fax', 'cookie-1');
+SELECT decisioning.block_value('phone', ' ');
 CALL decisioning.resolve_all();
 SELECT source, record_key, customer_id FROM decisioning.identity_map WHERE source <> 'online' ORDER BY source, record_key;
 SELECT relation, operation, after ->> 'identifier' AS identifier FROM decisioning.epochs
