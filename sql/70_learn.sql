@@ -49,10 +49,11 @@ AS 'MODULE_PATHNAME', 'evaluate_log_wrapper';
 COMMENT ON FUNCTION decisioning.evaluate_log(regclass, text, text, text, text, text, text, float8) IS
 'Values any target policy on a log of yours, whose columns the arguments name: the reward, the probability with which the logged action was chosen, and the probability of that action under the target. With the modelled reward of the logged action (predicted) and under the target (expected), from a model that has not seen the row, also direct and doubly robust. The bootstrap draws customers by customer_key, or else rows. Reads with the rights of the caller.';
 
-CREATE FUNCTION decisioning.maintain() RETURNS void
-LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
+CREATE FUNCTION decisioning.maintain()
+RETURNS TABLE (campaign text, step text, error text, hint text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 1
 AS 'MODULE_PATHNAME', 'maintain_wrapper';
-COMMENT ON FUNCTION decisioning.maintain() IS 'Does all due housekeeping: makes partitions ahead, learns for every campaign that is active or paused, and forgets what budgets no longer need. Call it from cron.';
+COMMENT ON FUNCTION decisioning.maintain() IS 'Does all due housekeeping: makes partitions ahead, learns for every campaign that is active or paused, and forgets what budgets no longer need. Call it from cron. Each step stands alone: one that fails, such as learning of a campaign whose relation is gone, is undone and a warning, and does not keep the others. Returns the steps that failed, none if all is well.';
 
 CREATE VIEW decisioning.models AS
 SELECT m.campaign, m.model_version, m.created_at, m.encoder_version, m.decisions, m.outcomes, m.open_decisions,

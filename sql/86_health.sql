@@ -23,6 +23,27 @@ AS $$
 $$;
 COMMENT ON FUNCTION decisioning._group_finding(boolean, float8) IS 'Internal: what campaign_health says of the sizes of groups.';
 
+-- Looked up in the catalogue: a name that is resolved wants rights on its schema.
+CREATE FUNCTION decisioning._lost_relations(campaign text) RETURNS TABLE (schema text, relation text)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER COST 1000 ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT r.source_schema, r.source_relation
+    FROM (SELECT c.customers_schema, c.customers_relation FROM decisioning.campaigns c WHERE c.campaign = $1
+          UNION
+          SELECT o.source_schema, o.source_relation FROM decisioning.outcome_sources o
+          JOIN decisioning.campaign_goals g ON g.goal = o.goal WHERE g.campaign = $1
+          UNION
+          SELECT e.source_schema, e.source_relation FROM decisioning.entry_sources e WHERE e.campaign = $1
+          UNION
+          SELECT s.source_schema, s.source_relation FROM decisioning.consent_sources s WHERE coalesce(s.campaign, $1) = $1
+          UNION
+          SELECT d.source_schema, d.source_relation FROM decisioning.delivery_sources d) AS r(source_schema, source_relation)
+    WHERE NOT EXISTS (SELECT FROM pg_class k JOIN pg_namespace n ON n.oid = k.relnamespace
+                      WHERE n.nspname = r.source_schema AND k.relname = r.source_relation)
+$$;
+COMMENT ON FUNCTION decisioning._lost_relations(text) IS 'Internal: relations of yours that a campaign reads and that are not there.';
+
 CREATE VIEW decisioning.campaign_health AS
 WITH looked AS (
     SELECT c.campaign, decisioning._now() AS at, decisioning._log_share(c.campaign, 50000) AS share
@@ -39,6 +60,11 @@ CROSS JOIN LATERAL (
     SELECT 'features', 'bad', format('groups are not alike in %s', string_agg(f.feature, ', ' ORDER BY f.feature)),
            'no lift means anything: look for what treats customers of one group otherwise before they are drawn, then acknowledge_imbalance'
     FROM decisioning._feature_balance f WHERE f.campaign = l.campaign AND NOT f.balanced HAVING count(*) > 0
+    UNION ALL
+    SELECT 'relations', 'bad', format('%s %s', string_agg(format('%I.%I', r.schema, r.relation), ', ' ORDER BY r.schema, r.relation),
+                                      CASE count(*) WHEN 1 THEN 'does not exist' ELSE 'do not exist' END),
+           'make it again under this name: without it nothing is decided, learned or read that needs it; maintain tells what fails'
+    FROM decisioning._lost_relations(l.campaign) AS r HAVING count(*) > 0
     UNION ALL
     SELECT 'learning', CASE WHEN m.learned_at IS NULL OR m.learned_at < l.at - interval '2 days' THEN 'warning' ELSE 'good' END,
            CASE WHEN m.learned_at IS NULL THEN 'it has never learned' ELSE format('it learned last %s hours ago', floor(date_part('epoch', l.at - m.learned_at) / 3600)) END,
@@ -71,7 +97,7 @@ CROSS JOIN LATERAL (
     SELECT 'fairness', 'warning', format('%s alerts in the last week', count(*)), 'see decisioning.fairness_alerts'
     FROM decisioning.fairness_alerts s WHERE s.campaign = l.campaign AND s.alerted_at > l.at - interval '7 days' HAVING count(*) > 0
 ) AS f;
-COMMENT ON VIEW   decisioning.campaign_health IS 'Findings about every campaign that runs, each with advice: groups, learning, decisions, outcomes, and what is out of order.';
+COMMENT ON VIEW   decisioning.campaign_health IS 'Findings about every campaign that runs, each with advice: groups, relations, learning, decisions, outcomes, and what is out of order.';
 COMMENT ON COLUMN decisioning.campaign_health.status IS 'good, warning or bad.';
 
 CREATE VIEW decisioning.campaign_overview AS

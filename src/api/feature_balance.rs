@@ -7,7 +7,8 @@ use decisioning_core::measure::independence;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{campaign, maintained, now};
+use super::maintained::Steps;
+use super::{campaign, now};
 use crate::pg::error::{required, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -156,8 +157,8 @@ pub fn forget(campaign: &str) -> Result<()> {
 }
 
 /// Checks campaigns that run, once a day.
-pub fn keep_all() -> Result<()> {
-    maintained::every_day("balance of features", "_feature_balance", "checked_at", keep)
+pub fn keep_all(steps: &mut Steps) -> Result<()> {
+    steps.every_day("balance of features", "_feature_balance", "checked_at", keep)
 }
 
 /// Runs as the owner.

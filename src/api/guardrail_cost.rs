@@ -16,6 +16,7 @@ use super::campaign;
 use super::constraint::Removed;
 use super::evaluate::Session;
 use super::log::rewards;
+use super::maintained::Steps;
 use super::model;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
@@ -215,8 +216,8 @@ fn write(name: &str, model_version: i64, costs: BTreeMap<(Date, String), Cost>) 
     Ok(written)
 }
 
-/// All campaigns that run. One that cannot be looked at does not keep the others.
-pub fn keep_all() -> Result<()> {
+/// All campaigns that run.
+pub fn keep_all(steps: &mut Steps) -> Result<()> {
     let campaigns = as_owner(|| {
         query::read(
             "SELECT c.campaign FROM decisioning.campaigns c JOIN decisioning._learner l USING (campaign)
@@ -226,9 +227,7 @@ pub fn keep_all() -> Result<()> {
         )
     })?;
     for campaign in campaigns {
-        if let Err(error) = as_owner(|| estimate(&campaign, false)) {
-            pgrx::warning!("cost of guardrails of campaign \"{campaign}\": {}", error.message());
-        }
+        steps.take("cost of guardrails", Some(&campaign), || as_owner(|| estimate(&campaign, false)));
     }
     Ok(())
 }

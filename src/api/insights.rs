@@ -8,8 +8,9 @@ use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
 use super::campaign::{self, Campaign};
+use super::maintained::Steps;
 use super::trials::{Trials, GROUPS};
-use super::{log, maintained, now};
+use super::{log, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::{interrupt, query};
@@ -137,9 +138,9 @@ fn value(value: &Value) -> Known {
     }
 }
 
-/// Looks for insights of campaigns that run, once a day. One that cannot be looked at does not keep the others.
-pub fn keep_all() -> Result<()> {
-    maintained::every_day("insights", "_insights_found", "found_at", |campaign| {
+/// Looks for insights of campaigns that run, once a day.
+pub fn keep_all(steps: &mut Steps) -> Result<()> {
+    steps.every_day("insights", "_insights_found", "found_at", |campaign| {
         query::execute(
             "INSERT INTO decisioning._insights_found (campaign, found_at, insights)
              SELECT $1, $2, coalesce(jsonb_agg(to_jsonb(i)), '[]') FROM decisioning.insights($1) AS i WHERE i.confirmed

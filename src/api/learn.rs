@@ -26,6 +26,7 @@ use super::campaign::{self, Campaign, Target};
 use super::delivery;
 use super::fairness::guardrail as fairness;
 use super::log::Logged;
+use super::maintained::{Failed, Steps};
 use super::model::{self, Current, Learned, LearnedPart};
 use super::{brand, budget};
 use super::{feature_balance, guardrail_cost, insights, now, ramp, source, stop};
@@ -176,6 +177,11 @@ fn learn_campaign(name: &str) -> Result<(Rc<Campaign>, Step)> {
     let (campaign, _) = as_owner(|| campaign::load(name))?;
     let goals: Vec<String> = campaign.goals.iter().map(|goal| goal.goal.clone()).collect();
     source::ingest(Some(&goals), false)?;
+    learn_recorded(name)
+}
+
+/// The same without reading sources.
+fn learn_recorded(name: &str) -> Result<(Rc<Campaign>, Step)> {
     ramp::follow(name)?;
     let (campaign, model_version) = as_owner(|| campaign::load(name))?;
     let compiled = as_owner(|| model::current(&campaign, model_version))?;
@@ -185,13 +191,6 @@ fn learn_campaign(name: &str) -> Result<(Rc<Campaign>, Step)> {
         absorb(&campaign, adapted)
     })?;
     Ok((campaign, step))
-}
-
-/// What became of sends. Nobody can change any from here to the end of the transaction: hence after all that takes long, and before
-/// budgets, in the order in which dispatching locks.
-fn follow_deliveries() -> Result<()> {
-    delivery::ingest(false)?;
-    as_owner(delivery::keep_house)
 }
 
 /// Settles the budgets of a campaign that has learned. Runs as the owner.
@@ -450,34 +449,69 @@ fn lock_for_rebuild(campaign: &Campaign) -> Result<Learned> {
 }
 
 #[pg_extern(sql = false)]
-fn maintain() -> std::result::Result<(), ErrorReport> {
+fn maintain() -> std::result::Result<
+    TableIterator<
+        'static,
+        (name!(campaign, Option<String>), name!(step, String), name!(error, String), name!(hint, Option<String>)),
+    >,
+    ErrorReport,
+> {
+    let mut steps = Steps::default();
+    steps.take("partitions", None, || as_owner(make_partitions));
+    let learned = learn_all(&mut steps)?;
+    fairness::follow_all(&mut steps)?;
+    guardrail_cost::keep_all(&mut steps)?;
+    feature_balance::keep_all(&mut steps)?;
+    insights::keep_all(&mut steps)?;
+    // Dates of rules and claims have passed: decisions that are under way end first, hence not before what takes long.
+    steps.take("brand rules", None, || as_owner(brand::reassess));
+    steps.take("stop rules", None, || as_owner(stop::check));
+    // Nobody can change any send from here to the end of the transaction: hence after all that takes long, and before budgets, in
+    // the order in which dispatching locks.
+    for source in as_owner(|| delivery::sources(false))? {
+        let step = format!("delivery source \"{}\"", source.name);
+        steps.take(&step, None, || delivery::ingest_source(&source));
+    }
+    steps.take("deliveries", None, || as_owner(delivery::keep_house));
+    // Nobody can send under a budget while it is settled: last, for all.
+    for (campaign, step) in learned {
+        steps.take("budgets", Some(&campaign.campaign), || as_owner(|| settle(&campaign, step.reached)));
+    }
+    steps.take("budgets", None, || as_owner(budget::forget_old_reservations));
+    let failed = steps.failed.into_iter().map(|Failed { campaign, step, error, hint }| (campaign, step, error, hint));
+    Ok(TableIterator::new(failed.collect::<Vec<_>>()))
+}
+
+/// Reads the outcome sources of all campaigns that run, each once, and learns for those of which all were read.
+fn learn_all(steps: &mut Steps) -> Result<Vec<(Rc<Campaign>, Step)>> {
     let campaigns = as_owner(|| {
-        make_partitions()?;
         query::read(
-            "SELECT c.campaign FROM decisioning.campaigns c JOIN decisioning._learner l ON l.campaign = c.campaign
+            "SELECT c.campaign, ARRAY(SELECT g.goal FROM decisioning.campaign_goals g WHERE g.campaign = c.campaign)
+             FROM decisioning.campaigns c JOIN decisioning._learner l ON l.campaign = c.campaign
              WHERE c.status IN ('active', 'paused') ORDER BY c.campaign",
             &[],
-            |row| row.value::<String>(1),
+            |row| Ok((row.value::<String>(1)?, row.value::<Vec<String>>(2)?)),
         )
     })?;
-    let mut learned = Vec::new();
-    for campaign in campaigns {
-        learned.push(learn_campaign(&campaign)?);
+    let mut goals: Vec<String> = campaigns.iter().flat_map(|(_, goals)| goals).cloned().collect();
+    goals.sort_unstable();
+    goals.dedup();
+    let mut unread = HashMap::new();
+    for source in as_owner(|| source::sources(Some(&goals), false))? {
+        let step = format!("outcome source \"{}\"", source.name);
+        if steps.take(&step, None, || source::ingest_source(&source)).is_none() {
+            unread.insert(source.goal, source.name);
+        }
     }
-    fairness::follow_all()?;
-    guardrail_cost::keep_all()?;
-    feature_balance::keep_all()?;
-    insights::keep_all()?;
-    // Dates of rules and claims have passed: decisions that are under way end first, hence not before what takes long.
-    as_owner(brand::reassess)?;
-    as_owner(stop::check)?;
-    follow_deliveries()?;
-    // Nobody can send under a budget while it is settled: last, for all.
-    as_owner(|| {
-        learned.into_iter().try_for_each(|(campaign, step)| settle(&campaign, step.reached))?;
-        budget::forget_old_reservations()
-    })?;
-    Ok(())
+    let learn = |(name, goals): &(String, Vec<String>)| {
+        steps.take("learning", Some(name), || match goals.iter().find_map(|goal| unread.get(goal)) {
+            None => learn_recorded(name),
+            Some(source) => Err(Error::state(format!("outcome source \"{source}\" could not be read")).hint(
+                "It learns again when the source can be read or is removed: what is not seen would look like failure.",
+            )),
+        })
+    };
+    Ok(campaigns.iter().filter_map(learn).collect())
 }
 
 #[pg_extern(sql = false)]

@@ -18,9 +18,9 @@ use crate::pg::{query, settings};
 const CHUNK: usize = 10_000;
 
 /// One row of decisioning.outcome_sources.
-struct Source {
-    name: String,
-    goal: String,
+pub struct Source {
+    pub name: String,
+    pub goal: String,
     relation: RelationName,
     customer_key: String,
     occurred_at: String,
@@ -43,8 +43,8 @@ pub fn ingest(goals: Option<&[String]>, complete: bool) -> Result<Vec<Ingested>>
     as_owner(|| sources(goals, complete))?.iter().map(ingest_source).collect()
 }
 
-/// Runs as the owner.
-fn sources(goals: Option<&[String]>, complete: bool) -> Result<Vec<Source>> {
+/// The sources of the given goals (all if `None`). Runs as the owner.
+pub fn sources(goals: Option<&[String]>, complete: bool) -> Result<Vec<Source>> {
     query::read(
         "SELECT s.outcome_source, s.goal, s.source_schema, s.source_relation, s.customer_key, s.occurred_at, s.event_id,
                 s.value, s.filter,
@@ -70,7 +70,7 @@ fn sources(goals: Option<&[String]>, complete: bool) -> Result<Vec<Source>> {
 
 /// Reads one source as the caller and records what it says as the owner, chunk by chunk; then reverses events that it
 /// had in the same stretch of time and has no longer.
-fn ingest_source(source: &Source) -> Result<Ingested> {
+pub fn ingest_source(source: &Source) -> Result<Ingested> {
     as_owner(|| lock(source))?;
     let mut ingested = Ingested { source: source.name.clone(), events: 0, counts: Recorded::default() };
     let mut present: HashSet<u128> = HashSet::new();

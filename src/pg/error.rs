@@ -51,6 +51,11 @@ impl Error {
         self.0.message()
     }
 
+    /// Says it as a warning.
+    pub fn warn(self) {
+        self.0.report(pgrx::PgLogLevel::WARNING);
+    }
+
     /// Raises the error where there is no other way to return it.
     pub fn raise(self) -> ! {
         self.0.report(pgrx::PgLogLevel::ERROR);

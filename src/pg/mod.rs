@@ -20,3 +20,4 @@ pub mod settings;
 pub mod snapshot;
 pub mod table;
 pub mod threads;
+pub mod transaction;

@@ -234,7 +234,7 @@ fn rows<T>(mut decode: impl FnMut(&Row<'_, '_>) -> Result<T>) -> Result<Vec<T>> 
 /// it would not see.
 fn may_only_read() -> bool {
     // SAFETY: no preconditions.
-    unsafe { pg_sys::GetCurrentTransactionIdIfAny() == pg_sys::InvalidTransactionId }
+    unsafe { pg_sys::GetTopTransactionIdIfAny() == pg_sys::InvalidTransactionId }
 }
 
 /// Runs a statement that only reads by its kept plan, inside a connection; its result is there until that ends. Returns the

@@ -15,5 +15,5 @@ mod recheck;
 mod source;
 mod state;
 
-pub use source::ingest;
+pub use source::{ingest_source, sources};
 pub use state::{cancel_suppressed, keep_house, release, tick, IS_MADE, IS_RELEASED};

@@ -129,8 +129,8 @@ fn remove_delivery_source(delivery_source: Option<&str>) -> std::result::Result<
 }
 
 /// One row of decisioning.delivery_sources.
-struct Source {
-    name: String,
+pub struct Source {
+    pub name: String,
     relation: RelationName,
     decision_key: String,
     status: String,
@@ -150,13 +150,8 @@ pub struct Ingested {
     passed_over: i64,
 }
 
-/// Reads all sources, each as the caller.
-pub fn ingest(complete: bool) -> Result<Vec<Ingested>> {
-    as_owner(|| sources(complete))?.iter().map(ingest_source).collect()
-}
-
 /// Locks the sources, so that one session reads them at a time. Runs as the owner.
-fn sources(complete: bool) -> Result<Vec<Source>> {
+pub fn sources(complete: bool) -> Result<Vec<Source>> {
     query::write(
         "SELECT s.delivery_source, s.source_schema, s.source_relation, s.decision_key, s.status, s.occurred_at, s.reason,
                 s.statuses::text, s.filter,
@@ -206,7 +201,7 @@ impl Source {
 }
 
 /// Reads one source as the caller and records what it says as the owner, chunk by chunk.
-fn ingest_source(source: &Source) -> Result<Ingested> {
+pub fn ingest_source(source: &Source) -> Result<Ingested> {
     let mut ingested = Ingested { source: source.name.clone(), events: 0, changed: 0, passed_over: 0 };
     let now_micros = settings::now_micros()?;
     let mut latest: Option<TimestampWithTimeZone> = None;
@@ -270,6 +265,7 @@ fn ingest_deliveries(
     >,
     ErrorReport,
 > {
-    let rows = ingest(complete.unwrap_or(false))?;
+    let rows =
+        as_owner(|| sources(complete.unwrap_or(false)))?.iter().map(ingest_source).collect::<Result<Vec<_>>>()?;
     Ok(TableIterator::new(rows.into_iter().map(|one| (one.source, one.events, one.changed, one.passed_over))))
 }

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use super::report::{check, findings, Finding, Question};
 use crate::api::campaign;
 use crate::api::configure::{self, check_editable};
+use crate::api::maintained::Steps;
 use crate::api::now;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, caller_name};
@@ -171,8 +172,8 @@ fn record(name: &str, guardrail: &Guardrail, finding: &Finding, outcome: &str) -
     Ok(())
 }
 
-/// All campaigns with a guardrail that are active. One that cannot be looked at does not keep the others.
-pub fn follow_all() -> Result<()> {
+/// All campaigns with a guardrail that are active.
+pub fn follow_all(steps: &mut Steps) -> Result<()> {
     let campaigns = as_owner(|| {
         query::read(
             "SELECT DISTINCT g.campaign FROM decisioning.fairness_guardrails g JOIN decisioning.campaigns c USING (campaign)
@@ -182,9 +183,7 @@ pub fn follow_all() -> Result<()> {
         )
     })?;
     for campaign in campaigns {
-        if let Err(error) = follow(&campaign) {
-            pgrx::warning!("fairness of campaign \"{campaign}\": {}", error.message());
-        }
+        steps.take("fairness", Some(&campaign), || follow(&campaign));
     }
     Ok(())
 }

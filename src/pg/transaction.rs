@@ -1,0 +1,81 @@
+//! Work that may fail without what is around it.
+
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use pgrx::{pg_sys, PgSqlErrorCode, PgTryBuilder};
+
+use super::error::{Error, Result};
+
+/// What was raised and undone.
+pub struct Failure(ErrorReportWithLevel);
+
+impl Failure {
+    pub fn message(&self) -> &str {
+        self.0.message()
+    }
+
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint()
+    }
+
+    /// Tells of it as a warning that begins with what failed.
+    pub fn warn(&self, what: &str) {
+        let mut warning = Error::new(self.0.sql_error_code(), format!("{what}: {}", self.message()));
+        if let Some(detail) = self.0.detail() {
+            warning = warning.detail(detail);
+        }
+        if let Some(hint) = self.hint() {
+            warning = warning.hint(hint);
+        }
+        warning.warn();
+    }
+}
+
+/// Runs `f` in a subtransaction. If it fails, what it did is undone and the locks that it took are released.
+///
+/// What is about the whole transaction or the server is raised all the same: a cancel or shutdown, a lack of memory or disk, a
+/// transaction that is to be retried, and panics.
+pub fn attempt<T>(f: impl FnOnce() -> Result<T>) -> std::result::Result<T, Failure> {
+    // SAFETY: inside a transaction on the backend's only thread, outside of parallel workers. As PL/pgSQL does it: `f` runs in the
+    // memory of the caller, and memory and resource owner are the caller's again whichever way the subtransaction ends.
+    unsafe {
+        let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        let go_on = || {
+            pg_sys::CurrentMemoryContext = memory;
+            pg_sys::CurrentResourceOwner = owner;
+        };
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::CurrentMemoryContext = memory;
+        let done = PgTryBuilder::new(AssertUnwindSafe(|| Ok(f().unwrap_or_else(|error| error.raise()))))
+            .catch_others(Err)
+            .execute();
+        pg_sys::CurrentMemoryContext = memory;
+        match done {
+            Ok(done) => {
+                pg_sys::ReleaseCurrentSubTransaction();
+                go_on();
+                Ok(done)
+            }
+            Err(cause) => {
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+                go_on();
+                match cause {
+                    CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+                        if !is_at_large(report.sql_error_code()) =>
+                    {
+                        Err(Failure(report))
+                    }
+                    cause => cause.rethrow(),
+                }
+            }
+        }
+    }
+}
+
+/// Whether an error is not of what was tried: transaction rollback (class 40), insufficient resources (53), operator intervention (57).
+fn is_at_large(code: PgSqlErrorCode) -> bool {
+    // Five characters of six bits each, the first lowest.
+    let character = |at: i32| char::from(((code as i32 >> (6 * at)) & 0x3f) as u8 + b'0');
+    matches!((character(0), character(1)), ('4', '0') | ('5', '3') | ('5', '7'))
+}

@@ -1,0 +1,104 @@
+"""maintain: a step that fails does not keep the others."""
+
+import psycopg
+import pytest
+
+import shop
+
+LATER = "2026-06-03 10:00+00"
+
+
+def create(db):
+    """Campaigns c and d over relations of their own, with decisions that nothing has learned from, and a clock that is later."""
+    connection = db.connect()
+    shop.create(connection)
+    connection.execute("CREATE TABLE public.members AS SELECT * FROM public.customers")
+    connection.execute("CREATE TABLE public.visits AS SELECT * FROM public.orders")
+    connection.execute("SELECT decisioning.create_campaign('d', 'public.members', 'id')")
+    connection.execute("""SELECT decisioning.add_action_grid('d', '{"channel": ["email", "sms"]}')""")
+    connection.execute("SELECT decisioning.approve_action('d', action) FROM decisioning.actions WHERE campaign = 'd'")
+    connection.execute("SELECT decisioning.add_goal('visit', 'conversion')")
+    connection.execute("SELECT decisioning.add_campaign_goal('d', 'visit', attribution_window => '1 day')")
+    for goal, relation in (("buy", "orders"), ("visit", "visits")):
+        connection.execute(
+            f"SELECT decisioning.add_outcome_source('{goal}', 'public.{relation}', 'customer', 'at', 'margin', 'id')"
+        )
+    connection.execute("SELECT decisioning.start_campaign('d')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute("CALL decisioning.decide_all('d')")
+    return shop.session(db, now=LATER)
+
+
+def maintain(connection):
+    """Rows of maintain, and its warnings with their hints."""
+    warnings = {}
+
+    def note(notice):
+        if notice.severity == "WARNING":
+            warnings[notice.message_primary] = notice.message_hint
+
+    connection.add_notice_handler(note)
+    rows = connection.execute("SELECT campaign, step, error FROM decisioning.maintain()").fetchall()
+    connection.remove_notice_handler(note)
+    return rows, warnings
+
+
+def learned(db):
+    return dict(db.sql("SELECT campaign, decisions FROM decisioning.models WHERE current"))
+
+
+def health(db, campaign):
+    return db.sql(
+        "SELECT finding FROM decisioning.campaign_health WHERE campaign = %s AND topic = 'relations' AND status = 'bad'", [campaign]
+    )
+
+
+def test_nothing_fails(db):
+    connection = create(db)
+    assert maintain(connection) == ([], {})
+    assert learned(db) == {"c": 2000, "d": 2000}
+    assert not health(db, "c") and not health(db, "d")
+
+
+def test_a_campaign_without_its_relation_does_not_keep_the_others(db):
+    connection = create(db)
+    connection.execute("ALTER TABLE public.customers RENAME TO moved")
+    rows, warnings = maintain(connection)
+    error = "relation public.customers does not exist"
+    assert ("c", "learning", error) in rows and {row[0] for row in rows} == {"c"}
+    assert warnings[f'learning of campaign "c": {error}']
+    assert learned(db) == {"c": 0, "d": 2000}
+    assert health(db, "c") == [("public.customers does not exist",)] and not health(db, "d")
+    # Nothing is lost.
+    connection.execute("ALTER TABLE public.moved RENAME TO customers")
+    assert maintain(connection) == ([], {})
+    assert learned(db) == {"c": 2000, "d": 2000}
+    assert not health(db, "c")
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["RENAME TO moved", "ALTER at TYPE text", "ADD COLUMN x int, ALTER margin TYPE text USING 'much'"],
+    ids=["relation", "column", "value"],
+)
+def test_a_source_that_cannot_be_read_does_not_keep_other_campaigns(db, change):
+    """Errors that we raise, and those of the server in the middle of reading, which leave half of a source behind."""
+    connection = create(db)
+    for relation in ("orders", "visits"):
+        connection.execute(f"INSERT INTO public.{relation} SELECT n, 'c-' || n, '2026-06-01 12:00+00', 5 FROM generate_series(1, 100) n")
+    connection.execute(f"ALTER TABLE public.orders {change}")
+    rows, _ = maintain(connection)
+    assert [row[:2] for row in rows] == [(None, 'outcome source "buy from public.orders"'), ("c", "learning")]
+    assert learned(db) == {"c": 0, "d": 2000}
+    assert db.sql("SELECT goal, count(*) FROM decisioning.outcomes GROUP BY 1") == [("visit", 100)]
+
+
+def test_a_cancel_is_no_failed_step(db):
+    connection = create(db)
+    connection.execute("CREATE VIEW public.slow AS SELECT o.* FROM public.orders o, LATERAL pg_sleep(60)")
+    connection.execute("INSERT INTO public.orders VALUES ('o-1', 'c-1', '2026-06-01 12:00+00', 5)")
+    connection.execute("UPDATE decisioning.outcome_sources SET source_relation = 'slow' WHERE goal = 'buy'")
+    connection.execute("SET statement_timeout = '1s'")
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("SELECT decisioning.maintain()")
+    assert learned(db) == {"c": 0, "d": 0}
