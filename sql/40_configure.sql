@@ -75,7 +75,7 @@ CREATE FUNCTION decisioning.add_action(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'add_action_wrapper';
 COMMENT ON FUNCTION decisioning.add_action(text, text, text, text, text, text, jsonb, jsonb, text, float8, float8, float8, text, boolean) IS
-'Adds one action as a draft. message, offer, channel and slot are dimensions like those in the dimensions document; costs are in units of the goals'' value. Returns its name.';
+'Adds one action as a draft. message, offer, channel and slot are dimensions like those in the dimensions document; a slot is morning (8 to 11), midday (11 to 14), afternoon (14 to 17), evening (17 to 21) or an hour from HH:MM on, any other is at once; costs are in units of the goals'' value. Returns its name.';
 
 CREATE FUNCTION decisioning.add_action_grid(
     campaign    text,

@@ -6,7 +6,7 @@ RETURNS decisioning.decision
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
 AS 'MODULE_PATHNAME', 'decide_wrapper';
 COMMENT ON FUNCTION decisioning.decide(text, text, jsonb, boolean) IS
-'Decides for one customer: one decision per customer, campaign and calendar day; a second call returns the same row. context overrides features by name for this call. Outside of the audience the action is NULL, or strict raises. In preview mode nothing is written: decision_id is NULL and the reason is preview.';
+'Decides for one customer: one decision per customer, campaign and calendar day; a second call returns the same row, also on the next day as long as the slot of its send is not over. context overrides features by name for this call. Outside of the audience the action is NULL, or strict raises. In preview mode nothing is written: decision_id is NULL and the reason is preview.';
 
 CREATE FUNCTION decisioning.decide(customer_id bigint, campaign text, context jsonb DEFAULT NULL, strict boolean DEFAULT false)
 RETURNS decisioning.decision
@@ -113,4 +113,4 @@ WHERE s.period_ends_at > decisioning._now()
                        WHERE m.customer_id = coalesce(s.merged_into, s.customer_id) AND m.campaign = s.campaign) p
           JOIN decisioning._assignment e ON e.customer_id = p.customer_id AND e.campaign = s.campaign
           WHERE e.period_ends_at > decisioning._now() AND (e.decided_at, e.customer_id) < (s.decided_at, s.customer_id)));
-COMMENT ON VIEW decisioning.open_decisions IS 'Decisions of the current decision period, no-send included: what dbt models and reverse ETL select from.';
+COMMENT ON VIEW decisioning.open_decisions IS 'Decisions of the current decision period, and those of the last whose slot is not over; no-send included: what dbt models and reverse ETL select from.';

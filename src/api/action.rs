@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use decisioning_core::decide::is_slot;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::JsonB;
@@ -51,6 +52,7 @@ fn add_action(
             .hint("Give it at least one of message, offer, channel, slot or dimensions.")
             .into());
     }
+    notice_slots(levels.get("slot").and_then(Value::as_str));
     let cost_send = amount(cost_send, "cost_send")?;
     let cost_on_goal = amount(cost_on_goal, "cost_on_goal")?;
     let cost_on_goal_share = share(cost_on_goal_share, "cost_on_goal_share", 1.0)?;
@@ -89,6 +91,15 @@ fn not_levels(argument: &str) -> Error {
         .hint("For example '{\"channel\": \"email\", \"offer\": \"10_percent\"}'.")
 }
 
+/// Says of slots whose hours are not known that they are sent at once: it may be meant.
+pub fn notice_slots<'a>(slots: impl IntoIterator<Item = &'a str>) {
+    for slot in slots.into_iter().filter(|slot| !is_slot(slot)) {
+        Error::invalid(format!("slot \"{slot}\" has no hours: its actions are sent at once"))
+            .hint("Slots with hours are morning, midday, afternoon, evening, and times such as 09:30.")
+            .notice();
+    }
+}
+
 #[pg_extern(sql = false)]
 fn add_action_grid(
     campaign: Option<&str>,
@@ -111,6 +122,9 @@ fn add_action_grid(
             documents.push(Value::Object(levels).to_string());
         }
     }
+    notice_slots(
+        grid.iter().filter(|(dimension, _)| dimension == "slot").flat_map(|(_, levels)| levels).map(String::as_str),
+    );
     let added = as_owner(|| {
         check_editable(campaign)?;
         query::execute(

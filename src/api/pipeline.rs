@@ -147,9 +147,11 @@ impl Entrant {
         Place { zone: self.time_zone.as_deref(), jurisdiction: self.jurisdiction.as_deref() }
     }
 
-    /// Until when a decision for him is open, in microseconds.
-    fn expires_at(&self, round: &Round) -> i64 {
-        self.entry.map_or(round.period.end, |entry| entry.stale_at.min(round.period.end))
+    /// Until when a decision for him is open whose send is in time until then, in microseconds. One that waits for its slot beyond
+    /// the period stays open, or the next period would plan the same slot again.
+    fn expires_at(&self, round: &Round, in_time_until: Option<i64>) -> i64 {
+        let end = in_time_until.map_or(round.period.end, |until| until.max(round.period.end));
+        self.entry.map_or(end, |entry| entry.stale_at.min(end))
     }
 
     fn prospect(&self) -> Prospect<'_> {
@@ -171,6 +173,8 @@ struct Proposal<'a> {
     reason: &'static str,
     /// In microseconds; `None` for no-send.
     send_at: Option<i64>,
+    /// In microseconds.
+    expires_at: i64,
     /// What is at stake with the send, if the campaign competes for contacts.
     stake: Option<f64>,
 }
@@ -494,9 +498,14 @@ fn propose<'a>(
         (Some(arm), Some(moments)) => moments[arm].clone().ok(),
         (Some(arm), None) => campaign.guardrails.moment(campaign, &entrant.place(), arm, *now)?.ok(),
     };
+    let in_time_until = match (arm, send_at) {
+        (Some(arm), Some(at)) => Some(campaign.guardrails.in_time_until(campaign, &entrant.place(), arm, *now, at)?),
+        _ => None,
+    };
+    let expires_at = entrant.expires_at(round, in_time_until);
     let reason = reason(entrant.group, entrant.assignment.in_global_holdout(), &candidates, &removed, shadow.is_some());
     let stake = arm.and_then(|arm| constraints.stake(&entrant.encoded, arm));
-    Ok(Proposal { entrant, held, candidates, removed, choice, shadow, context, reason, send_at, stake })
+    Ok(Proposal { entrant, held, candidates, removed, choice, shadow, context, reason, send_at, expires_at, stake })
 }
 
 fn action_id(campaign: &Campaign, name: &str) -> Option<i32> {
@@ -526,7 +535,7 @@ fn decision(round: &Round, proposal: &Proposal<'_>) -> Result<Decision> {
         send_at: proposal.send_at.map(settings::timestamp).transpose()?,
         propensity: proposal.choice.propensities[chosen],
         reason: proposal.reason.to_owned(),
-        expires_at: Some(settings::timestamp(proposal.entrant.expires_at(round))?),
+        expires_at: Some(settings::timestamp(proposal.expires_at)?),
         new: true,
     })
 }

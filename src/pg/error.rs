@@ -56,6 +56,11 @@ impl Error {
         self.0.report(pgrx::PgLogLevel::WARNING);
     }
 
+    /// Says it as a notice: what may be a mistake, or may be meant.
+    pub fn notice(self) {
+        self.0.report(pgrx::PgLogLevel::NOTICE);
+    }
+
     /// Raises the error where there is no other way to return it.
     pub fn raise(self) -> ! {
         self.0.report(pgrx::PgLogLevel::ERROR);

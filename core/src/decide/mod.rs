@@ -14,6 +14,6 @@ pub use choice::{choose, propensities, Choice, Rule};
 pub use global::{GlobalHoldout, Membership};
 pub use group::{Group, Shares};
 pub use pacing::{price, Pace, Progress};
-pub use period::{calendar_period, month, next_slot, period, Calendar, Period, PeriodError};
+pub use period::{calendar_period, is_slot, month, next_slot, period, slot_end, Calendar, Period, PeriodError};
 pub use policy::{Cost, Policy, Terms, Unit};
 pub use seed::{Salt, BUCKETS};

@@ -74,9 +74,12 @@ pub fn month(at: i64) -> Result<(i16, i8), PeriodError> {
     Ok((at.year(), at.month()))
 }
 
-/// Hours of the slots that have a name; any other slot may be written `HH:MM`.
-fn slot_times(slot: &str) -> Option<(Time, Time)> {
-    let hours = |from: i8, to: i8| Some((time(from, 0, 0, 0), time(to, 0, 0, 0)));
+/// From when to when a slot lasts, by the clock; without an end it is an hour.
+type Hours = (Time, Option<Time>);
+
+/// Hours of the slots that have a name, or are written `HH:MM`.
+fn slot_hours(slot: &str) -> Option<Hours> {
+    let hours = |from: i8, to: i8| Some((time(from, 0, 0, 0), Some(time(to, 0, 0, 0))));
     match slot {
         "morning" => hours(8, 11),
         "midday" => hours(11, 14),
@@ -84,9 +87,36 @@ fn slot_times(slot: &str) -> Option<(Time, Time)> {
         "evening" => hours(17, 21),
         _ => {
             let (hour, minute) = slot.split_once(':')?;
-            let at = Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()?;
-            Some((at, at))
+            Some((Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()?, None))
         }
+    }
+}
+
+/// Whether a slot is one of those whose hours are known. Any other is at once.
+pub fn is_slot(slot: &str) -> bool {
+    slot_hours(slot).is_some()
+}
+
+/// The first occurrence of a slot that is not over at `at`, end excluded; all in microseconds.
+fn occurrence(at: i64, zone: &str, (from, to): Hours) -> Result<Period, PeriodError> {
+    let now = zoned(at, zone)?;
+    let out_of_range = |_| PeriodError::OutOfRange;
+    let today = now.date();
+    // One that has no end may run over midnight.
+    let mut day = match to {
+        None => today.checked_sub(1.day()).map_err(out_of_range)?,
+        Some(_) => today,
+    };
+    loop {
+        let start = day.to_datetime(from).to_zoned(now.time_zone().clone()).map_err(out_of_range)?;
+        let end = match to {
+            Some(to) => day.to_datetime(to).to_zoned(now.time_zone().clone()).map_err(out_of_range)?,
+            None => start.checked_add(1.hour()).map_err(out_of_range)?,
+        };
+        if end > now {
+            return Ok(Period { start: start.timestamp().as_microsecond(), end: end.timestamp().as_microsecond() });
+        }
+        day = day.checked_add(1.day()).map_err(out_of_range)?;
     }
 }
 
@@ -96,18 +126,18 @@ fn slot_times(slot: &str) -> Option<(Time, Time)> {
 /// # Errors
 /// [`PeriodError::UnknownZone`], [`PeriodError::OutOfRange`].
 pub fn next_slot(at: i64, zone: &str, slot: Option<&str>) -> Result<i64, PeriodError> {
-    let now = zoned(at, zone)?;
-    let Some((from, to)) = slot.and_then(slot_times) else { return Ok(at) };
-    if from <= now.time() && now.time() < to {
-        return Ok(at);
+    match slot.and_then(slot_hours) {
+        Some(hours) => Ok(at.max(occurrence(at, zone, hours)?.start)),
+        None => zoned(at, zone).map(|_| at),
     }
-    let day = if now.time() <= from {
-        now.date()
-    } else {
-        now.date().checked_add(1.day()).map_err(|_| PeriodError::OutOfRange)?
-    };
-    let start = day.to_datetime(from).to_zoned(now.time_zone().clone()).map_err(|_| PeriodError::OutOfRange)?;
-    Ok(start.timestamp().as_microsecond())
+}
+
+/// When the hours of the slot end that `at` lies in; `None` if the slot has none. In microseconds.
+///
+/// # Errors
+/// [`PeriodError::UnknownZone`], [`PeriodError::OutOfRange`].
+pub fn slot_end(at: i64, zone: &str, slot: Option<&str>) -> Result<Option<i64>, PeriodError> {
+    slot.and_then(slot_hours).map(|hours| Ok(occurrence(at, zone, hours)?.end)).transpose()
 }
 
 #[cfg(test)]
@@ -160,6 +190,35 @@ mod tests {
         assert_eq!(next_slot(noon, zone, Some("09:30")).unwrap(), at("2026-07-02T13:30:00Z"));
         assert_eq!(next_slot(noon, zone, Some("whenever")).unwrap(), noon);
         assert_eq!(next_slot(noon, zone, None).unwrap(), noon);
+    }
+
+    #[test]
+    fn a_slot_of_a_minute_lasts_an_hour() {
+        let zone = "America/New_York";
+        let late = Some("23:30");
+        let begins = at("2026-07-02T03:30:00Z");
+        for (now, sent) in [
+            ("2026-07-02T03:29:59Z", "2026-07-02T03:30:00Z"),
+            ("2026-07-02T03:45:00Z", "2026-07-02T03:45:00Z"),
+            ("2026-07-02T04:29:59Z", "2026-07-02T04:29:59Z"),
+            ("2026-07-02T04:30:00Z", "2026-07-03T03:30:00Z"),
+        ] {
+            assert_eq!(next_slot(at(now), zone, late).unwrap(), at(sent), "{now}");
+        }
+        assert_eq!(slot_end(begins, zone, late).unwrap(), Some(begins + HOUR));
+        assert!(["morning", "09:30", "23:59"].into_iter().all(is_slot));
+        assert!(!["moring", "25:99", "09:60", "9", ""].into_iter().any(is_slot));
+    }
+
+    #[test]
+    fn a_slot_ends_on_the_day_on_which_it_is_sent() {
+        let zone = "Europe/Berlin";
+        let afternoon = at("2026-07-01T11:00:00Z");
+        let morning = next_slot(afternoon, zone, Some("morning")).unwrap();
+        assert_eq!(morning, at("2026-07-02T06:00:00Z"));
+        assert_eq!(slot_end(morning, zone, Some("morning")).unwrap(), Some(at("2026-07-02T09:00:00Z")));
+        assert_eq!(slot_end(afternoon, zone, Some("midday")).unwrap(), Some(at("2026-07-01T12:00:00Z")));
+        assert_eq!(slot_end(afternoon, zone, None).unwrap(), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use pgrx::JsonB;
 use serde_json::Value;
 
 use super::check::{of_action, FindingRow};
-use crate::api::action::check_action;
+use crate::api::action::{check_action, notice_slots};
 use crate::api::campaign;
 use crate::api::configure::check_editable;
 use crate::api::guardrail::configure::{document, scope, selector};
@@ -289,6 +289,7 @@ fn propose_action(
     let found = as_owner(|| -> Result<Vec<FindingRow>> {
         check_editable(campaign)?;
         let written = query::execute(
+    notice_slots(dimensions.0.get("slot").and_then(Value::as_str));
             "INSERT INTO decisioning.actions AS a (campaign, action, dimensions, content, customer_reason, category, proposed_by)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (campaign, action) DO UPDATE

@@ -1,6 +1,6 @@
 //! The guardrails of a campaign, compiled once per epoch.
 
-use decisioning_core::decide::{next_slot, Calendar};
+use decisioning_core::decide::{next_slot, slot_end, Calendar, PeriodError};
 use decisioning_core::guardrail::{
     Cap, Claim, Clock, Contact, Facts, Hours, Kind, Order, Ramp, Requirement, Selector, Span, Stretch, Weekdays,
 };
@@ -16,6 +16,7 @@ use crate::pg::relation::{quote_identifier, RelationName};
 /// Contacts are kept for at least so long, in microseconds, so that caps can be added later.
 const KEPT: i64 = 35 * DAY;
 const DAY: i64 = 86_400_000_000;
+const HOUR: i64 = 3_600_000_000;
 
 /// Rows as they are stored.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -383,11 +384,8 @@ impl Guardrails {
         now: i64,
     ) -> Result<std::result::Result<i64, String>> {
         let slot = campaign.actions[arm].dimensions.get("slot").map(String::as_str);
-        let here = |rule: &&Ruled<LocalHours>| {
-            rule.arms[arm] && rule.rule.jurisdiction.as_deref().is_none_or(|area| place.is_within(area))
-        };
-        let mut rules = self.hours.iter().filter(here).peekable();
-        let invalid = |error: decisioning_core::decide::PeriodError| Error::invalid(error.to_string());
+        let mut rules = self.hours_at(place, arm).peekable();
+        let invalid = |error: PeriodError| Error::invalid(error.to_string());
         if rules.peek().is_none() {
             // An unknown zone of a customer falls back to the campaign's.
             let zone = place.zone.unwrap_or(&campaign.time_zone);
@@ -406,12 +404,34 @@ impl Guardrails {
         Ok(clock.next(now, slot, horizon).map_err(invalid)?.ok_or_else(label))
     }
 
+    /// Until when a send of `arm` that was put at `at`, seen at `now`, is in time: the end of its slot; without a slot an hour, if
+    /// it had to wait. All in microseconds.
+    pub fn in_time_until(&self, campaign: &Campaign, place: &Place<'_>, arm: usize, now: i64, at: i64) -> Result<i64> {
+        let slot = campaign.actions[arm].dimensions.get("slot").map(String::as_str);
+        let zone = match self.hours_at(place, arm).next() {
+            Some(_) => self.calendar_zone(campaign, place),
+            None => place.zone.filter(is_zone).unwrap_or(&campaign.time_zone),
+        };
+        let end = slot_end(at, zone, slot).map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(end.unwrap_or(if at > now { at + HOUR } else { at }))
+    }
+
+    /// Rules for the hours of `arm` that hold in a place.
+    fn hours_at<'a>(&'a self, place: &'a Place<'_>, arm: usize) -> impl Iterator<Item = &'a Ruled<LocalHours>> {
+        self.hours.iter().filter(move |rule| {
+            rule.arms[arm] && rule.rule.jurisdiction.as_deref().is_none_or(|area| place.is_within(area))
+        })
+    }
+
     /// The zone that calendars of a customer are kept in.
     pub fn calendar_zone<'a>(&self, campaign: &'a Campaign, place: &Place<'a>) -> &'a str {
-        let known = |zone: &&str| decisioning_core::decide::period(0, zone).is_ok();
         let zones = [place.zone, campaign.fallback_time_zone.as_deref()];
-        zones.into_iter().flatten().find(known).unwrap_or(&campaign.time_zone)
+        zones.into_iter().flatten().find(is_zone).unwrap_or(&campaign.time_zone)
     }
+}
+
+fn is_zone(zone: &&str) -> bool {
+    decisioning_core::decide::period(0, zone).is_ok()
 }
 
 /// Where a customer is.

@@ -426,7 +426,7 @@ pub fn reserve<'a>(round: &Round, proposals: Vec<Proposal<'a>>) -> Result<Vec<Pr
                 entrant.ordinal.into_datum(),
                 Uuid::from_bytes(entrant.decision_id).into_datum(),
                 now.into_datum(),
-                timestamp(entrant.expires_at(round))?.into_datum(),
+                timestamp(proposal.expires_at)?.into_datum(),
                 Some(datum::array(&recent)),
                 assignment.ramped_at(&round.campaign, now).into_datum(),
                 held.map(|held| held.offer.as_str()).into_datum(),
