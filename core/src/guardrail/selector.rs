@@ -49,6 +49,11 @@ impl Selector {
         })
     }
 
+    /// Dimensions that it names, `action` and `category` among them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     pub fn is_everything(&self) -> bool {
         self.0.is_empty()
     }

@@ -14,7 +14,7 @@ use super::check::{of_action, FindingRow};
 use crate::api::action::{check_action, notice_slots};
 use crate::api::campaign;
 use crate::api::configure::check_editable;
-use crate::api::guardrail::configure::{document, scope, selector};
+use crate::api::guardrail::configure::{document, named, scope, selector};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, caller_name};
 use crate::pg::query;
@@ -28,9 +28,9 @@ fn add_brand_rule(
     rule: Option<&str>,
     campaign: Option<&str>,
     actions: Option<JsonB>,
-    locales: Option<Vec<String>>,
-    regions: Option<Vec<String>>,
-    fields: Option<Vec<String>>,
+    locales: Option<Vec<Option<String>>>,
+    regions: Option<Vec<Option<String>>>,
+    fields: Option<Vec<Option<String>>>,
     severity: Option<&str>,
     valid_from: Option<TimestampWithTimeZone>,
     valid_until: Option<TimestampWithTimeZone>,
@@ -44,6 +44,9 @@ fn add_brand_rule(
             .hint("Severities are block and warn.")
             .into());
     }
+    let locales = named(locales, "locales", "all locales")?;
+    let regions = named(regions, "regions", "all regions")?;
+    let fields = named(fields, "fields", "all texts of the content")?;
     let scope_of = [("locales", &locales), ("regions", &regions), ("fields", &fields)];
     let name = match rule {
         Some(rule) => rule.to_owned(),
@@ -286,10 +289,10 @@ fn propose_action(
             .hint("For example '{\"message\": \"new_in\", \"channel\": \"email\"}'.")
             .into());
     }
+    notice_slots(dimensions.0.get("slot").and_then(Value::as_str));
     let found = as_owner(|| -> Result<Vec<FindingRow>> {
         check_editable(campaign)?;
         let written = query::execute(
-    notice_slots(dimensions.0.get("slot").and_then(Value::as_str));
             "INSERT INTO decisioning.actions AS a (campaign, action, dimensions, content, customer_reason, category, proposed_by)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (campaign, action) DO UPDATE

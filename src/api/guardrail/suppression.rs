@@ -4,6 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::configure::check_channel;
 use crate::api::campaign;
 use crate::api::delivery::cancel_suppressed;
 use crate::api::pipeline::canonical_ids;
@@ -85,7 +86,11 @@ fn suppress(
     if customer_id.is_empty() {
         return Err(Error::invalid("customer_id must not be empty").into());
     }
-    as_owner_by_key(|| write(customer_id, channel, campaign, until, reason))?;
+    as_owner_by_key(|| {
+        // Opt-outs of a channel may be known before any campaign has it.
+        check_channel(None, channel)?;
+        write(customer_id, channel, campaign, until, reason)
+    })?;
     Ok(())
 }
 

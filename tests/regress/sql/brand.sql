@@ -20,6 +20,9 @@ SELECT decisioning.add_brand_rule('banned_phrases', '{"phrases": []}');
 SELECT decisioning.add_brand_rule('approved_claims', '{"patterns": ["("]}');
 SELECT decisioning.add_brand_rule('length', '{"maximum": 20}', severity => 'maybe');
 SELECT decisioning.add_brand_rule('length', '{"maximum": 20}', campaign => 'spring', actions => '{"channel": "fax"}');
+SELECT decisioning.add_brand_rule('length', '{"maximum": 20}', fields => '{}');
+SELECT decisioning.add_brand_rule('length', '{"maximum": 20}', locales => '{NULL}');
+SELECT decisioning.add_brand_rule('length', '{"maximum": 20}', actions => '{"chanel": "sms"}');
 INSERT INTO decisioning.brand_rules (rule, kind, parameters) VALUES ('x', 'length', '{"most": 3}');
 SELECT decisioning.add_claim('tested', '{clinically tested}', 'we know it');
 
