@@ -38,6 +38,11 @@ LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000 ROWS 100
 AS 'MODULE_PATHNAME', '_audience_chunks_wrapper';
 COMMENT ON FUNCTION decisioning._audience_chunks(text, integer) IS 'Internal: ids of the audience in chunks, in their order, and how many customers it has; read with the rights of whoever calls it.';
 
+CREATE FUNCTION decisioning._refuse_transaction_block(procedure text, instead text) RETURNS void
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', '_refuse_transaction_block_wrapper';
+COMMENT ON FUNCTION decisioning._refuse_transaction_block(text, text) IS 'Internal: raises if a procedure that commits was called inside a transaction block.';
+
 -- No SET clause: it would forbid COMMIT. Hence every name is qualified.
 CREATE PROCEDURE decisioning.decide_all(campaign text, chunk_size integer DEFAULT 10000)
 LANGUAGE plpgsql
@@ -49,6 +54,7 @@ DECLARE
     decided bigint := 0;
     reported timestamptz := pg_catalog.clock_timestamp();
 BEGIN
+    PERFORM decisioning._refuse_transaction_block('decide_all', 'decide_batch');
     FOR chunk IN SELECT a.customer_ids, a.customers FROM decisioning._audience_chunks(campaign, chunk_size) AS a LOOP
         SELECT * INTO counts FROM decisioning._decide_chunk(chunk.customer_ids, campaign);
         COMMIT;

@@ -216,6 +216,7 @@ DECLARE
     reported timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     FOR due IN SELECT d.name FROM decisioning._due_campaigns(campaign) AS d(name) LOOP
+    PERFORM decisioning._refuse_transaction_block('dispatch_all', 'dispatch');
         more := true;
         WHILE more LOOP
             BEGIN

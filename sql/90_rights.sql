@@ -22,7 +22,7 @@ AS $$
            'brand_rules', 'claims', 'action_contents', 'approvals', 'entry_sources', 'stop_rules', 'stop_alerts', 'global_holdout', 'renewals', 'past_assignments', 'fairness_guardrails', 'fairness_alerts', 'forgotten', 'sends', 'delivery_channels', 'delivery_sources', 'delivery_overview',
            'identity_map', 'customer_identifiers', 'identity_events', 'identity_conflicts', 'survivorship_rules', 'golden_records', 'households', 'match_corrections']),
     ('operator',
-     ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_chunks', 'record_outcome', 'record_outcomes',
+     ARRAY['decide', 'decide_batch', 'decide_all', '_decide_chunk', '_audience_chunks', '_refuse_transaction_block', 'record_outcome', 'record_outcomes',
            'suppress', 'lift_suppression',
            'dispatch', 'dispatch_all', '_due_campaigns', 'claim_sends', 'release_send', 'record_delivery', 'record_deliveries',
            'resolve_identity'],

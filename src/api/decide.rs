@@ -11,10 +11,27 @@ use super::context;
 use super::entry::{self, NO_ENTRY};
 use super::mode;
 use super::pipeline::{action_name, decide_many, Answer, LARGEST_BATCH};
-use crate::pg::composite;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::settings::{self, Mode};
+use crate::pg::{composite, transaction};
+
+/// Refuses what cannot be committed, before any work is done. `instead` does the same in the caller's transaction.
+#[pg_extern(sql = false)]
+fn _refuse_transaction_block(procedure: &str, instead: &str) -> std::result::Result<(), ErrorReport> {
+    if !transaction::is_block() {
+        return Ok(());
+    }
+    Err(Error::new(
+        PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+        format!("{procedure} commits as it goes and cannot run inside a transaction block"),
+    )
+    .hint(format!(
+        "Call it outside of a transaction, as the only statement: with autocommit, in dbt in a hook with transaction: false. \
+         decisioning.{instead} works in the caller's transaction."
+    ))
+    .into())
+}
 
 type DecisionTuple = PgHeapTuple<'static, AllocatedByRust>;
 

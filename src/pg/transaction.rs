@@ -1,4 +1,4 @@
-//! Work that may fail without what is around it.
+//! Work that may fail without what is around it, and work that commits as it goes.
 
 use std::panic::AssertUnwindSafe;
 
@@ -78,4 +78,10 @@ fn is_at_large(code: PgSqlErrorCode) -> bool {
     // Five characters of six bits each, the first lowest.
     let character = |at: i32| char::from(((code as i32 >> (6 * at)) & 0x3f) as u8 + b'0');
     matches!((character(0), character(1)), ('4', '0') | ('5', '3') | ('5', '7'))
+}
+
+/// Whether the client has begun a transaction, or sent several statements as one: nothing can be committed then.
+pub fn is_block() -> bool {
+    // SAFETY: a plain read of the state of the transaction on the backend's only thread.
+    unsafe { pg_sys::IsTransactionBlock() }
 }

@@ -191,3 +191,17 @@ def test_infinite_times_are_no_news(db):
     assert said["missing values"] == "features that is missing for most customers: valid_to (100 %), left_on (100 %), seen (75 %)"
     assert said["constant features"] == "features that has one value only: valid_to, left_on, seen"
     assert said["stale features"] == "no feature has had no new time for a week"
+
+
+@pytest.mark.parametrize("procedure, instead", [("decide_all('c')", "decide_batch"), ("dispatch_all()", "dispatch")])
+def test_what_commits_refuses_a_transaction_block(db, procedure, instead):
+    """Before any work, and whether or not there is any."""
+    connection = db.connect()
+    shop.create(connection)
+    connection.execute("BEGIN")
+    with pytest.raises(psycopg.errors.ActiveSqlTransaction) as error:
+        connection.execute(f"CALL decisioning.{procedure}")
+    assert instead in error.value.diag.message_hint
+    connection.execute("ROLLBACK")
+    connection.execute(f"CALL decisioning.{procedure}")
+    connection.execute(f"DO $$ BEGIN CALL decisioning.{procedure}; END $$")
