@@ -156,9 +156,10 @@ AS $$
                              FROM jsonb_each(d.removed) AS r), '{}'),
         'send', (SELECT jsonb_build_object('status', m.status, 'reason', m.reason, 'send_at', m.send_at, 'occurred_at', m.occurred_at)
                  FROM decisioning.sends m WHERE m.decision_id = d.decision_id),
-        'steps', (SELECT jsonb_agg(jsonb_build_object('subject', e.subject, 'explanation', e.explanation, 'number', e.number) ORDER BY e.step)
-                  FROM decisioning.explain(d.decision_id) AS e))
-    FROM decisioning.decisions d WHERE d.decision_id = explain_document.decision_id
+        'steps', e.steps)
+    FROM (SELECT jsonb_agg(jsonb_build_object('subject', s.subject, 'explanation', s.explanation, 'number', s.number) ORDER BY s.step) AS steps
+          FROM decisioning.explain(explain_document.decision_id) AS s) AS e      -- raises if there is no such decision
+    LEFT JOIN decisioning.decisions d ON d.decision_id = explain_document.decision_id
 $$;
 COMMENT ON FUNCTION decisioning.explain_document(uuid) IS 'The funnel of a decision as a document: candidates with their propensities, what each guardrail removed, what became of the send, and the steps of explain.';
 
@@ -215,8 +216,8 @@ DECLARE
     more boolean;
     reported timestamptz := pg_catalog.clock_timestamp();
 BEGIN
-    FOR due IN SELECT d.name FROM decisioning._due_campaigns(campaign) AS d(name) LOOP
     PERFORM decisioning._refuse_transaction_block('dispatch_all', 'dispatch');
+    FOR due IN SELECT d.name FROM decisioning._due_campaigns(campaign) AS d(name) LOOP
         more := true;
         WHILE more LOOP
             BEGIN

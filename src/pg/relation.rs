@@ -195,6 +195,10 @@ pub fn quote_identifier(name: &str) -> String {
 /// More than one statement, an unknown column, a type other than boolean: Postgres' own message. A volatile function, unless
 /// allowed: it would answer otherwise from one reading to the next.
 pub fn check_predicate(relation: &RelationName, predicate: &str, what: &str, allow_volatile: bool) -> Result<()> {
+    if predicate.trim().is_empty() {
+        return Err(Error::invalid(format!("{what} must not be empty"))
+            .hint("Give one boolean SQL expression over the columns; true, or NULL where it may be left out, means every row."));
+    }
     let sql = format!("SELECT FROM {} AS relation WHERE (\n{predicate}\n) LIMIT 0", relation.quoted());
     check_single(&sql, predicate, what)?;
     if query::is_volatile(&sql)? && !allow_volatile {

@@ -22,6 +22,7 @@ use super::evaluate::checked_confidence;
 use super::{campaign, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
+use crate::pg::query;
 use question::Covariate;
 use totals::Totals;
 
@@ -70,6 +71,25 @@ fn covariate(feature: Option<&str>, history: Option<f64>) -> Result<Option<Covar
             .hint("covariate names a feature; history takes the goal itself in the time before exposure.")),
         (Some(feature), None) => Ok(Some(Covariate::Feature(feature.to_owned()))),
         (None, history) => Ok(history.map(Covariate::History)),
+    }
+}
+
+/// A feature that no first decision knows as a number would take nothing away. Runs as the owner.
+fn check_covariate(question: &Question) -> Result<()> {
+    let Some(Covariate::Feature(feature)) = &question.covariate else { return Ok(()) };
+    let campaigns = question.campaign.as_ref().map(|campaign| vec![campaign.clone()]);
+    let first =
+        "SELECT FROM decisioning.decisions d WHERE d.ordinal = 1 AND ($1::text[] IS NULL OR d.campaign = ANY ($1))";
+    let sql = format!(
+        "SELECT EXISTS ({first}) AND NOT EXISTS ({first} AND jsonb_typeof(d.context -> $2) IN ('number', 'boolean'))"
+    );
+    let is_unknown = query::read_one(&sql, &[campaigns.into(), feature.as_str().into()], |row| row.value::<bool>(1))?;
+    match is_unknown {
+        Some(true) => {
+            Err(Error::missing(format!("no decision knows a feature \"{feature}\" that is a number or boolean"))
+                .hint("Name a column of the customers relation that the campaign learns from."))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -196,7 +216,10 @@ fn lift(
         winsorise: quantile(winsorise)?,
         ..Question::new(campaign, as_of.map_or_else(now, Ok)?, checked_confidence(confidence)?)
     };
-    let found = as_owner(|| answer(campaign, &question))?;
+    let found = as_owner(|| {
+        check_covariate(&question)?;
+        answer(campaign, &question)
+    })?;
     Ok(TableIterator::new(found.into_iter().map(row).collect::<Vec<_>>()))
 }
 

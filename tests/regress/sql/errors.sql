@@ -11,6 +11,7 @@ SELECT decisioning.create_campaign('c', 'public.nope', 'id');
 SELECT decisioning.create_campaign('c', 'passing', 'id');
 SELECT decisioning.create_campaign('c', 'public.customers', 'tags');
 SELECT decisioning.create_campaign('c', 'public.customers', 'id', audience => 'score');
+SELECT decisioning.create_campaign('c', 'public.customers', 'id', audience => ' ');
 SELECT decisioning.create_campaign('c', 'public.customers', 'id', audience => 'unknown_column > 1');
 SELECT decisioning.create_campaign('c', 'public.customers', 'id', audience => 'true); DROP TABLE public.customers; SELECT (true');
 SELECT decisioning.create_campaign('c', 'public.customers', 'id', features => '{tags}');
@@ -63,6 +64,8 @@ SELECT decisioning.record_outcome('visit', 'e', decision_id => '00000000-0000-70
 SELECT decisioning.record_outcomes('visit', '{a,b}', '{1}');
 SELECT count(*) AS stored FROM decisioning.outcomes;
 SELECT * FROM decisioning.explain('00000000-0000-7000-8000-000000000000');
+SELECT decisioning.explain_document('00000000-0000-7000-8000-000000000000');
+SELECT decisioning.explain_document(NULL);
 SELECT * FROM decisioning.evaluate_policy('c');
 SELECT decisioning.add_outcome_source('visit', 'public.customers', customer_key => 'id', occurred_at => 'score', event_id => 'id');
 SELECT decisioning.add_outcome_source('visit', 'public.customers', customer_key => 'id', occurred_at => 'score');

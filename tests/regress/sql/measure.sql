@@ -159,6 +159,7 @@ SELECT * FROM decisioning.lift('spring', goal => 'nothing');
 SELECT * FROM decisioning.lift('spring', confidence => 1);
 SELECT * FROM decisioning.lift('spring', population => 'all');
 SELECT * FROM decisioning.lift('spring', covariate => 'member', history => '1 day');
+SELECT * FROM decisioning.lift('spring', covariate => 'nope');
 SELECT * FROM decisioning.lift('spring', horizon => '-1 day');
 SELECT * FROM decisioning.lift('spring', winsorise => 0.2);
 SELECT * FROM decisioning.lift_over_time('spring', 'month');
