@@ -54,6 +54,7 @@ CREATE TABLE decisioning.campaigns (
     profiling_column    text,
     priority            float8      CHECK (priority > 0 AND priority < 'Infinity'),
     send_horizon_seconds float8     GENERATED ALWAYS AS (pg_catalog.date_part('epoch', send_horizon)) STORED,
+    send_within_seconds float8      GENERATED ALWAYS AS (pg_catalog.date_part('epoch', send_within)) STORED,
     holdout_share       float8      NOT NULL DEFAULT 0.10 CHECK (holdout_share >= 0),
     control_share       float8      NOT NULL DEFAULT 0.00 CHECK (control_share >= 0),
     explore_share       float8      NOT NULL DEFAULT 0.05 CHECK (explore_share >= 0),
@@ -108,6 +109,7 @@ COMMENT ON COLUMN decisioning.campaigns.profiling_column IS 'Column of the custo
 COMMENT ON COLUMN decisioning.campaigns.priority IS 'Multiplies what its sends are expected to add when campaigns compete for a contact that a cap over all campaigns leaves; NULL takes no part.';
 COMMENT ON COLUMN decisioning.campaigns.send_within IS 'How long after its moment a send may still be made; at least until its decision expires.';
 COMMENT ON COLUMN decisioning.campaigns.send_horizon_seconds IS 'The same in seconds (a day is 24 hours, a month 30 days).';
+COMMENT ON COLUMN decisioning.campaigns.send_within_seconds IS 'The same in seconds.';
 COMMENT ON COLUMN decisioning.campaigns.holdout_share IS 'Share of new customers who are never contacted.';
 COMMENT ON COLUMN decisioning.campaigns.control_share IS 'Share of new customers who always get control_action.';
 COMMENT ON COLUMN decisioning.campaigns.explore_share IS 'Share of new customers who get a random action.';
@@ -251,7 +253,7 @@ DECLARE
     -- Generated columns are not there yet in NEW, and say nothing new.
     derived CONSTANT text[] := CASE TG_TABLE_NAME
         WHEN 'actions' THEN '{epoch, message, offer, channel, slot}'::text[]
-        ELSE '{epoch, attribution_seconds, half_life_seconds, offer_consistency_seconds, cool_down_seconds, rolling_seconds, within_seconds, send_horizon_seconds}'::text[] END;
+        ELSE '{epoch, attribution_seconds, half_life_seconds, offer_consistency_seconds, cool_down_seconds, rolling_seconds, within_seconds, send_horizon_seconds, send_within_seconds}'::text[] END;
     old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - derived END;
     new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - derived END;
     changed text := coalesce(new_row, old_row) ->> 'campaign';

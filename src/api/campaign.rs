@@ -72,6 +72,8 @@ pub struct Campaign {
     pub priority: Option<f64>,
     /// How far ahead a send may be put off.
     pub send_horizon_seconds: f64,
+    /// How long after its moment a send may still be made.
+    pub send_within_seconds: f64,
     pub household_column: Option<String>,
     unit: Unit,
     /// How often its groups were drawn anew.

@@ -465,7 +465,7 @@ fn maintain() -> std::result::Result<
     insights::keep_all(&mut steps)?;
     // Dates of rules and claims have passed: decisions that are under way end first, hence not before what takes long.
     steps.take("brand rules", None, || as_owner(brand::reassess));
-    steps.take("stop rules", None, || as_owner(stop::check));
+    stop::check_all(&mut steps)?;
     // Nobody can change any send from here to the end of the transaction: hence after all that takes long, and before budgets, in
     // the order in which dispatching locks.
     for source in as_owner(|| delivery::sources(false))? {
@@ -473,9 +473,10 @@ fn maintain() -> std::result::Result<
         steps.take(&step, None, || delivery::ingest_source(&source));
     }
     steps.take("deliveries", None, || as_owner(delivery::keep_house));
-    // Nobody can send under a budget while it is settled: last, for all.
+    // Nobody can send under a budget while it is settled: last, for all. What learning has taken out of the inbox is settled, or
+    // learning is undone with it: no step of its own.
     for (campaign, step) in learned {
-        steps.take("budgets", Some(&campaign.campaign), || as_owner(|| settle(&campaign, step.reached)));
+        as_owner(|| settle(&campaign, step.reached))?;
     }
     steps.take("budgets", None, || as_owner(budget::forget_old_reservations));
     let failed = steps.failed.into_iter().map(|Failed { campaign, step, error, hint }| (campaign, step, error, hint));

@@ -109,8 +109,7 @@ pub fn rewards(from: &str, condition: &str, outcomes: &str) -> String {
     format!(
         "sums AS (
              SELECT d.decision_id, o.goal, o.kind, sum(o.events) AS events, sum(o.worth) AS worth,
-                    min(o.occurred_at) FILTER (WHERE o.events > 0) AS occurred_at,
-                    min(o.recorded_at) FILTER (WHERE o.events > 0) AS recorded_at
+                    min(ARRAY[o.recorded_at, o.occurred_at]) FILTER (WHERE o.events > 0) AS first
              FROM {from}
              LEFT JOIN decisioning._log_alias b ON b.alias = d.customer_id
              JOIN (SELECT coalesce(a.customer_id, o.customer_id) AS canonical_id, o.outcome_id, o.goal, k.kind, o.events,
@@ -127,12 +126,11 @@ pub fn rewards(from: &str, condition: &str, outcomes: &str) -> String {
              GROUP BY d.decision_id, o.goal, o.kind),
          rewards AS MATERIALIZED (
              SELECT s.decision_id, {REWARD},
-                    min(s.occurred_at) FILTER (WHERE s.kind <> 'harm') AS responded_at,
-                    min(s.recorded_at) FILTER (WHERE s.kind <> 'harm') AS response_recorded_at,
-                    coalesce(array_agg(s.occurred_at ORDER BY s.goal)
-                             FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harmed_at,
-                    coalesce(array_agg(s.recorded_at ORDER BY s.goal)
-                             FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harms_recorded_at
+                    min(s.first) FILTER (WHERE s.kind <> 'harm') AS response,
+                    coalesce(array_agg(s.first[1] ORDER BY s.goal)
+                             FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harms_recorded_at,
+                    coalesce(array_agg(s.first[2] ORDER BY s.goal)
+                             FILTER (WHERE s.kind = 'harm' AND s.events > 0), '{{}}') AS harmed_at
              FROM sums s GROUP BY s.decision_id)"
     )
 }
@@ -180,9 +178,9 @@ pub struct Logged {
     /// When it was decided, in microseconds.
     pub decided_at: i64,
     pub reward: Reward,
-    /// Its first conversion or value event.
+    /// Its conversion or value event that was recorded first.
     response: Option<Happened>,
-    /// The first event of each harm.
+    /// That of each harm.
     harms: Vec<Happened>,
 }
 
@@ -260,7 +258,7 @@ impl<'a> Reader<'a> {
         format!(
             "{rewards}
              SELECT d.*, coalesce(reward.given, false) AS given, coalesce(reward.worth, 0) AS worth, reward.harms,
-                    reward.responded_at, reward.response_recorded_at, reward.harmed_at, reward.harms_recorded_at
+                    reward.response[1], reward.response[2], reward.harms_recorded_at, reward.harmed_at
              FROM (SELECT {columns}, d.decided_at, d.decision_id FROM {from} WHERE {condition} OFFSET 0) AS d
              LEFT JOIN rewards reward ON reward.decision_id = d.decision_id",
             rewards = rewards(from, condition, ABSORBED),
@@ -319,10 +317,10 @@ impl<'a> Reader<'a> {
             row.value::<Vec<TimestampWithTimeZone>>(column)?.into_iter().map(micros).collect()
         };
         let response = match (row.get(11)?, row.get(12)?) {
-            (Some(at), Some(recorded_at)) => Some(Happened { at: micros(at)?, recorded_at: micros(recorded_at)? }),
+            (Some(recorded_at), Some(at)) => Some(Happened { at: micros(at)?, recorded_at: micros(recorded_at)? }),
             _ => None,
         };
-        let harms = times(13)?.into_iter().zip(times(14)?).map(|(at, recorded_at)| Happened { at, recorded_at });
+        let harms = times(13)?.into_iter().zip(times(14)?).map(|(recorded_at, at)| Happened { at, recorded_at });
         Ok(Logged { observed, decided_at, reward: Reward::read(row, 8)?, response, harms: harms.collect() })
     }
 }

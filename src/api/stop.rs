@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use super::campaign;
 use super::configure::check_editable;
 use super::lift::{self, Line, Measure, Question};
+use super::maintained::Steps;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -159,9 +160,20 @@ fn act(campaign: Option<&str>) -> Result<Vec<Sight>> {
     Ok(sights)
 }
 
-/// For all campaigns. Runs as the owner.
-pub fn check() -> Result<()> {
-    act(None).map(drop)
+/// For all campaigns.
+pub fn check_all(steps: &mut Steps) -> Result<()> {
+    let campaigns = as_owner(|| {
+        query::read(
+            "SELECT DISTINCT r.campaign FROM decisioning.stop_rules r JOIN decisioning.campaigns c USING (campaign)
+             WHERE c.status = 'active' ORDER BY 1",
+            &[],
+            |row| row.value::<String>(1),
+        )
+    })?;
+    for campaign in campaigns {
+        steps.take("stop rules", Some(&campaign), || as_owner(|| act(Some(&campaign))));
+    }
+    Ok(())
 }
 
 #[pg_extern(sql = false)]

@@ -60,7 +60,7 @@ def test_what_waits_for_quiet_hours_stays_open_until_it_can_be_sent(db):
     connection.execute("SELECT decisioning.set_quiet_hours('21:00', '08:00', 'c')")
     shop.session(db, now="2026-06-02 21:00+00").execute("CALL decisioning.decide_all('c')")
     late = "SELECT DISTINCT send_at AT TIME ZONE 'UTC' || '', expires_at AT TIME ZONE 'UTC' || '' FROM decisioning.decisions WHERE send_at > '2026-06-02'"
-    assert db.sql(late) == [("2026-06-03 06:00:00", "2026-06-03 07:00:00")]
+    assert db.sql(late) == [("2026-06-03 06:00:00", "2026-06-03 12:00:00")]
     assert db.sql("SELECT DISTINCT expires_at AT TIME ZONE 'UTC' || '' FROM decisioning.decisions WHERE decided_at < '2026-06-02'") == [("2026-06-01 22:00:00",)]
 
 

@@ -156,8 +156,13 @@ pub fn check_channel(campaign: Option<&str>, channel: Option<&str>) -> Result<()
     let list = known.join(", ");
     match campaign {
         Some(_) if known.is_empty() => Ok(()),
-        Some(name) => Err(Error::missing(format!("campaign \"{name}\" has no action with channel \"{channel}\""))
-            .hint(format!("Its channels are {list}; * stands for all."))),
+        Some(name) => {
+            // Consent before the actions that need it is the safe order.
+            Error::missing(format!("campaign \"{name}\" has no action with channel \"{channel}\""))
+                .hint(format!("Its channels are {list}; * stands for all. It binds actions that are added later."))
+                .notice();
+            Ok(())
+        }
         None => {
             let hint = match known.is_empty() {
                 true => "There are no channels yet; it binds actions that are added later.".to_owned(),

@@ -1,6 +1,6 @@
 //! The guardrails of a campaign, compiled once per epoch.
 
-use decisioning_core::decide::{next_slot, slot_end, Calendar, PeriodError};
+use decisioning_core::decide::{is_slot, next_slot, slot_end, Calendar, PeriodError};
 use decisioning_core::guardrail::{
     Cap, Claim, Clock, Contact, Facts, Hours, Kind, Order, Ramp, Requirement, Selector, Span, Stretch, Weekdays,
 };
@@ -16,7 +16,6 @@ use crate::pg::relation::{quote_identifier, RelationName};
 /// Contacts are kept for at least so long, in microseconds, so that caps can be added later.
 const KEPT: i64 = 35 * DAY;
 const DAY: i64 = 86_400_000_000;
-const HOUR: i64 = 3_600_000_000;
 
 /// Rows as they are stored.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -404,16 +403,19 @@ impl Guardrails {
         Ok(clock.next(now, slot, horizon).map_err(invalid)?.ok_or_else(label))
     }
 
-    /// Until when a send of `arm` that was put at `at`, seen at `now`, is in time: the end of its slot; without a slot an hour, if
-    /// it had to wait. All in microseconds.
+    /// Until when a send of `arm` that was put at `at`, seen at `now`, is in time: the end of its slot; without a slot, if it had to
+    /// wait, for as long as it may be sent. All in microseconds.
     pub fn in_time_until(&self, campaign: &Campaign, place: &Place<'_>, arm: usize, now: i64, at: i64) -> Result<i64> {
         let slot = campaign.actions[arm].dimensions.get("slot").map(String::as_str);
+        let Some(slot) = slot.filter(|slot| is_slot(slot)) else {
+            return Ok(if at > now { at + (campaign.send_within_seconds * 1e6) as i64 } else { at });
+        };
         let zone = match self.hours_at(place, arm).next() {
             Some(_) => self.calendar_zone(campaign, place),
             None => place.zone.filter(is_zone).unwrap_or(&campaign.time_zone),
         };
-        let end = slot_end(at, zone, slot).map_err(|error| Error::invalid(error.to_string()))?;
-        Ok(end.unwrap_or(if at > now { at + HOUR } else { at }))
+        let end = slot_end(at, zone, Some(slot)).map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(end.unwrap_or(at))
     }
 
     /// Rules for the hours of `arm` that hold in a place.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use decisioning_core::identity::{Fields, IdentityError, VALUE_LIMIT};
+use decisioning_core::identity::{FieldKind, Fields, IdentityError, VALUE_LIMIT};
 
 use super::field::{self, Documents};
 use super::known::{Known, Sighting};
@@ -198,8 +198,16 @@ impl Source {
         let time = changed_at.as_deref().unwrap_or("NULL");
         let mut selected =
             vec![self.relation.column(&columns, &self.key)?.text("r"), format!("{time}::pg_catalog.timestamptz")];
-        for (column, _) in &self.fields {
-            selected.push(self.relation.column(&columns, column)?.text("r"));
+        for (column, kind) in &self.fields {
+            let column = self.relation.column(&columns, column)?;
+            selected.push(match (kind, &column.kind) {
+                // A birth date in one is the midnight that begins it, somewhere.
+                (FieldKind::DateOfBirth, ColumnKind::Time) => format!(
+                    "((r.{} AT TIME ZONE 'UTC') OPERATOR(pg_catalog.+) '12 hours'::pg_catalog.interval)::pg_catalog.date::pg_catalog.text",
+                    quote_identifier(&column.name)
+                ),
+                _ => column.text("r"),
+            });
         }
         let condition = if changed { format!(" WHERE {time} >= $1 OR {time} IS NULL") } else { String::new() };
         Ok(format!("SELECT {} FROM {} AS r{condition}", selected.join(", "), self.relation.quoted()))

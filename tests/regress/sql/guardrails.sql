@@ -36,9 +36,11 @@ SELECT decisioning.add_frequency_cap(2, 'day', 'winback', ramp_from => 3, ramp_s
 SELECT decisioning.set_quiet_hours('21:00', '08:00', 'winback', weekdays => '{someday}');
 SELECT decisioning.add_quiet_hours_preset('moon');
 -- What would never bind is refused, or told where it may be meant for later.
+SET client_min_messages = notice;
 SELECT decisioning.set_consent_column('winback', 'email_opt_in', 'emial');
 SELECT decisioning.set_consent_column('winback', 'email_opt_in', '');
 SELECT decisioning.add_consent_source('public.customers', 'customer_id', 'email_opt_in', channel => 'Email', campaign => 'winback');
+SET client_min_messages = warning;
 SELECT decisioning.suppress('c-1', channel => '');
 BEGIN;
 SET LOCAL client_min_messages = notice;
