@@ -102,3 +102,23 @@ def test_a_cancel_is_no_failed_step(db):
     with pytest.raises(psycopg.errors.QueryCanceled):
         connection.execute("SELECT decisioning.maintain()")
     assert learned(db) == {"c": 0, "d": 0}
+
+
+def test_what_was_learned_is_settled_or_not_learned(db):
+    """Learning takes out of the inbox what settling needs."""
+    connection = create(db)
+    connection = shop.session(db, now="2026-06-02 10:00+00")
+    connection.execute("SELECT decisioning.set_budget('c', 1000000, unit => 'sends')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection = shop.session(db, now="2026-06-05 10:00+00")
+    connection.execute(
+        """CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+           CREATE TRIGGER refuse BEFORE UPDATE ON decisioning._reservation EXECUTE FUNCTION public.refuse()"""
+    )
+    with pytest.raises(psycopg.errors.RaiseException):
+        connection.execute("SELECT decisioning.maintain()")
+    assert learned(db) == {"c": 0, "d": 0}
+    connection.execute("DROP TRIGGER refuse ON decisioning._reservation")
+    assert maintain(connection) == ([], {})
+    assert learned(db)["c"] == 4000
+    assert db.sql("SELECT bool_and(closed) FROM decisioning._reservation") == [(True,)]

@@ -49,7 +49,7 @@ def test_records_do_not_change_with_the_style_of_dates(db):
 def test_a_birth_date_with_a_time_zone_is_its_day(db):
     connection = db.connect()
     connection.execute(
-        """CREATE TABLE people AS SELECT n AS id, 'P' || n AS given, date '1980-05-03' AT TIME ZONE zone AS born
+        """CREATE TABLE people AS SELECT n AS id, 'P' || n AS given, timestamp '1980-05-03' AT TIME ZONE zone AS born
              FROM unnest(ARRAY['Europe/Berlin', 'America/Los_Angeles', 'Asia/Tokyo', 'UTC']) WITH ORDINALITY z(zone, n);
            SELECT decisioning.add_source('people', 'people', 'id', '{"given": "given_name", "born": "date_of_birth"}')"""
     )
