@@ -3,6 +3,7 @@
 //! `rules` are the rows of a campaign, compiled; a `standing` is what they ask about a customer; both together say which actions
 //! he may be sent, and when. `configure` and `suppression` are what people call.
 
+pub mod binding;
 pub mod configure;
 mod foreign;
 pub mod priority;

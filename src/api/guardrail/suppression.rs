@@ -4,7 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::configure::check_channel;
+use super::binding::check_channel;
 use crate::api::campaign;
 use crate::api::delivery::cancel_suppressed;
 use crate::api::pipeline::canonical_ids;
