@@ -218,18 +218,13 @@ fn write(name: &str, model_version: i64, costs: BTreeMap<(Date, String), Cost>) 
 
 /// All campaigns that run.
 pub fn keep_all(steps: &mut Steps) -> Result<()> {
-    let campaigns = as_owner(|| {
-        query::read(
-            "SELECT c.campaign FROM decisioning.campaigns c JOIN decisioning._learner l USING (campaign)
-             WHERE c.status IN ('active', 'paused') ORDER BY 1",
-            &[],
-            |row| row.value::<String>(1),
-        )
-    })?;
-    for campaign in campaigns {
-        steps.take("cost of guardrails", Some(&campaign), || as_owner(|| estimate(&campaign, false)));
-    }
-    Ok(())
+    steps.each(
+        "cost of guardrails",
+        "SELECT c.campaign FROM decisioning.campaigns c JOIN decisioning._learner l USING (campaign)
+         WHERE c.status IN ('active', 'paused') ORDER BY 1",
+        &[],
+        |campaign| as_owner(|| estimate(campaign, false).map(drop)),
+    )
 }
 
 #[pg_extern(sql = false)]

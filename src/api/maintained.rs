@@ -3,7 +3,7 @@
 use super::now;
 use crate::pg::error::Result;
 use crate::pg::guard::as_owner;
-use crate::pg::query;
+use crate::pg::query::{self, Argument};
 use crate::pg::transaction::attempt;
 
 /// A step that was undone.
@@ -42,6 +42,20 @@ impl Steps {
         }
     }
 
+    /// Takes a step for each campaign that `sql`, run as the owner, lists.
+    pub fn each(
+        &mut self,
+        step: &str,
+        sql: &str,
+        arguments: &[Argument<'_>],
+        f: impl Fn(&str) -> Result<()>,
+    ) -> Result<()> {
+        for campaign in as_owner(|| query::read(sql, arguments, |row| row.value::<String>(1)))? {
+            self.take(step, Some(&campaign), || f(&campaign));
+        }
+        Ok(())
+    }
+
     /// Calls `keep`, as the owner, for each campaign that runs and of which the latest row of a table of ours is older than a day.
     pub fn every_day(
         &mut self,
@@ -56,10 +70,6 @@ impl Steps {
                AND NOT EXISTS (SELECT FROM decisioning.{table} k WHERE k.campaign = c.campaign AND k.{kept_at} > $1 - interval '20 hours')
              ORDER BY 1"
         );
-        let due = as_owner(|| query::read(&sql, &[now()?.into()], |row| row.value::<String>(1)))?;
-        for campaign in due {
-            self.take(step, Some(&campaign), || as_owner(|| keep(&campaign)));
-        }
-        Ok(())
+        self.each(step, &sql, &[now()?.into()], |campaign| as_owner(|| keep(campaign)))
     }
 }

@@ -162,18 +162,13 @@ fn act(campaign: Option<&str>) -> Result<Vec<Sight>> {
 
 /// For all campaigns.
 pub fn check_all(steps: &mut Steps) -> Result<()> {
-    let campaigns = as_owner(|| {
-        query::read(
-            "SELECT DISTINCT r.campaign FROM decisioning.stop_rules r JOIN decisioning.campaigns c USING (campaign)
-             WHERE c.status = 'active' ORDER BY 1",
-            &[],
-            |row| row.value::<String>(1),
-        )
-    })?;
-    for campaign in campaigns {
-        steps.take("stop rules", Some(&campaign), || as_owner(|| act(Some(&campaign))));
-    }
-    Ok(())
+    steps.each(
+        "stop rules",
+        "SELECT DISTINCT r.campaign FROM decisioning.stop_rules r JOIN decisioning.campaigns c USING (campaign)
+         WHERE c.status = 'active' ORDER BY 1",
+        &[],
+        |campaign| as_owner(|| act(Some(campaign)).map(drop)),
+    )
 }
 
 #[pg_extern(sql = false)]

@@ -174,18 +174,13 @@ fn record(name: &str, guardrail: &Guardrail, finding: &Finding, outcome: &str) -
 
 /// All campaigns with a guardrail that are active.
 pub fn follow_all(steps: &mut Steps) -> Result<()> {
-    let campaigns = as_owner(|| {
-        query::read(
-            "SELECT DISTINCT g.campaign FROM decisioning.fairness_guardrails g JOIN decisioning.campaigns c USING (campaign)
-             WHERE c.status = 'active' ORDER BY 1",
-            &[],
-            |row| row.value::<String>(1),
-        )
-    })?;
-    for campaign in campaigns {
-        steps.take("fairness", Some(&campaign), || follow(&campaign));
-    }
-    Ok(())
+    steps.each(
+        "fairness",
+        "SELECT DISTINCT g.campaign FROM decisioning.fairness_guardrails g JOIN decisioning.campaigns c USING (campaign)
+         WHERE c.status = 'active' ORDER BY 1",
+        &[],
+        |campaign| follow(campaign).map(drop),
+    )
 }
 
 #[pg_extern(sql = false)]
