@@ -122,3 +122,26 @@ def test_what_was_learned_is_settled_or_not_learned(db):
     assert maintain(connection) == ([], {})
     assert learned(db)["c"] == 4000
     assert db.sql("SELECT bool_and(closed) FROM decisioning._reservation") == [(True,)]
+
+
+def test_stop_rules_of_one_campaign_do_not_keep_those_of_another(db):
+    connection = create(db)
+    connection.execute("SELECT decisioning.add_goal('complaint', 'harm')")
+    for campaign in ("c", "d"):
+        connection.execute("SELECT decisioning.add_campaign_goal(%s, 'complaint')", [campaign])
+        connection.execute("SELECT decisioning.add_stop_rule(%s, 'complaint', response => 'pause')", [campaign])
+    connection = shop.session(db, now="2026-06-01 11:00+00")
+    connection.execute(
+        """SELECT decisioning.record_outcomes('complaint', array_agg(a.campaign || a.customer_id), array_agg(a.customer_id))
+           FROM decisioning.assignments a WHERE a.treatment_group = 'optimise'"""
+    )
+    connection = shop.session(db, now=LATER)
+    connection.execute(
+        """CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+           CREATE TRIGGER refuse BEFORE INSERT ON decisioning.stop_alerts
+           FOR EACH ROW WHEN (NEW.campaign = 'c') EXECUTE FUNCTION public.refuse()"""
+    )
+    rows, _ = maintain(connection)
+    assert rows == [("c", "stop rules", "not now")]
+    assert db.sql("SELECT campaign, status FROM decisioning.campaigns ORDER BY 1") == [("c", "active"), ("d", "paused")]
+    assert db.sql("SELECT campaign, paused FROM decisioning.stop_alerts") == [("d", True)]
