@@ -121,7 +121,7 @@ CREATE TABLE decisioning.decisions (
     shadow_propensities float8[],
     removed             jsonb
 ) PARTITION BY RANGE (decision_id);
-COMMENT ON TABLE  decisioning.decisions IS 'The log of decisions, holdout and control included: the context seen, the candidates, their propensities, the choice. Rows never change, but where a customer is forgotten.';
+COMMENT ON TABLE  decisioning.decisions IS 'The log of decisions, holdout and control included: the context seen, the candidates, their propensities, the choice. Rows never change, but where a customer is forgotten; old ones go with thin_log.';
 COMMENT ON COLUMN decisioning.decisions.decision_id IS 'Time-ordered uuid (version 7); its random bits are a hash of salt, customer and ordinal. Use it as idempotency key with senders.';
 COMMENT ON COLUMN decisioning.decisions.customer_id IS 'Customer as decided; join identity_map for the customer as known today.';
 COMMENT ON COLUMN decisioning.decisions.action IS 'Chosen action; no_send for none.';
@@ -282,7 +282,7 @@ CREATE TABLE decisioning._model (
     prices          jsonb       NOT NULL DEFAULT '{}',
     PRIMARY KEY (campaign, model_version)
 );
-COMMENT ON TABLE decisioning._model IS 'Internal: model versions; a version lives as long as a decision refers to it.';
+COMMENT ON TABLE decisioning._model IS 'Internal: model versions; a version lives until thin_log removes the decisions of its time.';
 COMMENT ON COLUMN decisioning._model.prices IS 'Price of a unit of each budget, by name.';
 
 CREATE TABLE decisioning._model_part (

@@ -114,7 +114,7 @@ CREATE INDEX sends_queued_index ON decisioning.sends (customer_id) WHERE status 
 CREATE INDEX sends_lease_index ON decisioning.sends (claimed_until) WHERE status = 'claimed';
 CREATE INDEX sends_expiry_index ON decisioning.sends (expires_at) WHERE status = 'queued' AND delivery = 'claimed';
 CREATE INDEX sends_silent_index ON decisioning.sends (send_at) WHERE status = 'queued' AND delivery = 'synced' OR status = 'unknown';
-COMMENT ON TABLE  decisioning.sends IS 'What is to be sent, and what became of it: one row per decision, never deleted. Sync it by decision_id from the latest updated_at on; use decision_id as idempotency key with the sender.';
+COMMENT ON TABLE  decisioning.sends IS 'What is to be sent, and what became of it: one row per decision, deleted by thin_log only. Sync it by decision_id from the latest updated_at on; use decision_id as idempotency key with the sender.';
 COMMENT ON COLUMN decisioning.sends.customer_id IS 'Customer as known when everything was last looked at.';
 COMMENT ON COLUMN decisioning.sends.send_at IS 'Earliest moment to send at.';
 COMMENT ON COLUMN decisioning.sends.expires_at IS 'Not to be sent from here on.';

@@ -44,7 +44,8 @@ extension_sql_file!("../sql/85_fairness.sql", name = "fairness", requires = ["in
 extension_sql_file!("../sql/86_health.sql", name = "health", requires = ["fairness"]);
 extension_sql_file!("../sql/87_report.sql", name = "report", requires = ["health"]);
 extension_sql_file!("../sql/88_privacy.sql", name = "privacy", requires = ["report"]);
-extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["privacy"], finalize);
+extension_sql_file!("../sql/89_retention.sql", name = "retention", requires = ["privacy"]);
+extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["retention"], finalize);
 
 #[pg_guard]
 #[allow(non_snake_case)]

@@ -47,6 +47,7 @@ mod readiness;
 mod renew;
 mod report;
 mod responses;
+mod retention;
 mod source;
 mod statistics;
 mod stop;

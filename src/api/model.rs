@@ -145,7 +145,7 @@ pub fn compile(campaign: &Campaign, model: Rc<Model>) -> Compiled {
 
 /// A model version from its rows. Runs as the owner.
 pub fn load(campaign: &str, version: i64) -> Result<Model> {
-    let damaged = || Error::corrupted(format!("model {version} of campaign \"{campaign}\" is missing or damaged"));
+    let damaged = || Error::corrupted(format!("model {version} of campaign \"{campaign}\" is damaged"));
     let (encoder_version, encoder, layout, prices) = query::read_one(
         "SELECT m.encoder_version, e.definition::text, m.layout::text, m.prices::text
          FROM decisioning._model m
@@ -154,7 +154,10 @@ pub fn load(campaign: &str, version: i64) -> Result<Model> {
         &[campaign.into(), version.into()],
         |row| Ok((row.value::<i32>(1)?, row.value::<String>(2)?, row.value::<String>(3)?, row.value::<String>(4)?)),
     )?
-    .ok_or_else(damaged)?;
+    .ok_or_else(|| {
+        Error::missing(format!("version {version} of the model of campaign \"{campaign}\" is not kept"))
+            .hint("decisioning.thin_log removes old versions with the decisions that they made.")
+    })?;
     let prices = serde_json::from_str(&prices)?;
     let layout: Layout = serde_json::from_str(&layout)?;
     let encoder: Encoder = serde_json::from_str(&encoder)?;
