@@ -101,6 +101,8 @@ struct Past {
     customer_id: String,
     /// Actions that could have been taken; `None` in an imported decision, which does not say.
     possible: Option<Vec<i32>>,
+    /// Actions that guardrails did not let any policy take.
+    barred: Vec<i32>,
 }
 
 /// What all steps of one call share.
@@ -183,7 +185,11 @@ impl<'a> Session<'a> {
                     coalesce(b.customer_id, d.customer_id),
                     CASE WHEN d.origin <> 'import' THEN ARRAY(
                         SELECT c.action_id FROM unnest(d.candidates, d.propensities) AS c(action_id, propensity)
-                        WHERE c.propensity > 0) END
+                        WHERE c.propensity > 0) END,
+                    CASE WHEN d.origin <> 'import' THEN ARRAY(
+                        SELECT a.action_id::integer FROM jsonb_each(d.removed) AS r
+                        CROSS JOIN LATERAL jsonb_array_elements_text(r.value) AS a(action_id)
+                        UNION SELECT 0 WHERE 0 <> ALL (d.candidates)) ELSE '{{}}' END
              FROM decisioning.decisions d
              LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
              LEFT JOIN decisioning._inbox p ON p.decision_id = d.decision_id
@@ -203,6 +209,7 @@ impl<'a> Session<'a> {
                 absorbed: row.value(8)?,
                 customer_id: row.value(9)?,
                 possible: row.get(10)?,
+                barred: row.value(11)?,
             })
         };
         query::stream(&sql, &self.arguments(), FETCH, decode, consume)
@@ -217,6 +224,22 @@ impl<'a> Session<'a> {
     pub fn learned(&self, encoded: &[f32], arms: &[Option<usize>]) -> Vec<f64> {
         let Compiled { policy, terms, .. } = self.compiled;
         propensities(&Rule::Learned { policy, terms, encoded, floor: self.floor }, arms)
+    }
+
+    /// Propensities, of all candidates, of the learned policy and of one that takes all alike, where some are barred: guardrails hold
+    /// whatever the policy.
+    fn under_guardrails(&self, past: &Past) -> [Vec<f64>; 2] {
+        let Candidates { ids, arms } = &self.candidates;
+        let open: Vec<usize> = (0..ids.len()).filter(|at| !past.barred.contains(&ids[*at])).collect();
+        let (mut learned, mut uniform) = (vec![0.0; ids.len()], vec![0.0; ids.len()]);
+        if !open.is_empty() {
+            let candidates: Vec<Option<usize>> = open.iter().map(|at| arms[*at]).collect();
+            for (at, propensity) in open.iter().zip(self.learned(&past.observed.encoded, &candidates)) {
+                learned[*at] = propensity;
+                uniform[*at] = 1.0 / open.len() as f64;
+            }
+        }
+        [learned, uniform]
     }
 
     /// A reward model for each fold, fitted to the customers of the others: to all their decisions, or to evenly spaced
@@ -358,7 +381,6 @@ fn evaluate(session: &Session<'_>, policy: Option<&str>, confidence: f64) -> Res
     let models = session.reward_models(count)?;
     let Candidates { ids, arms } = &session.candidates;
     let position: HashMap<i32, usize> = ids.iter().copied().zip(0..).collect();
-    let uniform = vec![1.0 / ids.len() as f64; ids.len()];
     let mut evaluation = Evaluation::new(targets.len());
     let mut overlaps = vec![0.0; targets.len()];
     let (mut decisions, mut in_sample) = (0_i64, false);
@@ -375,7 +397,7 @@ fn evaluate(session: &Session<'_>, policy: Option<&str>, confidence: f64) -> Res
             let modelled: Vec<f64> = arms.iter().map(|arm| model.predict(&observed.encoded, *arm)).collect();
             let possible = |id: &i32| past.possible.as_ref().map_or(imported.contains(id), |ids| ids.contains(id));
             let supported: Vec<f64> = ids.iter().map(|id| f64::from(u8::from(possible(id)))).collect();
-            let learned = session.learned(&observed.encoded, arms);
+            let [learned, uniform] = session.under_guardrails(&past);
             // An action that is not a candidate now has probability 0 under every policy but the logged one.
             let at = position.get(&past.action_id).copied();
             let terms: Vec<Term> = targets
@@ -443,7 +465,7 @@ fn report_refused(campaign: &Campaign, refused: &[String], error: bool) -> Resul
         campaign.campaign
     ))
     .detail(format!("Share of choices that the log could have made, and effective decisions: {}.", refused.join("; ")))
-    .hint("Let the explore group play the actions that are missing, or evaluate from when they were approved (since).");
+    .hint("Let the explore group play the actions that are missing, or evaluate from when they were approved (since). An action that guardrails kept from some customers cannot be valued for all.");
     if error {
         return Err(missing);
     }

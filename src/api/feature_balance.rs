@@ -121,7 +121,9 @@ fn features(campaign: &str) -> Result<BTreeMap<String, Vec<Counts>>> {
              UNION ALL
              SELECT e.feature, e.treatment_group, 10 + dense_rank() OVER (PARTITION BY e.feature ORDER BY e.value) AS level
              FROM exposed e WHERE e.type <> 'number')
-         SELECT l.feature, l.level, l.treatment_group, count(*) FROM levels l GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 2, 3",
+         -- The most frequent of all customers are told apart: those of one group would be those that it has by chance more of.
+         SELECT l.feature, l.level, l.treatment_group, count(*) FROM levels l GROUP BY 1, 2, 3
+         ORDER BY 1, sum(count(*)) OVER (PARTITION BY l.feature, l.level) DESC, 2, 3",
         &[campaign.into(), now()?.into(), LOOKED_AT.into()],
         |row| {
             let (feature, level): (String, i64) = (row.value(1)?, row.value(2)?);

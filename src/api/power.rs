@@ -1,5 +1,7 @@
 //! How many customers, and days, it takes to see a lift.
 
+use std::collections::HashMap;
+
 use decisioning_core::measure::{
     customers_needed, detectable_difference, smallest_holdout, Sample, Variable, FEWEST_RESPONDERS,
 };
@@ -12,7 +14,7 @@ use super::evaluate::checked_confidence;
 use super::lift::{self, Known, Question, Span, Subject};
 use super::{configure, now};
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::{as_owner, for_texts};
 use crate::pg::query;
 
 /// Days over which new customers are counted.
@@ -32,9 +34,70 @@ impl Base {
     }
 }
 
-/// What a campaign knows of a goal: the holdout, within the attribution window; before there is enough of that, past events, as if
-/// the audience had done them in a window that ends now. `None` if there are too few of those, too. Runs as the owner.
+/// Customers of past events whom the audience is asked about; of more, a sample by their hash.
+const LOOKED_AT: i64 = 100_000;
+
+/// What a campaign knows of a goal: the holdout, within the attribution window; before there is enough of that, past events of the
+/// audience of so many customers, as if its window ended now. `None` if there are too few of those, too. Reads the customers relation
+/// as the caller.
 pub fn base(campaign: &Campaign, goal: &CampaignGoal, audience: f64) -> Result<Option<Base>> {
+    if let Some(base) = as_owner(|| base_of_holdout(campaign, goal))? {
+        return Ok(Some(base));
+    }
+    let (past, share) = as_owner(|| past(goal))?;
+    let ids: Vec<&str> = past.keys().map(String::as_str).collect();
+    let totals: Vec<f64> = members(campaign, &ids)?.iter().filter_map(|id| past.get(id)).copied().collect();
+    let sum = |of: &dyn Fn(f64) -> f64| totals.iter().map(|total| of(*total)).sum::<f64>() / share;
+    let known = totals.len() as f64 >= FEWEST_RESPONDERS;
+    Ok(known.then(|| Base::of(&Sample::of_sums(audience, sum(&|x| x), sum(&|x| x * x)), "history")))
+}
+
+/// What customers did in a window that ends now, by today's ids, of those who did anything; and the share of them who are looked at.
+/// Runs as the owner.
+fn past(goal: &CampaignGoal) -> Result<(HashMap<String, f64>, f64)> {
+    let mut all = 0.0;
+    let found = query::read(
+        "SELECT c.customer_id, c.total, c.all
+         FROM (SELECT coalesce(a.customer_id, o.customer_id) AS customer_id, count(*) OVER ()::float8 AS all,
+                      CASE WHEN $4 THEN greatest(sum(o.value), 0) ELSE 1 END::float8 AS total
+               FROM decisioning.outcomes o LEFT JOIN decisioning._log_alias a ON a.alias = o.customer_id
+               WHERE o.goal = $1 AND o.occurred_at <= $2 AND o.occurred_at > $2 - $3 * interval '1 second'
+               GROUP BY 1 HAVING sum(o.events) > 0) AS c
+         ORDER BY hashtext(c.customer_id), 1 LIMIT $5",
+        &[
+            goal.goal.as_str().into(),
+            now()?.into(),
+            goal.attribution_seconds.into(),
+            (goal.kind == "value").into(),
+            LOOKED_AT.into(),
+        ],
+        |row| {
+            all = row.value(3)?;
+            Ok((row.value::<String>(1)?, row.value::<f64>(2)?))
+        },
+    )?;
+    let share = if found.is_empty() { 1.0 } else { found.len() as f64 / all };
+    Ok((found.into_iter().collect(), share))
+}
+
+/// Which of some customers are in the audience. Runs as the caller.
+fn members(campaign: &Campaign, ids: &[&str]) -> Result<Vec<String>> {
+    let relation = campaign.customers();
+    let columns = relation.columns()?;
+    let key = relation.column(&columns, &campaign.customer_key)?.text("relation");
+    let sql = format!(
+        "SELECT {key} FROM {} AS relation WHERE {key} OPERATOR(pg_catalog.=) ANY ($1) AND (\n{}\n) IS TRUE",
+        relation.quoted(),
+        campaign.audience.as_deref().unwrap_or("true"),
+    );
+    let mut found = for_texts(|| query::read(&sql, &[ids.to_vec().into()], |row| row.value::<String>(1)))?;
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// What the holdout did within the attribution window; `None` if too few responded. Runs as the owner.
+fn base_of_holdout(campaign: &Campaign, goal: &CampaignGoal) -> Result<Option<Base>> {
     let question = Question {
         goal: Some(goal.goal.clone()),
         span: Span::For(goal.attribution_seconds),
@@ -50,20 +113,8 @@ pub fn base(campaign: &Campaign, goal: &CampaignGoal, audience: f64) -> Result<O
         }
         merged
     };
-    if known.responders("optimise", "holdout").baseline >= FEWEST_RESPONDERS {
-        return Ok(Some(Base::of(&of(&known, "holdout"), "holdout")));
-    }
-    let past = query::read_one(
-        "SELECT count(*)::float8, coalesce(sum(c.total), 0), coalesce(sum(c.total * c.total), 0)
-         FROM (SELECT CASE WHEN $4 THEN greatest(sum(o.value), 0) ELSE (sum(o.events) > 0)::integer END::float8 AS total
-               FROM decisioning.outcomes o
-               WHERE o.goal = $1 AND o.occurred_at <= $2 AND o.occurred_at > $2 - $3 * interval '1 second'
-               GROUP BY o.customer_id HAVING sum(o.events) > 0) AS c",
-        &[goal.goal.as_str().into(), now()?.into(), goal.attribution_seconds.into(), is_value.into()],
-        |row| Ok((row.value::<f64>(1)?, row.value::<f64>(2)?, row.value::<f64>(3)?)),
-    )?;
-    let past = past.filter(|(customers, ..)| *customers >= FEWEST_RESPONDERS && *customers <= audience);
-    Ok(past.map(|(_, sum, squares)| Base::of(&Sample::of_sums(audience, sum, squares), "history")))
+    let enough = known.responders("optimise", "holdout").baseline >= FEWEST_RESPONDERS;
+    Ok(enough.then(|| Base::of(&of(&known, "holdout"), "holdout")))
 }
 
 /// Customers exposed so far, and new ones per day lately. Runs as the owner.
@@ -115,12 +166,12 @@ struct Analysis {
     advice: String,
 }
 
-/// Goals of a campaign that are measured, or one of them. Runs as the owner.
+/// Goals of a campaign that are measured, or one of them. Reads the customers relation as the caller.
 fn analyse(campaign: &Campaign, audience: f64, asked: &Asked, goal: Option<&str>) -> Result<Vec<Analysis>> {
     let Asked { relative, power, confidence } = *asked;
     let shares = campaign.shares().exact();
     let (holdout, optimise) = (shares[0], shares[3]);
-    let (exposed, daily) = traffic(&campaign.campaign)?;
+    let (exposed, daily) = as_owner(|| traffic(&campaign.campaign))?;
     let all = exposed.max(audience);
     let goals = campaign.goals.iter().filter(|known| known.kind != "engagement");
     let mut found = Vec::new();
@@ -184,7 +235,7 @@ pub fn outlook(campaign: &str, goal: &str) -> Result<Option<String>> {
     }
     let audience = audience_size(&campaign.customers(), &campaign.customer_key, campaign.audience.as_deref())?;
     let asked = Asked { relative: 0.1, power: 0.8, confidence: 0.95 };
-    let found = as_owner(|| analyse(&campaign, audience as f64, &asked, Some(goal)))?;
+    let found = analyse(&campaign, audience as f64, &asked, Some(goal))?;
     let sentence = |found: Analysis| {
         let (base, detectable) = found.base.zip(found.detectable)?;
         Some(format!(
@@ -241,7 +292,7 @@ fn power_analysis(
     let (campaign, _) = as_owner(|| campaign::load(name))?;
     let audience = audience_size(&campaign.customers(), &campaign.customer_key, campaign.audience.as_deref())?;
     let asked = Asked { relative, power, confidence };
-    let found = as_owner(|| analyse(&campaign, audience as f64, &asked, goal))?;
+    let found = analyse(&campaign, audience as f64, &asked, goal)?;
     if let (Some(goal), true) = (goal, found.is_empty()) {
         return Err(Error::missing(format!("campaign \"{name}\" has no goal \"{goal}\" that is measured"))
             .hint("SELECT goal FROM decisioning.campaign_goals lists its goals; engagement is not measured.")
