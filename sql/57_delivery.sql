@@ -136,8 +136,8 @@ COMMENT ON VIEW decisioning.delivery_overview IS 'Sends by campaign, day of disp
 CREATE FUNCTION decisioning.explain_text(decision_id uuid) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT string_agg(e.explanation, '; ' ORDER BY e.step) FROM decisioning.explain(explain_text.decision_id) AS e $$;
-COMMENT ON FUNCTION decisioning.explain_text(uuid) IS 'explain as one text.';
+AS $$ SELECT string_agg(e.explanation || coalesce(' (' || trim_scale(round(e.number::numeric, 4)) || ')', ''), '; ' ORDER BY e.step) FROM decisioning.explain(explain_text.decision_id) AS e $$;
+COMMENT ON FUNCTION decisioning.explain_text(uuid) IS 'explain as one text, with its numbers in brackets.';
 
 CREATE FUNCTION decisioning.explain_document(decision_id uuid) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE

@@ -86,7 +86,7 @@ COMMENT ON FUNCTION decisioning._coefficient_names(jsonb) IS 'Internal: a name f
 CREATE VIEW decisioning.coefficients AS
 SELECT m.campaign, m.model_version, p.part, c.coefficient, u.factor * c.estimate AS estimate,
        u.factor * c.standard_error AS standard_error,
-       format('%s: %s %s %s %s', c.coefficient, to_char(u.factor * c.estimate, 'SFM999999990.00'), chr(177), -- plus or minus
+       format('%s%s: %s %s %s %s', CASE WHEN p.part <> 'response' THEN p.part || ': ' END, c.coefficient, to_char(u.factor * c.estimate, 'SFM999999990.00'), chr(177), -- plus or minus
            to_char(u.factor * c.standard_error, 'FM999999990.00'),
            CASE WHEN p.unit IS NULL THEN 'log-odds' ELSE coalesce(k.currency, 'units of value') END) AS in_words
 FROM decisioning._learner l
@@ -97,7 +97,7 @@ CROSS JOIN LATERAL (SELECT coalesce((p.unit ->> 'scale')::float8, 1) AS factor) 
 CROSS JOIN LATERAL unnest(decisioning._coefficient_names(m.layout), p.coefficients, p.standard_errors)
     AS c(coefficient, estimate, standard_error);
 COMMENT ON VIEW decisioning.coefficients IS 'What the current model of each campaign has learned, per unit of the encoded feature, with posterior standard deviation: log-odds for response and harm, units of value for worth.';
-COMMENT ON COLUMN decisioning.coefficients.in_words IS 'The coefficient, its estimate and its standard error, as one would say it.';
+COMMENT ON COLUMN decisioning.coefficients.in_words IS 'The coefficient, its estimate and its standard error, as one would say it; of worth and harm, after the name of the part.';
 COMMENT ON COLUMN decisioning.coefficients.part IS 'response, worth or harm: goal, as in decisioning.models.';
 
 CREATE FUNCTION decisioning.calibration(

@@ -178,7 +178,7 @@ COMMENT ON VIEW   decisioning.lift IS 'Lift of every campaign, one line per goal
 COMMENT ON COLUMN decisioning.lift.measure IS 'What is compared: the conversion rate, or for goals with a value the value per customer.';
 COMMENT ON COLUMN decisioning.lift.lower IS 'Bound of the absolute lift at 95 % that holds however often one looks; upper likewise. NULL until 30 customers of each group have responded.';
 COMMENT ON COLUMN decisioning.lift.relative_lift IS 'Treated over baseline, less one.';
-COMMENT ON COLUMN decisioning.lift.verdict IS 'collecting (too few responses), inconclusive, positive, negative, tolerated (a harm that is not above what a stop rule tolerates) or invalid: sample ratio.';
+COMMENT ON COLUMN decisioning.lift.verdict IS 'collecting (too few responses), inconclusive, positive, negative, tolerated (a harm that is not above what a stop rule tolerates), invalid: sample ratio (the sizes of groups are not what they should be) or invalid: features (groups differ in a feature as it was at exposure).';
 
 CREATE FUNCTION decisioning.lift_over_time(
     campaign    text        DEFAULT NULL,

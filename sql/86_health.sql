@@ -44,6 +44,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION decisioning._lost_relations(text) IS 'Internal: relations of yours that a campaign reads and that are not there.';
 
+CREATE FUNCTION decisioning._misfits(campaign text) RETURNS text[]
+LANGUAGE c STABLE PARALLEL UNSAFE COST 10000
+AS 'MODULE_PATHNAME', '_misfits_wrapper';
+COMMENT ON FUNCTION decisioning._misfits(text) IS 'Internal: what of the audience and guardrails of a campaign cannot be read on its customers relation as it is now.';
+
 CREATE VIEW decisioning.campaign_health AS
 WITH looked AS (
     SELECT c.campaign, decisioning._now() AS at, decisioning._log_share(c.campaign, 50000) AS share
@@ -65,6 +70,10 @@ CROSS JOIN LATERAL (
                                       CASE count(*) WHEN 1 THEN 'does not exist' ELSE 'do not exist' END),
            'make it again under this name: without it nothing is decided, learned or read that needs it; maintain tells what fails'
     FROM decisioning._lost_relations(l.campaign) AS r HAVING count(*) > 0
+    UNION ALL
+    SELECT 'conditions', 'bad', array_to_string(m.misfits, '; '),
+           'nothing is decided until it can be read again: change it, or the relation'
+    FROM (SELECT decisioning._misfits(l.campaign) AS misfits) AS m WHERE cardinality(m.misfits) > 0
     UNION ALL
     SELECT 'learning', CASE WHEN m.learned_at IS NULL OR m.learned_at < l.at - interval '2 days' THEN 'warning' ELSE 'good' END,
            CASE WHEN m.learned_at IS NULL THEN 'it has never learned' ELSE format('it learned last %s hours ago', floor(date_part('epoch', l.at - m.learned_at) / 3600)) END,

@@ -11,7 +11,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES
     ('reader',
-     ARRAY['preview', 'export_configuration', 'fairness', 'explain', 'explain_text', 'explain_document', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'report', 'total_lift', 'evaluate_policy', 'calibration', 'action_performance', 'insights', 'evaluate_log', '_now', '_uuid_floor', '_log_share', '_recent_decisions', '_policy_entropy', '_entropy', '_group_finding', '_lost_relations', 'lift_over_time', 'lift_before_exposure', 'group_differences', 'power_analysis', 'data_readiness', 'feature_balance', 'group_balance', '_sample', '_sample_add', '_sample_merge', '_merge_samples', '_sequential_balance', '_coefficient_names',
+     ARRAY['preview', 'export_configuration', 'fairness', 'explain', 'explain_text', 'explain_document', 'replay', 'check_content', 'check_action', 'brand_context', 'lift', 'report', 'total_lift', 'evaluate_policy', 'calibration', 'action_performance', 'insights', 'evaluate_log', '_now', '_uuid_floor', '_log_share', '_recent_decisions', '_policy_entropy', '_entropy', '_group_finding', '_lost_relations', '_misfits', 'lift_over_time', 'lift_before_exposure', 'group_differences', 'power_analysis', 'data_readiness', 'feature_balance', 'group_balance', '_sample', '_sample_add', '_sample_merge', '_merge_samples', '_sequential_balance', '_coefficient_names',
            '_match_rules', '_blocking_rules', '_normalised', '_is_identifier', 'explain_match', 'export_matching', 'identity_accuracy', 'identity_history', 'review_customers'],
      ARRAY['campaigns', 'actions', 'goals', 'campaign_goals', 'outcome_sources', 'epochs', 'configuration_changes', 'decisions', 'outcomes',
            'open_decisions', 'shadow_decisions', 'assignments', 'budgets', 'budget_status', 'models', 'coefficients', 'calibration', 'action_performance', 'policy_entropy', 'lift', 'lift_daily', 'campaign_health', 'campaign_overview', 'group_balance', 'balance_acknowledgements', 'sources', 'match_rules', 'blocked_values',
@@ -76,6 +76,18 @@ REVOKE ALL ON FUNCTION decisioning._rights() FROM PUBLIC;
 REVOKE ALL ON FUNCTION decisioning.grant_rights(name, text) FROM PUBLIC;
 COMMENT ON FUNCTION decisioning.grant_rights(name, text) IS
 'Grants a role one level of rights: reader (views, log, explain, replay, lift), operator (decide, send and record), author (propose actions and check content) or manager (configure and learn). Levels do not include each other; grant several.';
+
+-- Tables without a key can be published, too: rows that go are told by all that they are.
+DO $$
+DECLARE
+    relation pg_catalog.regclass;
+BEGIN
+    FOR relation IN SELECT c.oid FROM pg_catalog.pg_class c
+                    WHERE c.relnamespace = 'decisioning'::pg_catalog.regnamespace AND c.relkind = 'r'
+                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY FULL', relation);
+    END LOOP;
+END $$;
 
 -- pg_dump carries only the extension tables and sequences that are registered: all of ours, for all they hold was put there
 -- by the user or the engine. Monthly partitions are made at run time and are ordinary tables to it.

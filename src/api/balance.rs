@@ -1,9 +1,9 @@
 //! Are the groups what they should be? If not, no difference between them means anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use decisioning_core::decide::{Group, BUCKETS};
-use decisioning_core::measure::{chi_square, sequential_balance, Drawn};
+use decisioning_core::measure::{chi_square, sequential_balance, Drawn, Finding};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -173,11 +173,12 @@ pub fn groups(census: &Census, weekly: bool) -> Vec<GroupBalance> {
     groups
 }
 
-/// Campaigns whose groups are not what they should be: in size, or by the last check of features. Runs as the owner.
-pub fn unbalanced(campaign: Option<&str>, census: &Census) -> Result<BTreeSet<String>> {
-    let parts = parts(census, false);
-    let mut found = features::unlike(campaign)?;
-    found.extend(parts.into_iter().filter(|(_, part)| part.balance().p_value < LEVEL).map(|((name, _), _)| name));
+/// Campaigns whose groups cannot be compared, and what that is called. Runs as the owner.
+pub fn invalid(campaign: Option<&str>, census: &Census) -> Result<BTreeMap<String, Finding>> {
+    let mut found: BTreeMap<String, Finding> =
+        features::unlike(campaign)?.into_iter().map(|name| (name, Finding::Unlike)).collect();
+    let unbalanced = parts(census, false).into_iter().filter(|(_, part)| part.balance().p_value < LEVEL);
+    found.extend(unbalanced.map(|((name, _), _)| (name, Finding::Invalid)));
     Ok(found)
 }
 

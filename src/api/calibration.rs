@@ -20,10 +20,15 @@ use crate::pg::query;
 /// Rows per fetch.
 const FETCH: usize = 10_000;
 
-/// Closed decisions `d` of campaign $1 that were made here, since $2, with a window of $3 seconds, now being $4.
-const CLOSED: &str =
-    "d.campaign = $1 AND d.model_version IS NOT NULL AND ($2::timestamptz IS NULL OR d.decided_at >= $2)
-                      AND d.decided_at + $3 * interval '1 second' <= $4";
+/// Closed decisions `d` of campaign $1 that were made here, since $2, with a window of $3 seconds, now being $4, and of the goals that there
+/// are now: of others, something else was predicted.
+const CLOSED: &str = "
+    d.campaign = $1 AND d.model_version IS NOT NULL AND ($2::timestamptz IS NULL OR d.decided_at >= $2)
+    AND d.decided_at + $3 * interval '1 second' <= $4
+    AND d.epoch >= (SELECT coalesce(max(e.epoch), 0) FROM decisioning.epochs e
+                    JOIN decisioning.goals k ON k.goal = coalesce(e.after, e.before) ->> 'goal' AND k.kind IN ('conversion', 'value')
+                    WHERE e.campaign = $1 AND e.relation = 'campaign_goals'
+                      AND e.before -> 'attribution_window' IS DISTINCT FROM e.after -> 'attribution_window')";
 
 #[pg_extern(sql = false)]
 fn calibration(

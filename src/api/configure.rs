@@ -188,10 +188,11 @@ fn check_offset(relation: &RelationName, column: &Column, scale: &str) -> Result
             format!("column \"{}\" is not a number", column.name),
         ));
     }
+    let value = format!("relation.{}::pg_catalog.numeric", crate::pg::relation::quote_identifier(&column.name));
     let sql = format!(
-        "SELECT pg_catalog.count(*) FROM {} AS relation WHERE relation.{} NOT BETWEEN 0 AND 1",
+        "SELECT pg_catalog.count(*) FROM {} AS relation
+         WHERE {value} OPERATOR(pg_catalog.<) 0.0 OR {value} OPERATOR(pg_catalog.>) 1.0",
         relation.quoted(),
-        crate::pg::relation::quote_identifier(&column.name),
     );
     let outside = query::read_one(&sql, &[], |row| row.value::<i64>(1))?.unwrap_or(0);
     if scale == "probability" && outside > 0 {

@@ -13,7 +13,7 @@ use super::model;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::for_texts;
 use crate::pg::query::{self, Cursor, Row};
-use crate::pg::relation::{quote_identifier, Column, ColumnKind, RelationName};
+use crate::pg::relation::{check_condition, quote_identifier, Column, ColumnKind, RelationName};
 use crate::pg::{datum, jsonb};
 
 /// Rows per fetch when the whole audience is read.
@@ -204,20 +204,21 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
     let flags = match campaign.guardrails.flags.as_slice() {
         [] => "NULL::pg_catalog.bool[]".to_owned(),
         flags => {
-            let each = flags.iter().map(|flag| format!("(\n{flag}\n) IS TRUE"));
+            let each = flags.iter().map(|flag| format!("(\n{}\n) IS TRUE", flag.condition));
             format!("ARRAY[{}]", each.collect::<Vec<_>>().join(", "))
         }
     };
-    let quoted_key = format!("relation.{}", quote_identifier(&key.name));
+    check_conditions(campaign)?;
     let audience = audience_of(campaign, &columns)?;
     let sql = |condition: String| {
         format!(
             "SELECT {}, (\n{}\n) IS TRUE, {zone}, {household}, {jurisdiction}, {locale}, {flags}{} FROM {} AS relation
-             WHERE {quoted_key} = {condition}",
+             WHERE {}",
             key.text("relation"),
             audience,
             reading.columns,
             relation.quoted(),
+            key.equals("relation", &condition),
         )
     };
     let statement = Rc::new(Statement {
@@ -230,6 +231,22 @@ fn statement(campaign: &Campaign, encoder: &Encoder) -> Result<Rc<Statement>> {
     });
     STATEMENTS.with_borrow_mut(|statements| statements.insert(campaign.campaign.clone(), statement.clone()));
     Ok(statement)
+}
+
+/// Conditions over the customers relation that deciding reads, and what they are.
+pub fn conditions(campaign: &Campaign) -> impl Iterator<Item = (String, &str)> {
+    let audience = campaign.audience.as_deref().map(|audience| ("audience", audience));
+    let flags = campaign.guardrails.flags.iter().map(|flag| (flag.name.as_str(), flag.condition.as_str()));
+    audience
+        .into_iter()
+        .chain(flags)
+        .map(|(name, condition)| (format!("the {name} of campaign \"{}\"", campaign.campaign), condition))
+}
+
+/// # Errors
+/// The first of the conditions that the customers relation has no answer to, as it is now.
+fn check_conditions(campaign: &Campaign) -> Result<()> {
+    conditions(campaign).try_for_each(|(name, condition)| check_condition(&campaign.customers(), condition, &name))
 }
 
 /// Who is decided for, as SQL over the customers relation: the audience, but those who have not consented to be profiled.
@@ -249,6 +266,7 @@ pub fn audience(campaign: &Campaign) -> Result<(i64, Cursor)> {
     let relation = campaign.customers();
     let columns = relation.columns()?;
     let key = relation.column(&columns, &campaign.customer_key)?;
+    check_conditions(campaign)?;
     let audience = format!(
         "{} AS relation WHERE relation.{} IS NOT NULL AND (\n{}\n) IS TRUE",
         relation.quoted(),

@@ -78,8 +78,8 @@ pub fn latest(campaign: &Campaign, ids: &[String], now: i64) -> Result<HashMap<S
         let columns = relation.columns()?;
         let key = relation.column(&columns, &source.customer_key)?;
         let (asked, canonical) = known_as(&ids, key)?;
-        let quoted = quote_identifier(&key.name);
-        let among = format!(" AND relation.{quoted} = ANY ($3::pg_catalog.text[]::{}[])", key.type_name);
+        let among =
+            format!(" AND {}", key.equals("relation", &format!("ANY ($3::pg_catalog.text[]::{}[])", key.type_name)));
         let since = timestamp(now - source.valid_for())?;
         let statement = source.statement(&columns, &among)?;
         let arguments = [since.into(), timestamp(now)?.into(), asked.into()];

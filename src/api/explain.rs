@@ -331,7 +331,11 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
     say("group", group.to_owned(), None);
     say(
         "candidates",
-        format!("{} candidates passed the guardrails, no_send included ({})", candidates.ids.len(), logged.reason),
+        format!(
+            "candidates passed the guardrails{} ({})",
+            if candidates.ids.contains(&0) { ", no_send included" } else { ", no_send is none" },
+            logged.reason
+        ),
         Some(candidates.ids.len() as f64),
     );
     let mut considered = logged.action_id;
@@ -369,7 +373,11 @@ fn story(logged: &Logged) -> Vec<(String, String, Option<f64>)> {
             for (name, log_odds) in
                 contributions(&compiled.model.layout, &compiled.model.response().mean, logged, chosen)
             {
-                let direction = if log_odds > 0.0 { "speaks for" } else { "speaks against" };
+                let direction = match log_odds {
+                    0.0 => "speaks neither for nor against",
+                    for_it if for_it > 0.0 => "speaks for",
+                    _ => "speaks against",
+                };
                 say(&name, format!("{direction} sending it, log-odds"), Some(log_odds));
             }
         }

@@ -28,10 +28,11 @@ use super::fairness::guardrail as fairness;
 use super::log::Logged;
 use super::maintained::{Failed, Steps};
 use super::model::{self, Current, Learned, LearnedPart};
-use super::{brand, budget};
+use super::{brand, budget, follow};
 use super::{feature_balance, guardrail_cost, insights, now, ramp, source, stop};
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::as_owner;
+use crate::pg::guard::{as_owner, impatient};
+use crate::pg::transaction::attempt;
 use crate::pg::{interrupt, query, settings};
 
 use correct::{absorb_outcomes, reassess};
@@ -59,12 +60,40 @@ const ROUNDS: usize = 4;
 /// Most coefficients that a campaign may have (coefficient_limit).
 const LARGEST_LAYOUT: usize = 4096;
 
-/// Makes the partitions of this and the next three months. Runs as the owner.
+/// Months, from this one on, without a partition of which it is time to speak.
+const URGENT: i32 = 2;
+
+/// Makes the partitions of this and the next three months. One that is attached is locked out of by whoever reads the log, and whoever
+/// decides would queue behind it: where somebody does, it is left for the next time. Runs as the owner.
 pub fn make_partitions() -> Result<()> {
-    query::execute(
-        "SELECT decisioning._make_partition($1 + n * interval '1 month') FROM generate_series(0, 3) AS n",
-        &[now()?.into()],
-    )?;
+    for month in 0..=3 {
+        let made = attempt(|| {
+            impatient(|| {
+                let sql = "SELECT decisioning._make_partition($1 + $2 * interval '1 month')";
+                query::execute(sql, &[now()?.into(), month.into()])
+            })
+        });
+        match made {
+            Ok(_) => {}
+            Err(failure) if failure.sql_error_code() == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                if month < URGENT {
+                    let what = if month == 0 { "this month" } else { "the next month" };
+                    Error::new(failure.sql_error_code(), format!("the log has no partition for {what} yet"))
+                        .detail("A transaction that has read the log keeps it from being attached. Decisions go to decisioning.decisions_default until it is.")
+                        .hint("End transactions that are idle, and call decisioning.maintain() again.")
+                        .warn();
+                }
+                break;
+            }
+            Err(failure) => return Err(failure.error(failure.message())),
+        }
+    }
+    Ok(())
+}
+
+/// Locks the learning state. Runs as the owner.
+fn lock_learner(name: &str) -> Result<()> {
+    query::write("SELECT FROM decisioning._learner l WHERE l.campaign = $1 FOR UPDATE", &[name.into()], |_| Ok(()))?;
     Ok(())
 }
 
@@ -176,6 +205,8 @@ pub struct Reached {
 fn learn_campaign(name: &str) -> Result<(Rc<Campaign>, Step)> {
     let (campaign, _) = as_owner(|| campaign::load(name))?;
     let goals: Vec<String> = campaign.goals.iter().map(|goal| goal.goal.clone()).collect();
+    // Whoever forgets a customer locks learners before events.
+    as_owner(|| lock_learner(name))?;
     source::ingest(Some(&goals), false)?;
     learn_recorded(name)
 }
@@ -186,10 +217,7 @@ fn learn_recorded(name: &str) -> Result<(Rc<Campaign>, Step)> {
     let (campaign, model_version) = as_owner(|| campaign::load(name))?;
     let compiled = as_owner(|| model::current(&campaign, model_version))?;
     let adapted = adapted_encoder(&campaign, &compiled.model)?;
-    let step = as_owner(|| {
-        make_partitions()?;
-        absorb(&campaign, adapted)
-    })?;
+    let step = as_owner(|| absorb(&campaign, adapted))?;
     Ok((campaign, step))
 }
 
@@ -386,6 +414,7 @@ fn learn(
     let (campaign, step) = learn_campaign(required(campaign, "campaign")?)?;
     as_owner(delivery::keep_house)?;
     as_owner(|| settle(&campaign, step.reached))?;
+    as_owner(make_partitions)?;
     Ok(TableIterator::once((
         step.model_version,
         step.new_decisions,
@@ -457,7 +486,8 @@ fn maintain() -> std::result::Result<
     ErrorReport,
 > {
     let mut steps = Steps::default();
-    steps.take("partitions", None, || as_owner(make_partitions));
+    // Whoever forgets a customer locks learners before events, and learning reads events first.
+    as_owner(follow::lock_learners)?;
     let learned = learn_all(&mut steps)?;
     fairness::follow_all(&mut steps)?;
     guardrail_cost::keep_all(&mut steps)?;
@@ -479,6 +509,8 @@ fn maintain() -> std::result::Result<
         as_owner(|| settle(&campaign, step.reached))?;
     }
     steps.take("budgets", None, || as_owner(budget::forget_old_reservations));
+    // A new partition locks out whoever reads the log until the transaction ends.
+    steps.take("partitions", None, || as_owner(make_partitions));
     let failed = steps.failed.into_iter().map(|Failed { campaign, step, error, hint }| (campaign, step, error, hint));
     Ok(TableIterator::new(failed.collect::<Vec<_>>()))
 }

@@ -27,6 +27,7 @@ mod goal;
 mod group_differences;
 mod guardrail;
 mod guardrail_cost;
+mod health;
 mod identity;
 mod import;
 mod insights;

@@ -296,6 +296,7 @@ fn record_outcome(
         goal::check_goal(goal)?;
         let customer_id = match (customer_id, decision_id) {
             (Some(_), Some(_)) | (None, None) => return Err(Error::invalid("give either customer_id or decision_id")),
+            (Some(""), None) => return Err(Error::invalid("customer_id must not be empty")),
             (Some(customer_id), None) => customer_id.to_owned(),
             (None, Some(decision_id)) => query::read_one(
                 "SELECT d.customer_id FROM decisioning.decisions d WHERE d.decision_id = $1",
@@ -362,7 +363,7 @@ fn record_outcomes(
                 let event = Event {
                     occurred_at: given.or_else(|| first_times.remove(&event_id)).unwrap_or(now),
                     event_id,
-                    customer_id: required(customer_id, "customer_ids element")?,
+                    customer_id: required(customer_id.filter(|id| !id.is_empty()), "customer_ids element")?,
                     value: amounts.as_ref().and_then(|amounts| amounts[at]).unwrap_or(1.0),
                     decision_id: None,
                 };

@@ -172,35 +172,35 @@ fn features(campaign: &Campaign, found: &mut Findings) -> Result<()> {
         }
     }
     let mut say = |topic, names: Vec<String>, status, what: &str, advice: &str| match names.len() {
-        0 => found.add(topic, "good", format!("no feature {what}"), ""),
+        0 => found.add(topic, "good", format!("there are no features that {what}"), ""),
         _ => found.add(topic, status, format!("features that {what}: {}", names.join(", ")), advice),
     };
     say(
         "missing values",
         sparse,
         "warning",
-        "is missing for most customers",
+        "are missing for most customers",
         "missing is a level of its own; leave out what is missing for nearly all",
     );
     say(
         "constant features",
         constant,
         "warning",
-        "has one value only",
+        "have one value only",
         "they tell customers apart no better than nothing: leave them out",
     );
     say(
         "stale features",
         stale,
         "warning",
-        "has had no new time for a week",
+        "have had no new time for a week",
         "see whether the job that fills them still runs",
     );
     say(
         "leakage",
         suspects,
         "bad",
-        "looks like a consequence of the outcome",
+        "look like a consequence of the outcome",
         "a feature must be known before the decision: a column that the response itself changes makes the model believe in what it cannot know",
     );
     Ok(())

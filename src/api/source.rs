@@ -177,7 +177,8 @@ fn statement(source: &Source) -> Result<String> {
     };
     Ok(format!(
         "SELECT {}, {}, {at}, {value} FROM {} AS relation
-         WHERE (\n{}\n) IS TRUE AND ($1::pg_catalog.timestamptz IS NULL OR {at} >= $1) AND {at} <= $2::pg_catalog.timestamptz",
+         WHERE (\n{}\n) IS TRUE AND ($1::pg_catalog.timestamptz IS NULL OR {at} OPERATOR(pg_catalog.>=) $1)
+           AND {at} OPERATOR(pg_catalog.<=) $2::pg_catalog.timestamptz",
         text(&source.event_id)?,
         text(&source.customer_key)?,
         source.relation.quoted(),

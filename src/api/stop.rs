@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::{BTreeMap, Entry};
 
-use decisioning_core::measure::{alarm_bounds, Finding, Rate, FEWEST_RESPONDERS};
+use decisioning_core::measure::{alarm_bounds, Rate, FEWEST_RESPONDERS};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -49,7 +49,7 @@ impl Rule {
             line.subject.goal == self.goal
                 && line.measure == Measure::ConversionRate
                 && line.baseline_group != "explore"
-                && line.finding != Finding::Invalid
+                && line.finding.is_valid()
         };
         // Lines come with the comparison that counts first.
         let line = lines.iter().find(comparable)?;

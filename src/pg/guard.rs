@@ -53,6 +53,12 @@ pub fn as_owner_by_key<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     f()
 }
 
+/// Runs `f`, which waits half a second for a lock at most: while it does, others queue behind it.
+pub fn impatient<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _settings = Settings::set(&[(c"lock_timeout", c"500ms")]);
+    f()
+}
+
 /// Runs `f`, whose statements read values of the user as text, under [`TEXTS`].
 pub fn for_texts<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     // Nearly all sessions have them, and this is done for every decision.

@@ -1,7 +1,7 @@
 //! The user's relations: named by schema and name, looked at afresh for every statement.
 
 use std::collections::hash_map::DefaultHasher;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::hash::{Hash, Hasher};
 
 use pgrx::prelude::*;
@@ -9,6 +9,7 @@ use pgrx::PgTupleDesc;
 
 use super::error::{Error, Result};
 use super::query;
+use super::transaction::explained;
 
 /// A relation of the user, by name. dbt and its kind replace relations by rename, so an oid would dangle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,8 +23,9 @@ pub struct RelationName {
 pub struct Column {
     pub name: String,
     pub kind: ColumnKind,
-    /// Type as SQL writes it, without modifiers: bpchar for char(n), since "character" would be char(1).
+    /// Type as SQL writes it under any search path, without modifiers: bpchar for char(n), since "character" would be char(1).
     pub type_name: String,
+    type_oid: pg_sys::Oid,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +53,34 @@ impl Column {
             }
             _ => format!("{quoted}::pg_catalog.text"),
         }
+    }
+
+    /// That it is what `other`, SQL of its type, says, as SQL over `relation`: by the operator that its indexes go by, whatever others of
+    /// that name there are. In PostgreSQL one that anybody made for exactly these types is preferred to one that takes them by a cast, as
+    /// `=` takes varchar, wherever in the search path it is.
+    pub fn equals(&self, relation: &str, other: &str) -> String {
+        let quoted = format!("{relation}.{}", quote_identifier(&self.name));
+        let operator = equality(self.type_oid).unwrap_or_else(|| "OPERATOR(pg_catalog.=)".to_owned());
+        format!("{quoted} {operator} {other}")
+    }
+}
+
+/// The operator of equality of the default B-tree class of a type, with its schema.
+fn equality(type_oid: pg_sys::Oid) -> Option<String> {
+    // SAFETY: an entry of the type cache is never freed, and is read at once; what the system cache returns is released once what is
+    // read of it is copied, and names end in NUL.
+    unsafe {
+        let operator = (*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr;
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::OPEROID as i32, operator.into());
+        if tuple.is_null() {
+            return None;
+        }
+        let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_operator>();
+        let name = CStr::from_ptr(form.oprname.data.as_ptr()).to_string_lossy().into_owned();
+        let schema = pg_sys::get_namespace_name(form.oprnamespace);
+        pg_sys::ReleaseSysCache(tuple);
+        (!schema.is_null())
+            .then(|| format!("OPERATOR({}.{name})", quote_identifier(&CStr::from_ptr(schema).to_string_lossy())))
     }
 }
 
@@ -109,7 +139,9 @@ impl RelationName {
                          WHEN b.type = 'timestamptz' THEN 't'
                          WHEN b.category IN ('S', 'E') OR b.type = 'uuid' THEN 's'
                          ELSE 'o' END,
-                    pg_catalog.format_type(a.atttypid, -1)
+                    CASE WHEN t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN pg_catalog.format_type(a.atttypid, -1)
+                         ELSE (SELECT pg_catalog.format('%I.%I', s.nspname, t.typname) FROM pg_catalog.pg_namespace s WHERE s.oid = t.typnamespace) END,
+                    a.atttypid
              FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -129,7 +161,7 @@ impl RelationName {
                     "s" => ColumnKind::Text,
                     _ => ColumnKind::Other,
                 };
-                Ok(Column { name: row.value(1)?, kind, type_name: row.value(3)? })
+                Ok(Column { name: row.value(1)?, kind, type_name: row.value(3)?, type_oid: row.value(4)? })
             },
         )?;
         if columns.is_empty() {
@@ -172,6 +204,11 @@ impl RelationName {
         Some(hasher.finish())
     }
 
+    /// A statement for the rows that meet a condition, of which it returns none.
+    fn meeting(&self, condition: &str) -> String {
+        format!("SELECT FROM {} AS relation WHERE (\n{condition}\n) LIMIT 0", self.quoted())
+    }
+
     /// The column called `name`.
     pub fn column<'a>(&self, columns: &'a [Column], name: &str) -> Result<&'a Column> {
         columns.iter().find(|column| column.name == name).ok_or_else(|| {
@@ -199,7 +236,8 @@ pub fn check_predicate(relation: &RelationName, predicate: &str, what: &str, all
         return Err(Error::invalid(format!("{what} must not be empty"))
             .hint("Give one boolean SQL expression over the columns; true, or NULL where it may be left out, means every row."));
     }
-    let sql = format!("SELECT FROM {} AS relation WHERE (\n{predicate}\n) LIMIT 0", relation.quoted());
+    let sql = relation.meeting(predicate);
+    check_condition(relation, predicate, what)?;
     check_single(&sql, predicate, what)?;
     if query::is_volatile(&sql)? && !allow_volatile {
         return Err(Error::invalid(format!("{what} calls a volatile function"))
@@ -208,6 +246,22 @@ pub fn check_predicate(relation: &RelationName, predicate: &str, what: &str, all
     }
     query::read(&sql, &[], |_| Ok(()))?;
     Ok(())
+}
+
+/// Checks that a condition over the relation can be read as SQL, without looking at a row.
+///
+/// # Errors
+/// Bad syntax, a column or type that is not there, no boolean: what Postgres says, and of `what` it says it.
+pub fn check_condition(relation: &RelationName, condition: &str, what: &str) -> Result<()> {
+    explained(
+        || query::is_volatile(&relation.meeting(condition)).map(drop),
+        |problem| {
+            let said = format!("{what} cannot be read on {}: {}", relation.quoted(), problem.message());
+            Error::new(problem.sql_error_code(), said)
+                .detail(format!("It is: {condition}"))
+                .hint("It is one boolean SQL expression over columns of the relation.")
+        },
+    )
 }
 
 /// Checks that `sql`, in which `expression` stands, is one SELECT.

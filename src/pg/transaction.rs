@@ -15,20 +15,29 @@ impl Failure {
         self.0.message()
     }
 
+    pub fn sql_error_code(&self) -> PgSqlErrorCode {
+        self.0.sql_error_code()
+    }
+
     pub fn hint(&self) -> Option<&str> {
         self.0.hint()
     }
 
     /// Tells of it as a warning that begins with what failed.
     pub fn warn(&self, what: &str) {
-        let mut warning = Error::new(self.0.sql_error_code(), format!("{what}: {}", self.message()));
+        self.error(format!("{what}: {}", self.message())).warn();
+    }
+
+    /// The same as an error.
+    pub fn error(&self, message: impl Into<String>) -> Error {
+        let mut error = Error::new(self.0.sql_error_code(), message);
         if let Some(detail) = self.0.detail() {
-            warning = warning.detail(detail);
+            error = error.detail(detail);
         }
-        if let Some(hint) = self.hint() {
-            warning = warning.hint(hint);
+        match self.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
         }
-        warning.warn();
     }
 }
 
@@ -70,6 +79,19 @@ pub fn attempt<T>(f: impl FnOnce() -> Result<T>) -> std::result::Result<T, Failu
                 }
             }
         }
+    }
+}
+
+/// Runs `f`, and `explain` on what it raises, which returns what is raised instead. Nothing is undone by it: whoever is told cannot go on.
+pub fn explained<T>(f: impl FnOnce() -> Result<T>, explain: impl FnOnce(&ErrorReportWithLevel) -> Error) -> Result<T> {
+    // SAFETY: the memory is the caller's again, whatever it was when the error was raised.
+    let memory = unsafe { pg_sys::CurrentMemoryContext };
+    let caught = PgTryBuilder::new(AssertUnwindSafe(|| Ok(f()))).catch_others(Err).execute();
+    unsafe { pg_sys::CurrentMemoryContext = memory };
+    match caught {
+        Ok(done) => done,
+        Err(CaughtError::PostgresError(report)) if !is_at_large(report.sql_error_code()) => Err(explain(&report)),
+        Err(cause) => cause.rethrow(),
     }
 }
 

@@ -181,3 +181,48 @@ def test_events_that_are_read_once_a_day_are_calibrated(db, days):
         "SELECT avg(p.probability) FROM generate_series(1, 200) n CROSS JOIN LATERAL decisioning.preview('c-' || n, 'c') p"
     ).fetchone()
     assert predicted == pytest.approx(1 - 0.98**days, rel=0.2)
+
+
+def test_what_was_predicted_of_another_window_is_not_compared(db):
+    start(db)
+    for day in range(1, 4):
+        live(db, day)
+    connection = shop.session(db, now="2026-06-04 12:00+00")
+    before = sum(row[3] for row in connection.execute(CALIBRATION, [None]))
+    assert before == 9000
+    connection.execute("UPDATE decisioning.campaign_goals SET attribution_window = '2 days'")
+    live(db, 5)
+    connection = shop.session(db, now="2026-06-08 12:00+00")
+    assert sum(row[3] for row in connection.execute(CALIBRATION, [None])) == 3000
+    # What else changes does not part decisions.
+    connection.execute("UPDATE decisioning.campaign_goals SET value = 2")
+    assert sum(row[3] for row in connection.execute(CALIBRATION, [None])) == 3000
+
+
+def test_policies_are_valued_under_the_guardrails_that_held(db):
+    """Two thirds have not agreed to SMS: no policy would have sent them any."""
+    connection = shop.session(db)
+    shop.create(connection, customers=3000, explore=0.4)
+    connection.execute("ALTER TABLE public.customers ADD sms_ok boolean")
+    connection.execute("UPDATE public.customers SET sms_ok = kind = 'a'")
+    connection.execute("UPDATE decisioning.campaigns SET features = '{age, kind}'")
+    connection.execute("SELECT decisioning.set_consent_column('c', 'sms_ok', 'sms')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute(
+        """SELECT decisioning.record_outcomes('buy', array_agg('o-' || d.decision_id), array_agg(d.customer_id),
+                  occurred_at => array_agg('2026-06-01 12:00+00'::timestamptz))
+           FROM decisioning.decisions d
+           WHERE abs(hashtext(d.customer_id)) % 10 < CASE WHEN d.action LIKE '%sms%' THEN 6 WHEN d.action = 'no_send' THEN 1 ELSE 3 END"""
+    )
+    connection = shop.session(db, now="2026-06-03 10:00+00")
+    connection.execute("SELECT decisioning.learn('c')")
+    rows = connection.execute(
+        "SELECT policy, value, overlap FROM decisioning.evaluate_policy('c') WHERE estimator = 'snips'"
+    ).fetchall()
+    found = {policy: (value, overlap) for policy, value, overlap in rows}
+    # Random: no_send, three e-mails, and three SMS for a third of all.
+    assert found["random"] == (pytest.approx((0.1 + 3 * 0.3 + 3 * 0.6) / 7 / 3 + (0.1 + 3 * 0.3) / 4 * 2 / 3, abs=0.04), pytest.approx(1.0))
+    assert found["learned"][1] == pytest.approx(1.0)
+    assert found["learned"][0] == pytest.approx(0.6 / 3 + 0.3 * 2 / 3, abs=0.06)
+    sms = [value for policy, (value, _) in found.items() if "sms" in policy]
+    assert sms == [None] * 3

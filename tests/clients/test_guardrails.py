@@ -228,3 +228,27 @@ def test_batches_of_different_campaigns_wait_for_each_other_in_order(db):
     counts = sends(db)
     assert set(counts.values()) == {CAP} and len(counts) == 60
     assert contacts_are_those_of_the_log(db)
+
+
+@pytest.mark.parametrize(
+    ("column", "named"),
+    [("kind", 'the eligibility rule "only a" of campaign "k0"'), ("agreed", 'the consent column "agreed" of campaign "k0"'), ("age", 'the audience of campaign "k0"')],
+)
+def test_what_cannot_be_read_any_more_is_named(db, column, named):
+    connection = db.connect()
+    shop.create(connection, customers=50, campaign="k0")
+    connection.execute("ALTER TABLE public.customers ADD agreed boolean DEFAULT true")
+    connection.execute("UPDATE decisioning.campaigns SET audience = 'age >= 0'")
+    connection.execute("SELECT decisioning.add_eligibility_rule('k0', 'kind = ''a''', rule => 'only a')")
+    connection.execute("SELECT decisioning.set_consent_column('k0', 'agreed')")
+    health = "SELECT finding FROM decisioning.campaign_health WHERE topic = 'conditions'"
+    connection.execute("SELECT decisioning.decide('c-1', 'k0')")
+    assert connection.execute(health).fetchall() == []
+    connection.execute(f"ALTER TABLE public.customers RENAME {column} TO other")
+    for call in ("SELECT decisioning.decide('c-2', 'k0')", "CALL decisioning.decide_all('k0')"):
+        with pytest.raises(psycopg.errors.UndefinedColumn) as refused:
+            connection.execute(call)
+        assert named in refused.value.diag.message_primary and column in refused.value.diag.message_primary
+        assert refused.value.diag.message_hint
+    ((finding,),) = connection.execute(health).fetchall()
+    assert named in finding and column in finding

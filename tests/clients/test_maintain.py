@@ -4,6 +4,7 @@ import psycopg
 import pytest
 
 import shop
+from test_identity import Background, wait_until_blocked
 
 LATER = "2026-06-03 10:00+00"
 
@@ -145,3 +146,56 @@ def test_stop_rules_of_one_campaign_do_not_keep_those_of_another(db):
     assert rows == [("c", "stop rules", "not now")]
     assert db.sql("SELECT campaign, status FROM decisioning.campaigns ORDER BY 1") == [("c", "active"), ("d", "paused")]
     assert db.sql("SELECT campaign, paused FROM decisioning.stop_alerts") == [("d", True)]
+
+
+def test_nobody_waits_for_a_partition_that_is_kept_from_being_made(db):
+    """Whoever reads the log and stays keeps a new partition from being attached; deciders and other readers would queue behind it."""
+    connection = create(db)
+    (bought,) = connection.execute("SELECT customer_id FROM decisioning.decisions WHERE campaign = 'c' LIMIT 1").fetchone()
+    reader = db.connect(autocommit=False)
+    reader.execute("SELECT count(*) FROM decisioning.decisions")
+    later = shop.session(db, now="2026-07-03 10:00+00")
+    assert maintain(later) == ([], {})
+    assert learned(db) == {"c": 2000, "d": 2000}
+    much_later = shop.session(db, now="2027-01-03 10:00+00")
+    rows, warnings = maintain(much_later)
+    assert rows == [] and list(warnings) == ["the log has no partition for this month yet"]
+    assert "idle" in warnings["the log has no partition for this month yet"]
+    connection.execute("SET lock_timeout = '2s'")
+    assert connection.execute("SELECT customer_id FROM decisioning.decide(%s, 'c')", [bought]).fetchone() == (bought,)
+    reader.rollback()
+    assert maintain(much_later) == ([], {})
+    assert db.sql("SELECT count(*) FROM pg_class WHERE relname IN ('decisions_2027_01', 'decisions_2027_04')") == [(2,)]
+
+
+def test_maintain_and_forgetting_do_not_wait_for_each_other(db):
+    """Forgetting locks learners first, and then the events of a source that maintain reads before it learns."""
+    connection = create(db)
+    connection.execute("INSERT INTO public.orders SELECT n, 'c-' || n, '2026-06-01 12:00+00', 5 FROM generate_series(1, 100) n")
+    connection.execute("SELECT decisioning.maintain()")
+    connection.execute("UPDATE public.orders SET margin = 6")
+    gate = shop.session(db, now=LATER, autocommit=False)
+    gate.execute("LOCK TABLE public.visits")
+    maintainer = shop.session(db, now=LATER)
+    maintaining = Background(lambda: maintainer.execute("SELECT * FROM decisioning.maintain()").fetchall())
+    wait_until_blocked(db, maintainer)
+    forgetter = shop.session(db, now=LATER)
+    forgetting = Background(lambda: forgetter.execute("SELECT * FROM decisioning.forget_customer('c-7')").fetchall())
+    wait_until_blocked(db, forgetter)
+    gate.rollback()
+    assert maintaining.result() == []
+    assert forgetting.result()
+
+
+def test_all_tables_can_be_published(db):
+    connection = create(db)
+    connection.execute("SELECT decisioning.add_source('people', 'public.customers', 'id', '{\"kind\": \"text\"}')")
+    connection.execute("CALL decisioning.resolve_all()")
+    connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    connection.execute("CALL decisioning.dispatch_all()")
+    assert maintain(connection) == ([], {})
+    connection.execute("DELETE FROM public.customers WHERE id = 'c-9'")
+    connection.execute("CALL decisioning.resolve_all()")
+    connection.execute("SELECT decisioning.forget_customer('c-9')")
+    connection.execute("SELECT decisioning.thin_log('2025-01-01')")
+    assert db.sql("SELECT count(*) FROM decisioning.forgotten")[0][0] > 0

@@ -130,3 +130,65 @@ def test_what_groups_cost_is_compared(db):
     assert rates["holdout"] == 0, "which is by design, and no part of the test"
     assert rates["optimise"] > 1.5 * rates["explore"]
     assert {row[5] < 1e-9 for row in rows} == {True} and {row[6] for row in rows} == {False}
+
+
+def test_rare_levels_of_fair_groups_are_not_unlike(db):
+    """Of a thousand surnames the most frequent are told apart: those of all customers, not those that one group has by chance more of."""
+    connection = shop.session(db)
+    connection.execute(
+        """CREATE TABLE people AS SELECT 'p-' || n AS id, substr(md5(m::text || n % 1200), 1, 6) AS s1, substr(md5(n::text), 1, 3) AS s2,
+                  (hashtext(n::text) & 2047)::text AS s3, (hashtext('x' || n) & 1023)::text AS s4
+           FROM generate_series(1, 20000) n, LATERAL (SELECT n / 7 % 3) AS k(m)"""
+    )
+    connection.execute("SELECT decisioning.add_goal('buy', 'conversion')")
+    for n in range(4):
+        connection.execute("SELECT decisioning.create_campaign(%s, 'people', 'id')", [f"k{n}"])
+        connection.execute("UPDATE decisioning.campaigns SET salt = md5(campaign)::uuid")
+        connection.execute("SELECT decisioning.add_action(%s, 'mail', channel => 'email'), decisioning.approve_action(%s, 'mail')", [f"k{n}"] * 2)
+        connection.execute("SELECT decisioning.add_campaign_goal(%s, 'buy'), decisioning.start_campaign(%s)", [f"k{n}"] * 2)
+        connection.execute(f"CALL decisioning.decide_all('k{n}')")
+    found = [row for n in range(4) for row in db.sql("SELECT levels, p_value, balanced FROM decisioning.feature_balance(%s)", [f"k{n}"])]
+    assert len(found) == 16 and {levels for levels, _, _ in found} == {20}
+    assert all(balanced for _, _, balanced in found)
+    # Of sixteen fair tests, those below a tenth: eight or more are one case in a hundred thousand.
+    assert sum(p < 0.1 for _, p, _ in found) < 8
+
+
+def test_groups_that_differ_in_a_feature_are_said_to(db):
+    session = grown(db, customers=3000)
+    session.execute(
+        """UPDATE decisioning.decisions d SET context = jsonb_set(context, '{kind}', '"z"')
+           WHERE d.treatment_group = 'optimise' AND abs(hashtext(d.customer_id)) % 3 = 0"""
+    )
+    session.execute("SELECT decisioning.maintain()")
+    assert session.execute("SELECT DISTINCT verdict FROM decisioning.lift").fetchall() == [("invalid: features",)]
+    assert "groups were not alike before the campaign began" in session.execute("SELECT decisioning.report('c')").fetchone()[0]
+
+
+def test_the_base_is_that_of_the_audience(db):
+    """Events of everybody else say nothing of whom the campaign wins back."""
+    connection = db.connect()
+    shop.create(connection, customers=4000)
+    connection.execute("UPDATE decisioning.campaigns SET audience = 'age < 45', features = '{kind}'")
+    connection.execute(
+        """SELECT decisioning.record_outcomes('buy', array_agg('o-' || id), array_agg(id), amounts => array_agg(10::float8),
+                  occurred_at => array_agg('2026-05-31 12:00+00'::timestamptz))
+           FROM public.customers WHERE age >= 45 OR age = 7"""
+    )
+    power = "SELECT audience, basis, base FROM decisioning.power_analysis('c')"
+    audience, buyers = db.sql("SELECT count(*), count(*) FILTER (WHERE age = 7) FROM public.customers WHERE age < 45")[0]
+    assert connection.execute(power).fetchone() == (audience, "history", pytest.approx(10 * buyers / audience))
+    said = dict(connection.execute("SELECT topic, finding FROM decisioning.data_readiness('c')").fetchall())
+    assert f"{10 * buyers / audience:.4f}" in said["base rate"]
+    connection.execute("UPDATE decisioning.campaigns SET audience = 'age < 7'")
+    assert connection.execute(power).fetchone()[1:] == ("none", None)
+
+
+@pytest.mark.parametrize(("kind", "value", "per_event"), [("value", 20, 20), ("value", None, 10), ("harm", -5, -5)])
+def test_values_of_lift_are_those_that_the_campaign_gives_to_events(db, kind, value, per_event):
+    session = grown(db, customers=3000)
+    session.execute("UPDATE decisioning.goals SET kind = %s", [kind])
+    session.execute("UPDATE decisioning.campaign_goals SET value = %s", [value])
+    lift = "SELECT treated_mean FROM decisioning.lift('c', winsorise => 1) WHERE measure = %s AND treated_group = 'optimise' AND baseline_group = 'holdout'"
+    (events,) = session.execute(lift, ["events per customer"]).fetchone()
+    assert session.execute(lift, ["value per customer"]).fetchone() == (pytest.approx(per_event * events),)

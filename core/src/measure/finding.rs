@@ -15,8 +15,10 @@ pub enum Finding {
     Negative,
     /// If there is more of a harm, then no more than is tolerated.
     Tolerated,
-    /// The groups are not what they should be: no difference between them means anything.
+    /// The groups are not as large as they should be: no difference between them means anything.
     Invalid,
+    /// The groups differ in a feature as it was before: no difference between them means anything.
+    Unlike,
 }
 
 impl Finding {
@@ -28,7 +30,13 @@ impl Finding {
             Finding::Negative => "negative",
             Finding::Tolerated => "tolerated",
             Finding::Invalid => "invalid: sample ratio",
+            Finding::Unlike => "invalid: features",
         }
+    }
+
+    /// Whether differences mean something.
+    pub fn is_valid(self) -> bool {
+        !matches!(self, Finding::Invalid | Finding::Unlike)
     }
 
     /// Of a success, by the bounds of its difference; `None` are no bounds yet.

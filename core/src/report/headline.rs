@@ -63,6 +63,12 @@ impl Lift {
                 "The groups do not have the sizes they should have, so that they cannot be compared. Find out why first: see the balance of groups.",
                 Colour::Bad,
             ),
+            "invalid: features" => verdict(
+                "✕",
+                "Not valid",
+                "The groups were not alike before the campaign began, so that they cannot be compared. Find out why first: see the balance of features.",
+                Colour::Bad,
+            ),
             "tolerated" => verdict(
                 "◆",
                 "Within what is tolerated",

@@ -188,8 +188,8 @@ impl Source {
         let at = moment_of(&self.relation, &columns, &self.occurred_at)?;
         Ok(format!(
             "SELECT {}, {}, {at}, {} FROM {} AS relation
-             WHERE (\n{}\n) IS TRUE AND ($1::pg_catalog.timestamptz IS NULL OR {at} >= $1)
-               AND {at} <= $2::pg_catalog.timestamptz + '1 day'::pg_catalog.interval
+             WHERE (\n{}\n) IS TRUE AND ($1::pg_catalog.timestamptz IS NULL OR {at} OPERATOR(pg_catalog.>=) $1)
+               AND {at} OPERATOR(pg_catalog.<=) ($2::pg_catalog.timestamptz OPERATOR(pg_catalog.+) '1 day'::pg_catalog.interval)
              ORDER BY {at}",
             text(&self.decision_key)?,
             text(&self.status)?,

@@ -142,10 +142,17 @@ pub struct Exit {
     pub cool_down: Option<f64>,
 }
 
+/// A boolean SQL expression over the customers relation, and what it is called.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    pub name: String,
+    pub condition: String,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Guardrails {
-    /// SQL expressions over the customers relation that are read with it, each a boolean.
-    pub flags: Vec<String>,
+    /// What is read with each customer.
+    pub flags: Vec<Flag>,
     /// Position of the flag that must be true.
     eligibility: Vec<Ruled<usize>>,
     must_send: Vec<Ruled<usize>>,
@@ -198,12 +205,15 @@ impl Guardrails {
             ..Guardrails::default()
         };
         for row in rows.consent_columns {
-            let at = rails.flag(format!("relation.{}", quote_identifier(&row.consent_column)));
+            let at = rails.flag(
+                format!("consent column \"{}\"", row.consent_column),
+                format!("relation.{}", quote_identifier(&row.consent_column)),
+            );
             let label = format!("consent: {}", row.consent_column);
             rails.consent.push(Ruled { label, arms: on_channel(&row.channel, actions), rule: at });
         }
         for row in rows.eligibility {
-            let at = rails.flag(row.predicate);
+            let at = rails.flag(format!("eligibility rule \"{}\"", row.rule), row.predicate);
             let arms = selected(&row.actions);
             match row.effect.as_str() {
                 MUST_SEND => {
@@ -254,8 +264,8 @@ impl Guardrails {
         Ok(rails)
     }
 
-    fn flag(&mut self, expression: String) -> usize {
-        self.flags.push(expression);
+    fn flag(&mut self, name: String, condition: String) -> usize {
+        self.flags.push(Flag { name, condition });
         self.flags.len() - 1
     }
 

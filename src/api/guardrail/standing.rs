@@ -181,12 +181,11 @@ fn consents(source: &ConsentSource, ids: &[&str]) -> Result<Granted> {
     };
     let sql = format!(
         "SELECT {id}, {channel}, pg_catalog.bool_and({granted} IS TRUE)
-         FROM {relation} AS relation WHERE {key} = ANY ($1::pg_catalog.text[]::{kind}[]) GROUP BY 1, 2",
+         FROM {relation} AS relation WHERE {is_asked} GROUP BY 1, 2",
         id = key.text("relation"),
-        key = quoted(&key.name)?,
         granted = quoted(&source.granted)?,
         relation = source.relation.quoted(),
-        kind = key.type_name,
+        is_asked = key.equals("relation", &format!("ANY ($1::pg_catalog.text[]::{}[])", key.type_name)),
     );
     let (asked, canonical) = known_as(ids, key)?;
     let mut granted = Granted::new();

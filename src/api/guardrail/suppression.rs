@@ -11,7 +11,7 @@ use crate::api::pipeline::canonical_ids;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, as_owner_by_key, caller_name};
 use crate::pg::lookup::Lookup;
-use crate::pg::settings::micros;
+use crate::pg::settings::{micros, now_micros};
 use crate::pg::{query, snapshot};
 
 /// Stands for every campaign, or every channel.
@@ -85,6 +85,12 @@ fn suppress(
     let customer_id = required(customer_id, "customer_id")?;
     if customer_id.is_empty() {
         return Err(Error::invalid("customer_id must not be empty").into());
+    }
+    let now = now_micros()?;
+    if until.and_then(micros).is_some_and(|until| until <= now) {
+        return Err(Error::invalid("until has passed")
+            .hint("Leave it out for a suppression without end; lift_suppression ends one.")
+            .into());
     }
     as_owner_by_key(|| {
         // Opt-outs of a channel may be known before any campaign has it.

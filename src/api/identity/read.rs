@@ -209,7 +209,8 @@ impl Source {
                 _ => column.text("r"),
             });
         }
-        let condition = if changed { format!(" WHERE {time} >= $1 OR {time} IS NULL") } else { String::new() };
+        let condition =
+            if changed { format!(" WHERE {time} OPERATOR(pg_catalog.>=) $1 OR {time} IS NULL") } else { String::new() };
         Ok(format!("SELECT {} FROM {} AS r{condition}", selected.join(", "), self.relation.quoted()))
     }
 }

@@ -1,7 +1,5 @@
 //! Lines of a readout: a goal of a campaign, by one measure, in two groups.
 
-use std::collections::BTreeSet;
-
 use decisioning_core::measure::{
     alarm_bounds, plain_means, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS,
 };
@@ -88,12 +86,13 @@ pub fn lines(question: &Question) -> Result<Vec<Line>> {
 
 /// The same of a census and totals that were taken. Runs as the owner.
 pub fn lines_of(question: &Question, census: &Census, totals: &mut Totals) -> Result<Vec<Line>> {
-    let unbalanced = balance::unbalanced(question.campaign.as_deref(), census)?;
+    let invalid = balance::invalid(question.campaign.as_deref(), census)?;
     let known = answer(question, census, totals)?;
-    Ok(known.iter().flat_map(|(subject, known)| of(question, subject, known, &unbalanced)).collect())
+    Ok(known.iter().flat_map(|(subject, known)| of(question, subject, known, invalid.get(&subject.campaign))).collect())
 }
 
-fn of(question: &Question, subject: &Subject, known: &Known, unbalanced: &BTreeSet<String>) -> Vec<Line> {
+/// `invalid` is why the groups cannot be compared, if they cannot.
+fn of(question: &Question, subject: &Subject, known: &Known, invalid: Option<&Finding>) -> Vec<Line> {
     let is_there = |(treated, baseline): &&(&str, &str)| !known.comparable(treated, baseline).is_empty();
     let comparable: Vec<_> = COMPARISONS.iter().filter(is_there).collect();
     let shown = if comparable.is_empty() { vec![&COMPARISONS[0]] } else { comparable };
@@ -104,9 +103,7 @@ fn of(question: &Question, subject: &Subject, known: &Known, unbalanced: &BTreeS
             let mut line = compare(question, known, *measure, treated, baseline);
             line.subject = subject.clone();
             line.headline = at == 0 && *measure == measures[0];
-            if unbalanced.contains(&subject.campaign) {
-                line.finding = Finding::Invalid;
-            }
+            line.finding = invalid.copied().unwrap_or(line.finding);
             lines.push(line);
         }
     }

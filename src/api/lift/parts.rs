@@ -7,7 +7,7 @@ use crate::pg::query::{self, Argument};
 
 /// Goals that count, with what stop rules tolerate; a condition may follow.
 pub const GOALS: &str = "SELECT g.campaign, g.goal, k.kind, c.time_zone, (
-        SELECT min(r.tolerated) FROM decisioning.stop_rules r WHERE r.campaign = g.campaign AND r.goal = g.goal) AS tolerated
+        SELECT min(r.tolerated) FROM decisioning.stop_rules r WHERE r.campaign = g.campaign AND r.goal = g.goal) AS tolerated, g.value AS worth
     FROM decisioning.campaign_goals g
     JOIN decisioning.goals k ON k.goal = g.goal AND k.kind <> 'engagement'
     JOIN decisioning.campaigns c ON c.campaign = g.campaign
@@ -17,7 +17,7 @@ pub const GOALS: &str = "SELECT g.campaign, g.goal, k.kind, c.time_zone, (
 /// event counts once, for the unit whose id it was recorded with, or else for that of the customer it belongs to. $4 to $8 are
 /// [`Merged::arguments`].
 const EVENTS: &str = "events AS NOT MATERIALIZED (
-        SELECT g.campaign, g.goal, g.kind, o.occurred_at, o.events, o.value,
+        SELECT g.campaign, g.goal, g.kind, o.occurred_at, o.events, coalesce(g.worth * o.events, o.value) AS value,
                coalesce(m.merged_id, h.merged_id, a.customer_id, o.customer_id) AS customer_id
         FROM goals g
         JOIN decisioning.outcomes o ON o.goal = g.goal
@@ -29,7 +29,7 @@ const EVENTS: &str = "events AS NOT MATERIALIZED (
 
 /// The same where nobody was merged and no id stands for another: the planner then knows how often an id occurs.
 const EVENTS_BY_ID: &str = "events AS NOT MATERIALIZED (
-        SELECT g.campaign, g.goal, g.kind, o.occurred_at, o.events, o.value, o.customer_id
+        SELECT g.campaign, g.goal, g.kind, o.occurred_at, o.events, coalesce(g.worth * o.events, o.value) AS value, o.customer_id
         FROM goals g
         JOIN decisioning.outcomes o ON o.goal = g.goal
     )";
