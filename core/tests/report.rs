@@ -287,6 +287,7 @@ fn verdicts_are_words() {
         ("tolerated", "harm", "Within what is tolerated"),
         ("negative", "harm", "Does harm"),
         ("invalid: sample ratio", "conversion", "Not valid"),
+        ("invalid: features", "conversion", "Not valid"),
     ] {
         assert!(words(verdict, kind).contains(expected), "{verdict} of {kind}");
     }

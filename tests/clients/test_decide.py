@@ -188,9 +188,9 @@ def test_infinite_times_are_no_news(db):
            SELECT decisioning.create_campaign('k', 'contracts', 'id')"""
     )
     said = dict(connection.execute("SELECT topic, finding FROM decisioning.data_readiness('k')").fetchall())
-    assert said["missing values"] == "features that is missing for most customers: valid_to (100 %), left_on (100 %), seen (75 %)"
-    assert said["constant features"] == "features that has one value only: valid_to, left_on, seen"
-    assert said["stale features"] == "no feature has had no new time for a week"
+    assert said["missing values"] == "features that are missing for most customers: valid_to (100 %), left_on (100 %), seen (75 %)"
+    assert said["constant features"] == "features that have one value only: valid_to, left_on, seen"
+    assert said["stale features"] == "there are no features that have had no new time for a week"
 
 
 @pytest.mark.parametrize("procedure, instead", [("decide_all('c')", "decide_batch"), ("dispatch_all()", "dispatch")])
