@@ -1,5 +1,7 @@
 """A small campaign that many tests start from."""
 
+import pytest
+
 SALT = "00000000-0000-4000-8000-000000000007"
 NOW = "2026-06-01 10:00+00"
 
@@ -38,3 +40,11 @@ def session(db, now=NOW, **options):
     if not connection.autocommit:
         connection.commit()
     return connection
+
+
+def alike(rows, others):
+    """Whether rows are the same but for rounding: sums of floating-point numbers go by the order in which rows are read."""
+    same = lambda a, b: b == pytest.approx(a, rel=1e-9, abs=1e-12) if isinstance(a, float) and isinstance(b, float) else a == b  # noqa: E731
+    return len(rows) == len(others) and all(
+        len(row) == len(other) and all(map(same, row, other)) for row, other in zip(rows, others)
+    )

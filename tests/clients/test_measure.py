@@ -33,11 +33,7 @@ def test_large_sums_run_in_parallel(db, query):
     together = session.execute(f"SELECT * FROM {query}").fetchall()
     sums = "_responses" if "lift" in query else "_assignment"
     assert any("Workers Launched: 2" in plan and sums in plan for plan in plans), plans
-    assert len(together) == len(alone) and all(
-        one == pytest.approx(other) if isinstance(one, float) else one == other
-        for row, again in zip(alone, together)
-        for one, other in zip(row, again)
-    ), "sums of parts are the sums"
+    assert shop.alike(together, alone), "sums of parts are the sums"
 
 
 def test_households_are_the_units_where_they_are_drawn(db):
