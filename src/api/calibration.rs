@@ -21,9 +21,9 @@ use crate::pg::query;
 const FETCH: usize = 10_000;
 
 /// Closed decisions `d` of campaign $1 that were made here, since $2, with a window of $3 seconds, now being $4, and of the goals that there
-/// are now: of others, something else was predicted.
+/// are now: of others, something else was predicted. What a version said is known as long as it is kept (`thin_log`).
 const CLOSED: &str = "
-    d.campaign = $1 AND d.model_version IS NOT NULL AND ($2::timestamptz IS NULL OR d.decided_at >= $2)
+    d.campaign = $1 AND EXISTS (SELECT FROM decisioning._model m WHERE m.campaign = d.campaign AND m.model_version = d.model_version) AND ($2::timestamptz IS NULL OR d.decided_at >= $2)
     AND d.decided_at + $3 * interval '1 second' <= $4
     AND d.epoch >= (SELECT coalesce(max(e.epoch), 0) FROM decisioning.epochs e
                     JOIN decisioning.goals k ON k.goal = coalesce(e.after, e.before) ->> 'goal' AND k.kind IN ('conversion', 'value')

@@ -10,7 +10,7 @@ use pgrx::Uuid;
 
 use super::campaign::{self, Campaign, Status, NO_SEND};
 use super::pipeline::canonical_ids;
-use super::{context, model};
+use super::{context, model, retention};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -60,6 +60,7 @@ fn import_decisions(
         model::initialise(&campaign)?;
     }
     let compiled = as_owner(|| {
+        retention::lock_shape()?;
         let (campaign, model_version) = campaign::load(name)?;
         model::current(&campaign, model_version)
     })?;

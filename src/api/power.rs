@@ -176,7 +176,7 @@ fn analyse(campaign: &Campaign, audience: f64, asked: &Asked, goal: Option<&str>
     let goals = campaign.goals.iter().filter(|known| known.kind != "engagement");
     let mut found = Vec::new();
     for known in goals.filter(|known| goal.is_none_or(|goal| goal == known.goal)) {
-        let base = base(campaign, known, all)?;
+        let base = base(campaign, known, audience)?;
         let usable = base.as_ref().filter(|base| base.mean > 0.0 && base.variance > 0.0);
         let difference = |base: &Base| relative * base.mean;
         let compared = holdout + optimise;

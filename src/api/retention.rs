@@ -11,8 +11,9 @@ use super::identity::require_read_committed;
 use super::log::HALF_LIVES;
 use super::now;
 use crate::pg::error::{required, Error, Result};
-use crate::pg::guard::{as_owner, for_large_sets};
+use crate::pg::guard::{as_owner, for_large_sets, impatient};
 use crate::pg::query;
+use crate::pg::transaction::attempt;
 
 /// A month of the log.
 struct Month {
@@ -39,10 +40,21 @@ const NEEDED_SINCE: &str = "
     CROSS JOIN LATERAL (SELECT coalesce(max(g.attribution_seconds), 0) AS seconds
                         FROM decisioning.campaign_goals g WHERE g.campaign = c.campaign) AS w";
 
-/// Decisions from $1 to $2 that stay: exposures, which covariates of lift are taken from; those that still stand for their customers;
-/// those that wait for something; and under a global holdout the sends since, whose costs `total_lift` counts.
+/// Decisions from $1 to $2 that stay: the first of each customer, and in groups that were drawn anew the first since he is exposed, whose
+/// features lift and the balance of groups go by; those that still stand for their customers; those that wait for something; and
+/// under a global holdout the sends since, whose costs `total_lift` counts.
 const STAYING: &str = "
     SELECT d.decision_id FROM decisioning.decisions d WHERE d.decision_id >= $1::uuid AND d.decision_id < $2::uuid AND d.ordinal = 1
+    UNION SELECT f.decision_id
+          FROM (SELECT DISTINCT ON (d.customer_id, d.campaign) d.decision_id
+                FROM (SELECT DISTINCT ON (n.campaign) n.campaign, n.washed_at, n.renewed_at
+                      FROM decisioning.renewals n ORDER BY n.campaign, n.draw DESC) AS r
+                JOIN decisioning._assignment s ON s.campaign = r.campaign
+                JOIN decisioning.decisions d ON d.customer_id = s.customer_id AND d.campaign = s.campaign
+                    AND d.decided_at >= CASE WHEN s.exposed_at = r.washed_at THEN r.renewed_at ELSE s.exposed_at END
+                WHERE d.decision_id < $2::uuid
+                ORDER BY d.customer_id, d.campaign, d.decided_at) AS f
+          WHERE f.decision_id >= $1::uuid
     UNION SELECT s.decision_id FROM decisioning._assignment s WHERE s.decision_id >= $1::uuid AND s.decision_id < $2::uuid
     UNION SELECT w.decision_id FROM decisioning._inbox w WHERE w.decision_id >= $1::uuid AND w.decision_id < $2::uuid
     UNION SELECT o.decision_id FROM decisioning._outbox o WHERE o.decision_id >= $1::uuid AND o.decision_id < $2::uuid
@@ -52,6 +64,13 @@ const STAYING: &str = "
           WHERE m.decision_id >= $1::uuid AND m.decision_id < $2::uuid AND m.status IN ('queued', 'claimed')
     UNION SELECT d.decision_id FROM decisioning.decisions d JOIN decisioning.global_holdout h ON h.share > 0 AND d.decided_at >= h.since
           WHERE d.decision_id >= $1::uuid AND d.decision_id < $2::uuid AND d.action_id > 0";
+
+/// Lets nobody else rewrite, import or add to the months of the log until the transaction ends. Deciding goes on. To be taken before any
+/// lock of a partition. Runs as the owner.
+pub fn lock_shape() -> Result<()> {
+    query::execute("LOCK TABLE ONLY decisioning.decisions IN SHARE UPDATE EXCLUSIVE MODE", &[])?;
+    Ok(())
+}
 
 /// # Errors
 /// Decisions are needed that are as old as `before`.
@@ -86,8 +105,9 @@ fn months(before: TimestampWithTimeZone) -> Result<Vec<Month>> {
         "SELECT m.relname, decisioning._uuid_floor(m.since)::text, decisioning._uuid_floor(m.\"end\")::text, m.\"end\"
          FROM (SELECT c.oid, c.relname::text, s.since AT TIME ZONE 'UTC' AS since, (s.since + interval '1 month') AT TIME ZONE 'UTC' AS \"end\"
                FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-               CROSS JOIN LATERAL (SELECT to_date(right(c.relname, 7), 'YYYY_MM')::timestamp AS since) AS s
-               WHERE i.inhparent = 'decisioning.decisions'::regclass AND c.relname ~ '^decisions_\\d{4}_\\d{2}$') AS m
+               CROSS JOIN LATERAL (SELECT CASE WHEN c.relname ~ '^decisions_\\d{4}_\\d{2}$'
+                                               THEN to_date(right(c.relname, 7), 'YYYY_MM')::timestamp END AS since) AS s
+               WHERE i.inhparent = 'decisioning.decisions'::regclass) AS m
          WHERE m.\"end\" <= $1
          ORDER BY m.oid",
         &[before.into()],
@@ -96,10 +116,22 @@ fn months(before: TimestampWithTimeZone) -> Result<Vec<Month>> {
 }
 
 impl Month {
+    /// Deletes what does not stay of it; `None` if all does. It takes no table of its own, which those who replicate the log would not
+    /// know; the space is free for nothing but this month.
+    fn delete(&self) -> Result<Option<Thinned>> {
+        let Month { partition, bounds: [low, high], .. } = self;
+        let sql = format!(
+            "DELETE FROM decisioning.{partition} d WHERE NOT EXISTS (SELECT FROM ({STAYING}) AS n WHERE n.decision_id = d.decision_id)"
+        );
+        let go = for_large_sets(|| query::execute(&sql, &[low.as_str().into(), high.as_str().into()]))? as i64;
+        let name = format!("decisioning.{partition}");
+        Ok(if go == 0 { None } else { Some((name, go, rows_of(partition)?)) })
+    }
+
     /// Writes what stays of it beside it; `None` if all does.
     fn rewrite(&self) -> Result<Option<Thinned>> {
         let Month { partition, bounds: [low, high], .. } = self;
-        // Imports wait; whoever reads goes on.
+        // Whoever reads goes on.
         query::execute(&format!("LOCK TABLE decisioning.{partition} IN SHARE ROW EXCLUSIVE MODE"), &[])?;
         let all =
             query::write(&format!("SELECT count(*) FROM decisioning.{partition}"), &[], |row| row.value::<i64>(1))?;
@@ -158,6 +190,41 @@ impl Month {
     }
 }
 
+/// How often the log is asked for, a second apart, before the months that were rewritten take their places.
+const TRIES: usize = 60;
+
+/// Locks everybody out of the log, to the end of the transaction. It is asked for again and again instead of waited for: behind whoever
+/// waits, deciders would queue.
+///
+/// # Errors
+/// Somebody reads the log all the time.
+fn lock_log(months: &[&Month]) -> Result<()> {
+    let partitions: Vec<String> = months.iter().map(|month| format!(", decisioning.{}", month.partition)).collect();
+    let sql = format!(
+        "LOCK TABLE ONLY decisioning.decisions, decisioning.decisions_default{} IN ACCESS EXCLUSIVE MODE",
+        partitions.concat()
+    );
+    for _ in 0..TRIES {
+        match attempt(|| impatient(|| query::execute(&sql, &[]))) {
+            Ok(_) => return Ok(()),
+            Err(failure) if failure.sql_error_code() == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                query::read("SELECT pg_sleep(1)", &[], |_| Ok(()))?;
+            }
+            Err(failure) => return Err(failure.error(failure.message())),
+        }
+    }
+    Err(Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "the log is read all the time")
+        .detail("Transactions that have read it keep what was rewritten from taking its place. Nothing was changed.")
+        .hint("End transactions that are idle, and call decisioning.thin_log again."))
+}
+
+/// Whether changes of the log are sent to subscribers.
+fn is_published() -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_publication_tables t
+                              WHERE t.schemaname = 'decisioning' AND (t.tablename = 'decisions' OR t.tablename ~ '^decisions_'))";
+    Ok(query::read_one(sql, &[], |row| row.value::<bool>(1))?.unwrap_or(false))
+}
+
 /// Sends that are over and whose decision has gone.
 fn thin_sends(end: TimestampWithTimeZone) -> Result<Thinned> {
     let go = for_large_sets(|| {
@@ -211,17 +278,18 @@ fn thin_log(
         require_read_committed("thinning the log")?;
         check(before)?;
         lock_learners()?;
-        let months = months(before)?;
+        lock_shape()?;
+        let (months, published) = (months(before)?, is_published()?);
         let mut thinned = Vec::new();
-        let mut changed = Vec::new();
+        let mut rewritten = Vec::new();
         for month in &months {
-            if let Some(found) = month.rewrite()? {
-                thinned.push(found);
-                changed.push(month);
-            }
+            let found = if published { month.delete()? } else { month.rewrite()? };
+            rewritten.extend((found.is_some() && !published).then_some(month));
+            thinned.extend(found);
         }
-        for month in changed {
-            month.replace()?;
+        if !rewritten.is_empty() {
+            lock_log(&rewritten)?;
+            rewritten.iter().try_for_each(|month| month.replace())?;
         }
         if let Some(end) = months.iter().map(|month| month.end).max() {
             thinned.extend([thin_sends(end)?, thin_models(end)?].into_iter().filter(|(_, removed, _)| *removed > 0));

@@ -197,5 +197,4 @@ def test_all_tables_can_be_published(db):
     connection.execute("DELETE FROM public.customers WHERE id = 'c-9'")
     connection.execute("CALL decisioning.resolve_all()")
     connection.execute("SELECT decisioning.forget_customer('c-9')")
-    connection.execute("SELECT decisioning.thin_log('2025-01-01')")
     assert db.sql("SELECT count(*) FROM decisioning.forgotten")[0][0] > 0

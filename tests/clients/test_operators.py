@@ -65,6 +65,11 @@ def test_keys_of_other_types_are_looked_up_by_their_own_equality(db):
     connection.execute("ALTER TABLE public.customers ALTER id TYPE types.citext")
     connection.execute("SET search_path = public, types")
     assert connection.execute("SELECT (decisioning.decide('C-1', 'c')).customer_id").fetchone()
-    connection.execute("SET enable_seqscan = off")
     connection.execute("SET search_path = pg_catalog")
-    assert connection.execute("SELECT action FROM decisioning.decide('c-2', 'c')").fetchone()[0] is not None
+    connection.execute("SET enable_seqscan = off")
+    scans = "SELECT seq_scan, idx_scan FROM pg_stat_xact_user_tables WHERE relname = 'customers'"
+    with connection.transaction():
+        seq_scans, index_scans = connection.execute(scans).fetchone()
+        assert connection.execute("SELECT action FROM decisioning.decide('c-2', 'c')").fetchone()[0] is not None
+        # By the index, which goes by no other operator.
+        assert connection.execute(scans).fetchone() == (seq_scans, index_scans + 1)

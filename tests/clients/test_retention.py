@@ -102,6 +102,12 @@ def test_versions_go_with_the_decisions_that_they_made(db):
     kept = [version for (version,) in db.sql("SELECT model_version FROM decisioning.models ORDER BY 1")]
     assert kept == [version for version in versions if version >= oldest] and len(kept) < len(versions)
     assert db.sql("SELECT DISTINCT model_version FROM decisioning._model_part ORDER BY 1") == [(version,) for version in kept]
+    # What a version that is gone said is not compared any more.
+    compared = "SELECT sum(decisions) FROM decisioning.calibration('c')"
+    assert connection.execute(compared).fetchone() == (
+        connection.execute("SELECT count(*) FROM decisioning.decisions WHERE model_version >= %s", [oldest]).fetchone()[0],
+    )
+    connection.execute("SELECT decisioning.report('c')")
     with pytest.raises(psycopg.errors.UndefinedObject, match="is not kept") as refused:
         connection.execute("SELECT * FROM decisioning.replay(%s)", [first])
     assert "thin_log" in refused.value.diag.message_hint
@@ -194,6 +200,83 @@ def test_a_row_that_comes_meanwhile_is_not_lost(db):
     writer.commit()
     thinning.result()
     assert connection.execute("SELECT count(*) FROM decisioning.decisions WHERE decision_id::text LIKE '019b9000%'").fetchall() == [(1,)]
+
+
+def test_an_import_that_comes_meanwhile_waits(db):
+    connection = create(db)
+    connection.execute(
+        "CREATE TABLE public.past AS SELECT 'p-' || n AS customer, 'x/email' AS action, 0.5 AS p, timestamptz '2026-01-20 10:00+00' AS at FROM generate_series(1, 50) n"
+    )
+    holder = shop.session(db, autocommit=False)
+    holder.execute("LOCK TABLE decisioning._reassessment")
+    thinner = shop.session(db, now="2026-06-01 10:00+00")
+    thinning = Background(lambda: thinner.execute("SELECT * FROM decisioning.thin_log('2026-03-01')").fetchall())
+    wait_until_blocked(db, thinner)
+    importer = shop.session(db, now="2026-06-01 10:00+00")
+    importing = Background(
+        lambda: importer.execute(
+            "SELECT decisioning.import_decisions('c', 'public.past', customer_key => 'customer', action => 'action', decided_at => 'at', propensity => 'p')"
+        ).fetchone()
+    )
+    wait_until_blocked(db, importer)
+    holder.rollback()
+    assert thinning.result() and importing.result() == (50,)
+    assert decisions(db) == {"2026-01": 450, "2026-03": 1200}
+
+
+def test_deciders_do_not_queue_behind_the_end(db):
+    """While somebody reads the log, the months that were rewritten do not take their places; the lock is not waited for."""
+    connection = create(db)
+    connection.execute("CALL decisioning.decide_all('c')")
+    reader = db.connect(autocommit=False)
+    reader.execute("SELECT count(*) FROM decisioning.decisions")
+    thinner = shop.session(db, now="2026-06-01 10:00+00")
+    thinning = Background(lambda: thinner.execute("SELECT * FROM decisioning.thin_log('2026-03-01')").fetchall())
+    waits = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
+    while db.sql(waits, [thinner.info.backend_pid]) != [("PgSleep",)]:
+        assert thinning.is_alive()
+    connection.execute("SET lock_timeout = '2s'")
+    for n in range(1, 6):
+        assert connection.execute("SELECT customer_id FROM decisioning.decide(%s, 'c')", [f"c-{n}"]).fetchone() == (f"c-{n}",)
+    assert decisions(db)["2026-02"] == 1200
+    reader.rollback()
+    assert thinning.result()
+    assert "2026-02" not in decisions(db)
+
+
+def test_a_published_log_is_thinned_in_place(db):
+    """Subscribers get the deletions, by the tables that they know."""
+    connection = create(db)
+    connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    tables = "SELECT oid, relname FROM pg_class WHERE relname ~ '^decisions_' AND relkind = 'r' ORDER BY 2"
+    before = db.sql(tables)
+    thinned = {row[0]: row[1:] for row in connection.execute("SELECT * FROM decisioning.thin_log('2026-03-01')")}
+    assert thinned["decisioning.decisions_2026_01"] == (800, 400) and thinned["decisioning.decisions_2026_02"] == (1200, 0)
+    assert db.sql(tables) == before
+    assert decisions(db) == {"2026-01": 400, "2026-03": 1200}
+    assert connection.execute("SELECT * FROM decisioning.thin_log('2026-03-01')").fetchall() == []
+
+
+def test_groups_that_were_drawn_anew_stay_alike(db):
+    """The features that they are compared by are those of the first decision since, which is not the customer's first."""
+    shop.create(db.connect(), customers=400, now="2026-01-10 10:00+00")
+    connection = shop.session(db, now="2026-01-10 10:00+00")
+    connection.execute("UPDATE decisioning.campaigns SET half_life = '3 days'")
+    connection.execute("CALL decisioning.decide_all('c')")
+    shop.session(db, now="2026-01-20 10:00+00").execute("SELECT decisioning.renew_holdout('c', wash_out => '1 hour')")
+    for now in ("2026-01-25 10:00+00", "2026-02-20 10:00+00", "2026-03-20 10:00+00"):
+        shop.session(db, now=now).execute("CALL decisioning.decide_all('c')")
+    connection = shop.session(db, now="2026-06-01 10:00+00")
+    connection.execute("SELECT decisioning.learn('c')")
+    balance = "SELECT feature, customers, levels, statistic FROM decisioning.feature_balance('c')"
+    before = connection.execute(balance).fetchall()
+    assert before and all(customers > 300 for _, customers, _, _ in before)
+    # What changed since is no feature at exposure.
+    connection.execute("UPDATE decisioning.decisions SET context = '{\"age\": 1}' WHERE decided_at > '2026-01-26'")
+    assert connection.execute(balance).fetchall() == before
+    connection.execute("SELECT decisioning.thin_log('2026-03-01')")
+    assert decisions(db) == {"2026-01": 800, "2026-03": 400}
+    assert connection.execute(balance).fetchall() == before
 
 
 def test_isolation_is_read_committed(db):
