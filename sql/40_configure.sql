@@ -127,4 +127,4 @@ CREATE FUNCTION decisioning.add_outcome_source(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'add_outcome_source_wrapper';
 COMMENT ON FUNCTION decisioning.add_outcome_source(text, regclass, text, text, text, text, text, interval, text) IS
-'Reads a goal''s events from a table or view of yours, in place, whenever learn or ingest_outcomes runs. event_id is required: it makes ingestion idempotent. Returns the name of the source.';
+'Reads a goal''s events from a table or view of yours, in place, whenever learn or ingest_outcomes runs. event_id is required: it makes ingestion idempotent. Without a value column an event counts 1; a value that is NULL counts 0. Returns the name of the source.';

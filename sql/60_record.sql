@@ -11,7 +11,7 @@ CREATE FUNCTION decisioning.record_outcome(
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'record_outcome_wrapper';
 COMMENT ON FUNCTION decisioning.record_outcome(text, text, text, float8, timestamptz, uuid) IS
-'Records an event for a customer, or for the customer of a decision. Idempotent on goal and event_id: the same event again is unchanged, a different value an adjustment. Returns recorded, unchanged or adjusted.';
+'Records an event for a customer, or for the customer of a decision. Idempotent on goal and event_id: the same event again is unchanged, a different value an adjustment. Without a value an event counts 1. Returns recorded, unchanged or adjusted.';
 
 CREATE FUNCTION decisioning.record_outcomes(
     goal            text,

@@ -143,7 +143,7 @@ RETURNS TABLE (feature text, customers bigint, levels integer, statistic float8,
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 20
 AS 'MODULE_PATHNAME', 'feature_balance_wrapper';
 COMMENT ON FUNCTION decisioning.feature_balance(text) IS
-'Are the groups alike in every feature, as it was at exposure? Chi-square test of independence over values (numbers by tenths, rare values together); balanced says whether p_value, times the number of features, is at least 0.0001. Looks at the first decision of 200 000 customers at most. maintain does it every day; what it finds makes lift invalid, until acknowledge_imbalance.';
+'Are the groups alike in every feature, as it was at exposure? Chi-square test of independence over values (numbers by tenths, rare values together) among those who were drawn under the same shares; balanced says whether p_value, times the number of features, is at least 0.0001. Looks at the first decision of 200 000 customers at most. maintain does it every day; what it finds makes lift invalid, until acknowledge_imbalance.';
 
 -- Lift ---------------------------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ RETURNS TABLE (
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 20
 AS 'MODULE_PATHNAME', 'lift_wrapper';
 COMMENT ON FUNCTION decisioning.lift(text, float8, timestamptz, interval, text, text, boolean, text, interval, float8) IS
-'Compares groups by intention to treat: totals per customer from exposure to as_of, or over a horizon for customers for whom it is over. lower and upper hold however often one looks; fixed_lower, fixed_upper and p_value for one look at a time that was chosen before. population: treatable (who could have been sent something when exposed) or everybody; mixed => false leaves out customers who turned out to be one with somebody of another group. covariate (a feature) or history (the goal itself, so long before exposure) take noise away (CUPED). winsorise is the quantile of totals beyond which they count as that.';
+'Compares groups by intention to treat: totals per customer from exposure to as_of, or over a horizon for customers for whom it is over. lower and upper hold however often one looks; fixed_lower, fixed_upper and p_value, from ten responders in each group on, for one look at a time that was chosen before. population: treatable (who could have been sent something when exposed) or everybody; mixed => false leaves out customers who turned out to be one with somebody of another group. covariate (a feature) or history (the goal itself, so long before exposure) take noise away (CUPED). winsorise is the quantile of totals beyond which they count as that.';
 
 CREATE VIEW decisioning.lift AS
 SELECT l.campaign, l.goal, l.kind, l.measure, l.treated_group, l.baseline_group, l.treated_customers, l.baseline_customers,
@@ -233,7 +233,7 @@ RETURNS TABLE (
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 3
 AS 'MODULE_PATHNAME', 'power_analysis_wrapper';
 COMMENT ON FUNCTION decisioning.power_analysis(text, float8, float8, float8, text) IS
-'How many customers and days it takes to detect a lift of optimise over the holdout, from what the campaign''s own holdout does within the attribution window, or else from past events (basis: holdout, history, none) and from its traffic. detectable_lift is the smallest relative lift that the audience makes detectable; suggested_holdout_share the smallest share with which the wanted one is. Counts the audience as the caller.';
+'How many customers and days it takes until lower and upper of lift leave out zero with a probability of power, from what the campaign''s own holdout does within the attribution window, or else from past events (basis: holdout, history, none) and from its traffic. detectable_lift is the smallest relative lift that the audience makes detectable; suggested_holdout_share the smallest share with which the wanted one is. Counts the audience as the caller.';
 
 CREATE FUNCTION decisioning.data_readiness(campaign text)
 RETURNS TABLE (topic text, status text, finding text, advice text)

@@ -61,4 +61,4 @@ RETURNS TABLE (campaign text, stop_rule text, goal text, treated_group text, bas
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 5
 AS 'MODULE_PATHNAME', 'check_stop_rules_wrapper';
 COMMENT ON FUNCTION decisioning.check_stop_rules(text) IS
-'Looks at the stop rules of active campaigns: shows what each sees, writes alarms into stop_alerts and pauses campaigns whose rule says so. maintain does it, too. Rules for which there is too little to see, or whose campaign fails the sample-ratio check, are left out.';
+'Looks at the stop rules of active campaigns: shows what each sees, writes alarms into stop_alerts and pauses campaigns whose rule says so. maintain does it, too. Rules for which there is too little to see, or whose campaign''s groups cannot be compared (with a warning), are left out.';

@@ -9,11 +9,12 @@ CREATE FUNCTION decisioning.fairness(
     minimum_customers integer DEFAULT 30,
     since       timestamptz DEFAULT NULL
 )
-RETURNS TABLE (value text, level text, customers bigint, got bigint, share float8, lower float8, upper float8, ratio float8, verdict text)
+RETURNS TABLE (value text, level text, customers bigint, got bigint, share float8, lower float8, upper float8, ratio float8,
+               ratio_upper float8, verdict text)
 LANGUAGE c STABLE PARALLEL UNSAFE COST 100000 ROWS 20
 AS 'MODULE_PATHNAME', 'fairness_wrapper';
 COMMENT ON FUNCTION decisioning.fairness(text, text, text, text, float8, integer, timestamptz) IS
-'Of the optimise group: the share of customers with each value of an attribute who got each level of a dimension since a time (90 days by default), with Wilson''s 95 % interval and the ratio to the reference value, which is the one with the largest share unless it is given. The attribute is a column of the customers relation, read with your rights, that the model does not learn from. verdict is reference, fair, suspect (ratio below minimum_ratio), adverse (beyond chance) or too few.';
+'Of the optimise group: in what share of their decisions since a time (90 days by default) customers with each value of an attribute got each level of a dimension, on average (got: how many did at all), with a 95 % interval and the ratio to the reference value, which is the one with the largest share unless it is given. The attribute is a column of the customers relation, read with your rights, that the model does not learn from. verdict is reference, fair, suspect (ratio below minimum_ratio), adverse (ratio_upper is, too: its bound at 95 % for all values and levels together) or too few.';
 
 CREATE TABLE decisioning.fairness_guardrails (
     campaign    text        NOT NULL,
@@ -55,7 +56,7 @@ CREATE TABLE decisioning.fairness_alerts (
     UNIQUE (campaign, attribute, dimension, value, level, alerted_on, outcome)
 );
 COMMENT ON TABLE  decisioning.fairness_alerts IS 'Values that were treated adversely, at most one row per value, level, day of the campaign and outcome.';
-COMMENT ON COLUMN decisioning.fairness_alerts.share IS 'Of these customers, who got the level.';
+COMMENT ON COLUMN decisioning.fairness_alerts.share IS 'In what share of their decisions these customers got the level.';
 COMMENT ON COLUMN decisioning.fairness_alerts.ratio IS 'To the share of the reference.';
 COMMENT ON COLUMN decisioning.fairness_alerts.outcome IS 'What came of it.';
 

@@ -1,5 +1,11 @@
 -- How long the log is kept.
 
+CREATE TABLE decisioning._thinned (
+    singleton   boolean     PRIMARY KEY DEFAULT true CHECK (singleton),
+    until       timestamptz NOT NULL
+);
+COMMENT ON TABLE decisioning._thinned IS 'Internal: until when the log was thinned. What stays of older decisions depends on what was chosen, so that nothing is estimated of policies by it.';
+
 CREATE FUNCTION decisioning.thin_log(before timestamptz)
 RETURNS TABLE (relation text, removed bigint, kept bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 10

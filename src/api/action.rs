@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::campaign;
 use super::configure::{amount, check_editable, share};
+use crate::api::configuration;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::query;
 
 /// A grid larger than this is a mistake: nobody approves that many actions, and no audience can tell them apart.
 const LARGEST_GRID: usize = 10_000;
@@ -58,7 +58,7 @@ fn add_action(
     let cost_on_goal_share = share(cost_on_goal_share, "cost_on_goal_share", 1.0)?;
     as_owner(|| {
         check_editable(campaign)?;
-        let added = query::execute(
+        let added = configuration::execute(
             "INSERT INTO decisioning.actions (campaign, action, dimensions, content, customer_reason, cost_send,
                  cost_on_goal, cost_on_goal_share, category, transactional)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, false)) ON CONFLICT (campaign, action) DO NOTHING",
@@ -127,7 +127,7 @@ fn add_action_grid(
     );
     let added = as_owner(|| {
         check_editable(campaign)?;
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.actions (campaign, action, dimensions)
              SELECT $1, n.action, n.dimensions::jsonb
              FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS n(action, dimensions, position)
@@ -220,7 +220,7 @@ fn approve_action(campaign: Option<&str>, action: Option<&str>) -> std::result::
     let (campaign, action) = (required(campaign, "campaign")?, required(action, "action")?);
     as_owner(|| {
         check_action(campaign, action)?;
-        query::execute(
+        configuration::execute(
             "UPDATE decisioning.actions a SET status = 'approved'
              WHERE a.campaign = $1 AND a.action = $2 AND a.status <> 'approved'",
             &[campaign.into(), action.into()],
@@ -234,7 +234,7 @@ fn pause_action(campaign: Option<&str>, action: Option<&str>) -> std::result::Re
     let (campaign, action) = (required(campaign, "campaign")?, required(action, "action")?);
     as_owner(|| {
         check_action(campaign, action)?;
-        query::execute(
+        configuration::execute(
             "UPDATE decisioning.actions a SET status = 'paused'
              WHERE a.campaign = $1 AND a.action = $2 AND a.status <> 'paused'",
             &[campaign.into(), action.into()],

@@ -134,6 +134,13 @@ fn dispersions(census: &Census) -> BTreeMap<&str, f64> {
     sizes.into_iter().map(|(name, sizes)| (name, dispersion(sizes))).collect()
 }
 
+/// How many times the variance of independent customers counts of a campaign's customers have at most. Runs as the owner.
+pub fn dispersion(campaign: &str) -> Result<f64> {
+    let census = Census::take(Some(campaign), now()?, None, NONE)?;
+    let dispersion = dispersions(&census).into_values().next();
+    Ok(dispersion.unwrap_or(1.0))
+}
+
 /// A group with the finding about all groups of its campaign, or of a week of it.
 pub struct GroupBalance {
     pub campaign: String,

@@ -115,7 +115,7 @@ fn count(campaign: &Campaign, since: Option<TimestampWithTimeZone>, sample: f64)
     let log = decisions(sample);
     let sql = format!(
         "WITH {rewards}
-         SELECT d.model_version, d.encoded, d.action_id, coalesce(reward.given, false)
+         SELECT d.model_version, d.encoded, d.action_id, coalesce(reward.given, false), d.overlap
          FROM {log} LEFT JOIN rewards reward ON reward.decision_id = d.decision_id
          WHERE {CLOSED}",
         rewards = rewards(&log, CLOSED, "true"),
@@ -127,9 +127,9 @@ fn count(campaign: &Campaign, since: Option<TimestampWithTimeZone>, sample: f64)
         &sql,
         &arguments,
         FETCH,
-        |row| Ok((row.value::<i64>(1)?, row.reals(2)?, row.value::<i32>(3)?, row.value::<bool>(4)?)),
+        |row| Ok((row.value(1)?, row.reals(2)?, row.value(3)?, row.value(4)?, row.value::<i32>(5)?)),
         |batch| {
-            for (version, encoded, action_id, given) in batch {
+            for (version, encoded, action_id, given, overlap) in batch {
                 let known = match versions.entry(version) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(unknown) => unknown.insert(Version::load(campaign, version)?),
@@ -137,7 +137,7 @@ fn count(campaign: &Campaign, since: Option<TimestampWithTimeZone>, sample: f64)
                 let predicted = known.probability(&encoded, action_id).ok_or_else(|| {
                     Error::corrupted(format!("a decision of \"{}\" does not fit its model", campaign.campaign))
                 })?;
-                calibration.add(predicted, given);
+                calibration.add(predicted, given, f64::from(overlap));
             }
             Ok(())
         },

@@ -12,7 +12,8 @@ use decisioning_core::decide::{Cost, Group, Salt, Shares, Terms};
 use decisioning_core::features::OffsetScale;
 use decisioning_core::learn::{Dimensions, Link};
 use pgrx::Uuid;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::budget::{self, Budget, Prices};
 use super::entry::EntrySource;
@@ -117,7 +118,8 @@ pub struct Campaign {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Edition {
     pub epoch: i64,
-    salt: String,
+    #[serde(deserialize_with = "salt")]
+    salt: Salt,
 }
 
 impl Edition {
@@ -236,8 +238,8 @@ impl Campaign {
         RelationName { schema: self.customers_schema.clone(), name: self.customers_relation.clone() }
     }
 
-    pub fn salt(&self) -> Result<Salt> {
-        salt(&self.edition.salt)
+    pub fn salt(&self) -> Salt {
+        self.edition.salt
     }
 
     /// The column of the customers relation that is the offset of the model, and its scale.
@@ -258,10 +260,16 @@ impl Campaign {
         }
     }
 
-    /// The group that a customer of `assigned` is treated as: a ramp moves control customers to optimise, and not back.
-    pub fn treated_as(&self, assigned: Group, bucket: u16, ramped: bool) -> Group {
+    /// The group that a customer of `assigned` is treated as: a ramp moves control customers to optimise, and not back. Those who are there
+    /// it moves all at once. Were they to move when they are next decided for, because shares have changed and with them who has moved,
+    /// control would keep those who bought and are not decided for any more.
+    pub fn treated_as(&self, assigned: Group, moved: Moved) -> Group {
+        let moved = match moved {
+            Moved::Before(moved) => moved || self.control_ramped >= 1.0,
+            Moved::Now(bucket) => bucket < self.shares().ramp_bound(self.control_ramped),
+        };
         match assigned {
-            Group::Control if ramped || bucket < self.shares().ramp_bound(self.control_ramped) => Group::Optimise,
+            Group::Control if moved => Group::Optimise,
             _ => assigned,
         }
     }
@@ -339,6 +347,14 @@ pub fn discount(half_life: Option<f64>, age: i64) -> f64 {
     half_life.map_or(1.0, |half_life| (-age.max(0) as f64 / half_life).exp2())
 }
 
+/// How a ramp finds a customer.
+pub enum Moved {
+    /// Exposed already, and moved if it has.
+    Before(bool),
+    /// Drawn into a bucket now.
+    Now(u16),
+}
+
 /// Which model a campaign decides by: its version, and the transaction that made it the current one. A transaction that is
 /// rolled back frees the number of its version for another model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,11 +363,13 @@ pub struct CurrentModel {
     writer: i64,
 }
 
-pub fn salt(uuid: &str) -> Result<Salt> {
+/// A salt as documents have it: a uuid.
+pub fn salt<'de, D: Deserializer<'de>>(document: D) -> std::result::Result<Salt, D::Error> {
+    let uuid = String::deserialize(document)?;
     let hex: String = uuid.chars().filter(|c| *c != '-').collect();
     u128::from_str_radix(&hex, 16)
         .map(|bits| Salt(bits.to_be_bytes()))
-        .map_err(|_| Error::corrupted("a salt is not a uuid"))
+        .map_err(|_| D::Error::custom("a salt is not a uuid"))
 }
 
 thread_local! {
@@ -364,7 +382,7 @@ thread_local! {
 /// No such campaign.
 pub fn edition(name: &str) -> Result<Edition> {
     Lookup::open(c"campaigns", [c"epoch", c"salt"])?
-        .find(&[name], |row| Ok(Edition { epoch: row.value(0)?, salt: row.value::<Uuid>(1)?.to_string() }))?
+        .find(&[name], |row| Ok(Edition { epoch: row.value(0)?, salt: Salt(*row.value::<Uuid>(1)?.as_bytes()) }))?
         .ok_or_else(|| unknown(name))
 }
 

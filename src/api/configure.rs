@@ -1,11 +1,13 @@
 //! Configure: campaigns.
 
+use decisioning_core::measure::Plan;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::campaign::{self, Status};
 use super::fairness::guardrail as fairness;
 use super::{learn, model};
+use crate::api::configuration;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::relation::{check_predicate, Column, ColumnKind, RelationName};
@@ -111,7 +113,7 @@ fn create_campaign(
     let customers = audience_size(&relation, key, audience)?;
 
     as_owner(|| {
-        let inserted = query::execute(
+        let inserted = configuration::execute(
             "INSERT INTO decisioning.campaigns (campaign, customers_schema, customers_relation, customer_key, audience,
                  features, time_zone, time_zone_column, holdout_share, control_share, explore_share, control_action,
                  propensity_floor, temper, half_life, minimum_uplift, offer_consistency, household_column, currency,
@@ -228,14 +230,17 @@ pub fn audience_size(relation: &RelationName, key: &str, audience: Option<&str>)
 fn detectable(name: &str, customers: i64, holdout: f64, treated: f64) -> String {
     let sizes = (customers as f64 * treated, customers as f64 * holdout);
     let relative = |base: f64| {
-        decisioning_core::measure::detectable_difference(base * (1.0 - base), sizes.0, sizes.1, 0.8, 0.95)
-            .map(|difference| format!("{:.0} % of a base rate of {:.0} %", 100.0 * difference / base, 100.0 * base))
+        let plan = Plan { variance: base * (1.0 - base), responding: base, power: 0.8, confidence: 0.95 };
+        let difference = plan.detectable(sizes.0, sizes.1)?;
+        Some(format!("{:.0} % of a base rate of {:.0} %", 100.0 * difference / base, 100.0 * base))
     };
     let found: Vec<String> = [0.02, 0.05, 0.10].into_iter().filter_map(relative).collect();
-    let power = if found.is_empty() {
+    let power = if holdout <= 0.0 || treated <= 0.0 {
         "without a holdout and an optimise group no lift can be measured".to_owned()
+    } else if found.is_empty() {
+        "lift can be measured once 30 of the holdout respond".to_owned()
     } else {
-        format!("smallest detectable lift (80 % power, 5 % level): {}", found.join(", "))
+        format!("smallest detectable lift (80 % power, 95 % confidence however often one looks): {}", found.join(", "))
     };
     format!("campaign \"{name}\": {customers} customers in the audience, {:.0} in holdout; {power}", sizes.1)
 }

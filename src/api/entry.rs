@@ -12,6 +12,7 @@ use super::configure::check_editable;
 use super::guardrail::known_as;
 use super::pipeline::canonical_ids;
 use super::source::{check_moment, moment_of};
+use crate::api::configuration;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, for_texts};
 use crate::pg::query;
@@ -143,7 +144,7 @@ fn add_entry_source(
         if fits != Some(true) {
             return Err(Error::invalid("valid_for must be positive and at most 366 days"));
         }
-        let added = query::execute(
+        let added = configuration::execute(
             "INSERT INTO decisioning.entry_sources (campaign, entry_source, source_schema, source_relation, customer_key,
                  occurred_at, valid_for, filter)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (campaign, entry_source) DO NOTHING",

@@ -119,9 +119,11 @@ pub struct Session<'a> {
 }
 
 /// Closed decisions `d` of campaign $1 that were random, from $2 to $3, with a window of $4 seconds, now being $5. A
-/// decision that could not have been another says nothing of other policies.
+/// decision that could not have been another says nothing of other policies; what `thin_log` has left says the wrong things, since sends
+/// may have stayed and others not.
 pub const RANDOM_DECISIONS: &str = "
     d.campaign = $1 AND d.treatment_group IN ('imported', 'explore', 'optimise') AND d.propensity < 1
+    AND d.decided_at >= coalesce((SELECT t.until FROM decisioning._thinned t), '-infinity')
     AND ($2::timestamptz IS NULL OR d.decided_at >= $2) AND ($3::timestamptz IS NULL OR d.decided_at < $3)
     AND d.decided_at + $4 * interval '1 second' <= $5";
 
@@ -132,7 +134,7 @@ impl<'a> Session<'a> {
             reader: Reader::new(campaign, &compiled.model.encoder, compiled.model.encoder_version)?,
             candidates: Candidates::of(campaign, settings::now_micros()?),
             floor: campaign.rules.propensity_floor,
-            salt: campaign.salt()?,
+            salt: campaign.salt(),
             campaign,
             compiled,
             since: None,

@@ -84,7 +84,7 @@ fn preview(
     }
     let mut encoded = vec![0.0; model.encoder.width()];
     model.encoder.encode(&customer.observation, &mut encoded);
-    let salt = campaign.salt()?;
+    let salt = campaign.salt();
     let mut assignment = assigned.unwrap_or_else(Assignment::first);
     assignment.draw(&campaign, &salt, &id, customer.household.as_deref(), false)?;
     let group = assignment.treated_as(&campaign);
@@ -250,7 +250,7 @@ fn replay(
     })?;
     let Logged { campaign, rules, compiled, candidates, encoded, .. } = &logged;
     let group = parse_group(&logged.group)?;
-    let salt = campaign.salt()?;
+    let salt = campaign.salt();
     let repeat = |group| {
         let rule = rule(group, rules, compiled, candidates, |name| find(campaign, name), encoded);
         let choice = choose(&rule, &candidates.arms, &mut salt.random(&logged.customer_id, logged.ordinal));

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use decisioning_core::decide::Group;
-use decisioning_core::measure::independence;
+use decisioning_core::measure::independence_within;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::balance;
+use super::census::Periods;
 use super::maintained::Steps;
 use super::{campaign, now};
 use crate::pg::error::{required, Result};
@@ -25,6 +27,10 @@ const MOST_LEVELS: usize = 20;
 
 /// Customers by group, in the order of [`Group::ALL`].
 type Counts = [f64; 4];
+
+/// Customers of a feature by stratum, which is who was drawn under the same shares, and level: those who come under other shares are
+/// other people as well. All strata have the same levels.
+type Strata = BTreeMap<usize, Vec<Counts>>;
 
 /// What is found of a feature.
 struct Finding {
@@ -69,14 +75,18 @@ fn feature_balance(
 fn look(campaign: &str) -> Result<Vec<Finding>> {
     let features = features(campaign)?;
     let tested = features.len() as f64;
-    let finding = |(feature, levels): (String, Vec<Counts>)| {
-        let table: Vec<Vec<f64>> = (0..4).map(|group| levels.iter().map(|level| level[group]).collect()).collect();
-        let found = independence(&table);
+    // Members of a household, who are drawn together, are alike at most.
+    let dispersion = balance::dispersion(campaign)?;
+    let finding = |(feature, strata): (String, Strata)| {
+        let table = |levels: &Vec<Counts>| -> Vec<Vec<f64>> {
+            (0..4).map(|group| levels.iter().map(|level| level[group] / dispersion).collect()).collect()
+        };
+        let found = independence_within(&strata.values().map(table).collect::<Vec<_>>());
         let (statistic, p_value) = found.map_or((0.0, 1.0), |found| (found.statistic, found.p_value));
         Finding {
             feature,
-            customers: levels.iter().flatten().sum(),
-            levels: levels.len(),
+            customers: strata.values().flatten().flatten().sum(),
+            levels: strata.values().map(Vec::len).max().unwrap_or(0),
             statistic,
             p_value,
             // One of many features: Bonferroni.
@@ -88,19 +98,21 @@ fn look(campaign: &str) -> Result<Vec<Finding>> {
 
 /// Customers who were exposed since imbalance was last acknowledged, by feature, value and group: numbers by tenths of their
 /// distribution. Who is in the global holdout was drawn otherwise. Runs as the owner.
-fn features(campaign: &str) -> Result<BTreeMap<String, Vec<Counts>>> {
-    let mut features: BTreeMap<String, Vec<Counts>> = BTreeMap::new();
-    let mut levels: BTreeMap<(String, i64), usize> = BTreeMap::new();
+fn features(campaign: &str) -> Result<BTreeMap<String, Strata>> {
+    let periods = Periods::read(Some(campaign))?;
+    let mut features: BTreeMap<String, Strata> = BTreeMap::new();
+    // Levels of each feature, in the order in which they come, which is that of all customers.
+    let mut levels: BTreeMap<String, BTreeMap<i64, usize>> = BTreeMap::new();
     query::read(
         "WITH chosen AS MATERIALIZED (
-             SELECT s.customer_id, s.exposed_at, s.treatment_group
+             SELECT s.customer_id, s.exposed_at, s.treatment_group, s.epoch
              FROM decisioning._assignment s
              WHERE s.campaign = $1 AND s.exposed_at <= $2 AND NOT s.global_holdout
                AND s.exposed_at > coalesce((SELECT max(a.acknowledged_at) FROM decisioning.balance_acknowledgements a WHERE a.campaign = $1), '-infinity')
                AND abs(hashtext(s.customer_id)::bigint) %
                    (SELECT 1 + count(*) / $3 FROM decisioning._assignment n WHERE n.campaign = $1) = 0),
          exposed AS (
-             SELECT c.treatment_group, f.key AS feature, jsonb_typeof(f.value) AS type, f.value
+             SELECT c.treatment_group, c.epoch, f.key AS feature, jsonb_typeof(f.value) AS type, f.value
              FROM chosen c
              LEFT JOIN (SELECT n.washed_at, n.renewed_at FROM decisioning.renewals n WHERE n.campaign = $1 ORDER BY n.draw DESC LIMIT 1) AS r
                  ON true
@@ -112,30 +124,31 @@ fn features(campaign: &str) -> Result<BTreeMap<String, Vec<Counts>>> {
                  ORDER BY d.decided_at LIMIT 1) AS d
              CROSS JOIN LATERAL jsonb_each(d.context) AS f),
          numbered AS (
-             SELECT e.feature, e.treatment_group, (e.value #>> '{}')::float8 AS x,
+             SELECT e.feature, e.treatment_group, e.epoch, (e.value #>> '{}')::float8 AS x,
                     ntile(10) OVER (PARTITION BY e.feature ORDER BY (e.value #>> '{}')::float8)::bigint AS level
              FROM exposed e WHERE e.type = 'number'),
          levels AS (
              -- Equal numbers are in the tenth of the first of them.
-             SELECT n.feature, n.treatment_group, min(n.level) OVER (PARTITION BY n.feature, n.x) AS level FROM numbered n
+             SELECT n.feature, n.treatment_group, n.epoch, min(n.level) OVER (PARTITION BY n.feature, n.x) AS level FROM numbered n
              UNION ALL
-             SELECT e.feature, e.treatment_group, 10 + dense_rank() OVER (PARTITION BY e.feature ORDER BY e.value) AS level
+             SELECT e.feature, e.treatment_group, e.epoch, 10 + dense_rank() OVER (PARTITION BY e.feature ORDER BY e.value) AS level
              FROM exposed e WHERE e.type <> 'number')
          -- The most frequent of all customers are told apart: those of one group would be those that it has by chance more of.
-         SELECT l.feature, l.level, l.treatment_group, count(*) FROM levels l GROUP BY 1, 2, 3
-         ORDER BY 1, sum(count(*)) OVER (PARTITION BY l.feature, l.level) DESC, 2, 3",
+         SELECT l.feature, l.level, l.treatment_group, l.epoch, count(*) FROM levels l GROUP BY 1, 2, 3, 4
+         ORDER BY 1, sum(count(*)) OVER (PARTITION BY l.feature, l.level) DESC, 2, 3, 4",
         &[campaign.into(), now()?.into(), LOOKED_AT.into()],
         |row| {
             let (feature, level): (String, i64) = (row.value(1)?, row.value(2)?);
             let Some(group) = Group::parse(&row.value::<String>(3)?) else { return Ok(()) };
-            let counts = features.entry(feature.clone()).or_default();
-            let at = *levels.entry((feature, level)).or_insert_with(|| {
-                if counts.len() < MOST_LEVELS {
-                    counts.push([0.0; 4]);
-                }
-                counts.len() - 1
-            });
-            counts[at][group as usize] += row.value::<i64>(4)? as f64;
+            let Some(stratum) = periods.stratum(campaign, row.value(4)?) else { return Ok(()) };
+            let known = levels.entry(feature.clone()).or_default();
+            let next = known.len().min(MOST_LEVELS - 1);
+            let at = *known.entry(level).or_insert(next);
+            let counts = features.entry(feature).or_default().entry(stratum).or_default();
+            if counts.len() <= at {
+                counts.resize(at + 1, [0.0; 4]);
+            }
+            counts[at][group as usize] += row.value::<i64>(5)? as f64;
             Ok(())
         },
     )?;

@@ -1,6 +1,6 @@
 //! The global holdout: customers whom no campaign contacts, and what all campaigns together add.
 
-use decisioning_core::decide;
+use decisioning_core::decide::{self, Salt};
 use decisioning_core::measure::{read_out, Arms, Responders, Sample};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -17,22 +17,20 @@ pub const GLOBAL_HOLDOUT: &str = "global_holdout";
 
 /// The global holdout as a campaign knows it; part of its configuration in an epoch.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "Row")]
+#[serde(from = "Row")]
 pub struct GlobalHoldout(pub decide::GlobalHoldout);
 
 #[derive(Deserialize)]
 struct Row {
-    salt: String,
+    #[serde(deserialize_with = "campaign::salt")]
+    salt: Salt,
     share: f64,
     most: f64,
 }
 
-impl TryFrom<Row> for GlobalHoldout {
-    type Error = String;
-
-    fn try_from(row: Row) -> std::result::Result<Self, String> {
-        let salt = campaign::salt(&row.salt).map_err(|error| error.message().to_owned())?;
-        Ok(GlobalHoldout(decide::GlobalHoldout { salt, share: row.share, most: row.most }))
+impl From<Row> for GlobalHoldout {
+    fn from(Row { salt, share, most }: Row) -> Self {
+        GlobalHoldout(decide::GlobalHoldout { salt, share, most })
     }
 }
 
@@ -92,11 +90,12 @@ fn _total_difference(
     let responders = Responders { treated: treated_responders as f64, baseline: baseline_responders as f64 };
     let found = read_out(&[arms], responders, false, confidence);
     let bounds = found.and_then(|found| found.always_valid);
+    let fixed = found.and_then(|found| found.fixed);
     Ok(TableIterator::once((
-        found.map(|found| found.fixed.estimate),
+        found.map(|found| found.difference),
         bounds.map(|bounds| bounds.lower),
         bounds.map(|bounds| bounds.upper),
-        found.map(|found| found.fixed.lower),
-        found.map(|found| found.fixed.upper),
+        fixed.map(|fixed| fixed.lower),
+        fixed.map(|fixed| fixed.upper),
     )))
 }

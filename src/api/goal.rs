@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use super::configure::check_editable;
 use super::power;
 use super::source::{check_lookback, check_moment};
+use crate::api::configuration;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -25,7 +26,7 @@ fn add_goal(
             .into());
     }
     as_owner(|| {
-        let added = query::execute(
+        let added = configuration::execute(
             "INSERT INTO decisioning.goals (goal, kind, description) VALUES ($1, $2, $3) ON CONFLICT (goal) DO NOTHING",
             &[goal.into(), kind.into(), description.into()],
         )?;
@@ -82,7 +83,7 @@ fn add_campaign_goal(
         if positive != Some(true) {
             return Err(Error::invalid("attribution_window must be positive and at most 366 days"));
         }
-        let added = query::execute(
+        let added = configuration::execute(
             "INSERT INTO decisioning.campaign_goals (campaign, goal, value, attribution_window)
              VALUES ($1, $2, $3, $4) ON CONFLICT (campaign, goal) DO NOTHING",
             &[campaign.into(), goal.into(), value.into(), window.into()],
@@ -144,7 +145,7 @@ fn add_outcome_source(
         outcome_source.map_or_else(|| format!("{goal} from {}.{}", relation.schema, relation.name), str::to_owned);
     as_owner(|| {
         check_goal(goal)?;
-        let added = query::execute(
+        let added = configuration::execute(
             "INSERT INTO decisioning.outcome_sources (outcome_source, goal, source_schema, source_relation, customer_key,
                  occurred_at, event_id, value, filter, lookback)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (outcome_source) DO NOTHING",

@@ -6,6 +6,7 @@ use decisioning_core::measure::{independence, same_mean, Sample, Variable};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::balance;
 use super::pipeline::parse_group;
 use super::{campaign, now};
 use crate::pg::error::{required, Result};
@@ -22,6 +23,8 @@ struct Counts {
     affected: f64,
     /// What it is measured in: those it is about, or money.
     amount: f64,
+    /// How many times the variance of independent ones such counts have.
+    dispersion: f64,
     /// By customer, if it is money.
     spent: Option<Sample>,
 }
@@ -51,7 +54,7 @@ fn group_differences(
     let name = required(campaign, "campaign")?;
     let found = as_owner(|| {
         campaign::load(name)?;
-        let mut topics = differences(name)?;
+        let mut topics = differences(name, balance::dispersion(name)?)?;
         topics.extend(budgets(name)?);
         Ok(topics)
     })?;
@@ -75,14 +78,16 @@ fn p_value(groups: &BTreeMap<&'static str, Counts>) -> Option<f64> {
         let sent = groups.iter().filter(|(group, _)| **group != "holdout");
         return same_mean(&sent.filter_map(|(_, counts)| counts.spent).collect::<Vec<_>>());
     }
-    let rates: Vec<Vec<f64>> =
-        groups.values().map(|counts| vec![counts.affected, counts.all - counts.affected]).collect();
+    let rate = |counts: &Counts| {
+        [counts.affected, counts.all - counts.affected].map(|count| count / counts.dispersion).to_vec()
+    };
+    let rates: Vec<Vec<f64>> = groups.values().map(rate).collect();
     independence(&rates).map(|found| found.p_value)
 }
 
 /// Customers who were merged, and who turned out to be of two groups; decisions that lost a candidate to a cap, and to a budget.
-/// Runs as the owner.
-fn differences(campaign: &str) -> Result<Topics> {
+/// `dispersion` is that of counts of customers. Runs as the owner.
+fn differences(campaign: &str, dispersion: f64) -> Result<Topics> {
     let mut found = Topics::new();
     query::read_large(
         "SELECT t.topic, s.treatment_group, s.customers, CASE t.topic WHEN 'merged customers' THEN s.merged ELSE s.mixed END
@@ -100,10 +105,11 @@ fn differences(campaign: &str) -> Result<Topics> {
          CROSS JOIN (VALUES ('decisions under a cap'), ('decisions without budget')) AS t(topic)",
         &[campaign.into(), now()?.into()],
         |row| {
-            let (all, affected) = (row.value::<i64>(3)? as f64, row.value::<i64>(4)? as f64);
+            let (topic, all, affected) = (row.value::<String>(1)?, row.value::<i64>(3)? as f64, row.value::<i64>(4)? as f64);
             let group = parse_group(&row.value::<String>(2)?)?.as_str();
-            let counts = Counts { all, affected, amount: affected, spent: None };
-            found.entry(row.value(1)?).or_default().insert(group, counts);
+            let dispersion = if topic.starts_with("decisions") { 1.0 } else { dispersion };
+            let counts = Counts { all, affected, amount: affected, dispersion, spent: None };
+            found.entry(topic).or_default().insert(group, counts);
             Ok(())
         },
     )?;
@@ -130,7 +136,7 @@ fn budgets(campaign: &str) -> Result<Topics> {
             let (all, affected) = (row.value::<i64>(3)? as f64, row.value::<i64>(4)? as f64);
             let spent = Sample::of_sums(all, row.value(5)?, row.value(6)?);
             let group = parse_group(&row.value::<String>(2)?)?.as_str();
-            let counts = Counts { all, affected, amount: all * spent.mean(Variable::Outcome), spent: Some(spent) };
+            let counts = Counts { all, affected, amount: all * spent.mean(Variable::Outcome), dispersion: 1.0, spent: Some(spent) };
             found.entry(format!("charged to {}", row.value::<String>(1)?)).or_default().insert(group, counts);
             Ok(())
         },

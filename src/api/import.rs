@@ -152,7 +152,7 @@ fn store(campaign: &Campaign, compiled: &model::Compiled, rows: Vec<Past>) -> Re
     // A run that found nothing to follow in the log waits for us, or we for it.
     query::execute("LOCK TABLE decisioning.campaigns IN ROW EXCLUSIVE MODE", &[])?;
     let canonical = latest(|| canonical_ids(&customers))?;
-    let salt = campaign.salt()?;
+    let salt = campaign.salt();
     let now_micros = settings::now_micros()?;
     let (mut ids, mut action_ids, mut contexts, mut encoded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (row, customer) in rows.iter().zip(&canonical) {

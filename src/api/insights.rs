@@ -107,7 +107,7 @@ fn read(campaign: &Campaign, since: Option<TimestampWithTimeZone>) -> Result<Log
     let dimensions: Vec<Option<&Dimensions>> =
         [None].into_iter().chain(campaign.actions.iter().map(|action| Some(&action.dimensions))).collect();
     let mut log = Log::new(sample.features(), Levers::new(&dimensions), GROUPS.len());
-    let salt = campaign.salt()?;
+    let salt = campaign.salt();
     trials.stream(true, |trial, context| {
         let context: Map<String, Value> = serde_json::from_str(context.unwrap_or("{}"))?;
         let levels: Vec<u8> = log.features.iter().map(|feature| level(feature, &context)).collect();

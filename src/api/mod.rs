@@ -9,6 +9,7 @@ mod budget;
 mod calibration;
 mod campaign;
 mod census;
+mod configuration;
 mod configure;
 mod constraint;
 mod context;

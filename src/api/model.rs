@@ -254,7 +254,7 @@ pub fn profile(campaign: &Campaign) -> Result<Encoder> {
     let relation = campaign.customers();
     let columns = relation.columns()?;
     let names = declared(campaign, &columns);
-    let mut profile = Profile::new(names.clone(), campaign.salt()?.profile_seed());
+    let mut profile = Profile::new(names.clone(), campaign.salt().profile_seed());
     context::stream_audience(campaign, &names, |observation| profile.add(observation))?;
     Ok(profile.encoder())
 }
@@ -428,7 +428,7 @@ pub fn store(
     query::execute("DELETE FROM decisioning._learner_part p WHERE p.campaign = $1", &[name.into()])?;
     for (at, (part, Current { posterior, drift, drifted_at })) in learned.parts.iter().zip(current).enumerate() {
         let tempers = layout.tempers(campaign.temper, &posterior.conditional_errors());
-        let seed = campaign.salt()?.bank_seed(version).wrapping_add(at as u64);
+        let seed = campaign.salt().bank_seed(version).wrapping_add(at as u64);
         let bank = DrawBank::sample(posterior, &tempers, seed);
         let (target, scales) = (part.target.name(), serde_json::to_string(&part.scales)?);
         let unit = part.unit.map(|unit| serde_json::to_string(&unit)).transpose()?;

@@ -291,7 +291,7 @@ fn prepare(name: &str) -> Result<Round> {
     let candidates = Rc::new(Candidates::of(&campaign, now));
     let scopes = budget::scopes(&campaign);
     let mode = mode::in_force(&campaign);
-    Ok(Round { salt: campaign.salt()?, compiled, now, period, candidates, scopes, mode, campaign })
+    Ok(Round { salt: campaign.salt(), compiled, now, period, candidates, scopes, mode, campaign })
 }
 
 pub fn parse_group(text: &str) -> Result<Group> {

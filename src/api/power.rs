@@ -2,16 +2,14 @@
 
 use std::collections::HashMap;
 
-use decisioning_core::measure::{
-    customers_needed, detectable_difference, smallest_holdout, Sample, Variable, FEWEST_RESPONDERS,
-};
+use decisioning_core::measure::{Plan, Sample, Variable, FEWEST_RESPONDERS};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::campaign::{self, Campaign, CampaignGoal};
 use super::configure::audience_size;
 use super::evaluate::checked_confidence;
-use super::lift::{self, Known, Question, Span, Subject};
+use super::lift::{self, Cell, Known, Question, Span, Subject};
 use super::{configure, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, for_texts};
@@ -23,14 +21,26 @@ const DAYS: f64 = 28.0;
 /// What customers do without a send, and where that is known from.
 pub struct Base {
     pub mean: f64,
-    pub variance: f64,
+    /// Of a customer; where whole households are drawn, of as many customers as a household has, taken together.
+    variance: f64,
+    /// Share of customers who do anything.
+    responding: f64,
     pub basis: &'static str,
 }
 
 impl Base {
-    fn of(sample: &Sample, basis: &'static str) -> Self {
-        let (mean, squares) = (sample.mean(Variable::Outcome), sample.products(Variable::Outcome, Variable::Outcome));
-        Base { mean, variance: squares / (sample.count - 1.0).max(1.0), basis }
+    /// Of units that have one customer or more, by the delta method.
+    fn of(sample: &Sample, responding: f64, basis: &'static str) -> Self {
+        use Variable::{Denominator, Outcome};
+        let size = sample.mean(Denominator);
+        let mean = sample.mean(Outcome) / size;
+        let squares = sample.products(Outcome, Outcome) - 2.0 * mean * sample.products(Outcome, Denominator)
+            + mean * mean * sample.products(Denominator, Denominator);
+        Base { mean, variance: squares / (sample.count - 1.0).max(1.0) / size, responding, basis }
+    }
+
+    pub fn plan(&self, power: f64, confidence: f64) -> Plan {
+        Plan { variance: self.variance, responding: self.responding, power, confidence }
     }
 }
 
@@ -49,7 +59,8 @@ pub fn base(campaign: &Campaign, goal: &CampaignGoal, audience: f64) -> Result<O
     let totals: Vec<f64> = members(campaign, &ids)?.iter().filter_map(|id| past.get(id)).copied().collect();
     let sum = |of: &dyn Fn(f64) -> f64| totals.iter().map(|total| of(*total)).sum::<f64>() / share;
     let known = totals.len() as f64 >= FEWEST_RESPONDERS;
-    Ok(known.then(|| Base::of(&Sample::of_sums(audience, sum(&|x| x), sum(&|x| x * x)), "history")))
+    let sample = Sample::of_sums(audience, sum(&|x| x), sum(&|x| x * x)).per_unit();
+    Ok(known.then(|| Base::of(&sample, sum(&|_| 1.0) / audience, "history")))
 }
 
 /// What customers did in a window that ends now, by today's ids, of those who did anything; and the share of them who are looked at.
@@ -114,7 +125,10 @@ fn base_of_holdout(campaign: &Campaign, goal: &CampaignGoal) -> Result<Option<Ba
         merged
     };
     let enough = known.responders("optimise", "holdout").baseline >= FEWEST_RESPONDERS;
-    Ok(enough.then(|| Base::of(&of(&known, "holdout"), "holdout")))
+    let holdout = || known.strata.values().filter_map(|cells| cells.get("holdout"));
+    let sum = |of: fn(&Cell) -> f64| holdout().map(of).sum::<f64>();
+    let responding = sum(|cell| cell.responders) / sum(|cell| cell.customers);
+    Ok(enough.then(|| Base::of(&of(&known, "holdout"), responding, "holdout")))
 }
 
 /// Customers exposed so far, and new ones per day lately. Runs as the owner.
@@ -178,25 +192,25 @@ fn analyse(campaign: &Campaign, audience: f64, asked: &Asked, goal: Option<&str>
     for known in goals.filter(|known| goal.is_none_or(|goal| goal == known.goal)) {
         let base = base(campaign, known, audience)?;
         let usable = base.as_ref().filter(|base| base.mean > 0.0 && base.variance > 0.0);
-        let difference = |base: &Base| relative * base.mean;
+        let usable = usable.map(|base| (base.mean, base.plan(power, confidence)));
         let compared = holdout + optimise;
-        let needed = usable.and_then(|base| {
-            let both = customers_needed(base.variance, difference(base), holdout / compared, power, confidence)?;
+        let needed = usable.and_then(|(mean, plan)| {
+            let both = plan.needed(relative * mean, holdout / compared)?;
             Some((both / compared).ceil())
         });
-        let detectable = usable.and_then(|base| {
-            let found = detectable_difference(base.variance, all * optimise, all * holdout, power, confidence)?;
-            Some(found / base.mean)
-        });
+        let detectable = usable.and_then(|(mean, plan)| Some(plan.detectable(all * optimise, all * holdout)? / mean));
         let suggested = usable
-            .and_then(|base| smallest_holdout(base.variance, difference(base), all * compared, power, confidence))
+            .and_then(|(mean, plan)| plan.smallest_holdout(relative * mean, all * compared))
             .map(|share| ((100.0 * share).ceil() / 100.0).max(0.01));
         let waiting = (audience - exposed).max(0.0);
         let days = needed.and_then(|needed| days(needed, exposed, waiting, daily, known.attribution_seconds));
         let advice = match (usable, suggested) {
             (None, _) => "nothing is known of this goal yet: ingest past events, or look again when 30 customers of the holdout have responded".to_owned(),
             (Some(_), _) if holdout == 0.0 => "without a holdout no lift can be measured: give the campaign a holdout_share".to_owned(),
-            (Some(_), None) => format!("with {all:.0} customers such a lift cannot be detected at any holdout share: expect {:.0} % or more, or take a larger audience", 100.0 * detectable.unwrap_or(f64::NAN)),
+            (Some(_), None) => match detectable {
+                Some(detectable) => format!("with {all:.0} customers such a lift cannot be detected at any holdout share: expect {:.0} % or more, or take a larger audience", 100.0 * detectable),
+                None => format!("with {all:.0} customers such a lift cannot be detected at any holdout share: take a larger audience"),
+            },
             (Some(_), Some(share)) if share > holdout + 0.005 => format!("a holdout of {:.0} % would detect it with the audience there is", 100.0 * share),
             (Some(_), Some(_)) => "the holdout is large enough".to_owned(),
         };
@@ -239,7 +253,7 @@ pub fn outlook(campaign: &str, goal: &str) -> Result<Option<String>> {
     let sentence = |found: Analysis| {
         let (base, detectable) = found.base.zip(found.detectable)?;
         Some(format!(
-            "goal \"{goal}\": {} of {} so far ({}); smallest detectable lift (80 % power, 5 % level): {:.0} % of it with the {audience} customers there are. A lift of 10 %: {}",
+            "goal \"{goal}\": {} of {} so far ({}); smallest detectable lift (80 % power, 95 % confidence however often one looks): {:.0} % of it with the {audience} customers there are. A lift of 10 %: {}",
             found.measure,
             (1000.0 * base.mean).round() / 1000.0,
             base.basis,

@@ -12,6 +12,7 @@ use super::evaluate::checked_confidence;
 use super::fairness::guardrail as fairness;
 use super::lift::{self, Line, Measure, Question};
 use super::now;
+use crate::api::configuration;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -84,7 +85,7 @@ fn ramp_when_better(
             (Some(_), goal) => Some(goal_of(&campaign, goal)?),
             (None, _) => None,
         };
-        query::execute(
+        configuration::execute(
             "UPDATE decisioning.campaigns SET ramp_step = $2, ramp_confidence = $3, ramp_goal = $4 WHERE campaign = $1",
             &[name.into(), step.filter(|step| *step > 0.0).into(), confidence.into(), goal.into()],
         )
@@ -134,9 +135,10 @@ pub fn follow(name: &str) -> Result<Option<f64>> {
         else {
             return waits(format!("there is no lift of \"{goal}\" yet"));
         };
-        let bounds = found.bounds.unwrap_or(readout.fixed);
-        let (lift, lower, upper, measure) = (bounds.estimate, bounds.lower, bounds.upper, found.measure.as_str());
-        let interval = format!("lift of {measure} over control {lift:+.4} ({lower:+.4} to {upper:+.4})");
+        let bounds = found.bounds.or(readout.fixed);
+        let bounds =
+            bounds.map(|bounds| format!(" ({:+.4} to {:+.4})", bounds.lower, bounds.upper)).unwrap_or_default();
+        let interval = format!("lift of {} over control {:+.4}{bounds}", found.measure.as_str(), readout.difference);
         if found.finding != Finding::Positive {
             return waits(format!("{}, {interval}", found.finding.as_str()));
         }

@@ -11,7 +11,6 @@ use crate::pg::error::{required, Result};
 use crate::pg::guard::{as_owner, for_texts};
 use crate::pg::query::{self, Row};
 use crate::pg::relation::{quote_identifier, Column, ColumnKind};
-use decisioning_core::measure::detectable_difference;
 
 /// Rows of the audience that features are looked at in.
 const LOOKED_AT: i64 = 100_000;
@@ -316,7 +315,7 @@ fn goals(campaign: &Campaign, audience: f64, found: &mut Findings) -> Result<()>
             continue;
         };
         let shares = campaign.shares().exact();
-        let detectable = detectable_difference(base.variance, audience * shares[3], audience * shares[0], 0.8, 0.95);
+        let detectable = base.plan(0.8, 0.95).detectable(audience * shares[3], audience * shares[0]);
         let relative = detectable.map(|difference| difference / base.mean);
         let measured = if goal.kind == "value" { "value per customer" } else { "rate" };
         let finding = format!(
@@ -336,11 +335,17 @@ fn goals(campaign: &Campaign, audience: f64, found: &mut Findings) -> Result<()>
                 finding,
                 format!("only a lift of {:.0} % or more can be detected: see power_analysis", 100.0 * relative),
             ),
-            None => found.add(
+            None if shares[0] <= 0.0 || shares[3] <= 0.0 => found.add(
                 "base rate",
                 "warning",
                 finding,
                 "without a holdout and an optimise group no lift can be measured",
+            ),
+            None => found.add(
+                "base rate",
+                "warning",
+                finding,
+                "fewer than 30 of the holdout will respond, and before that no lift can be measured: see power_analysis",
             ),
         }
         if goal.kind == "value" {

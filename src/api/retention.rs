@@ -266,6 +266,17 @@ fn rows_of(table: &str) -> Result<i64> {
     Ok(query::write(&sql, &[], |row| row.value(1))?.first().copied().unwrap_or(0))
 }
 
+/// Keeps until when decisions are missing.
+fn remember(months: &[Month]) -> Result<()> {
+    let ends: Vec<TimestampWithTimeZone> = months.iter().map(|month| month.end).collect();
+    query::execute(
+        "INSERT INTO decisioning._thinned AS t (until) SELECT max(n.at) FROM unnest($1::timestamptz[]) AS n(at)
+         ON CONFLICT (singleton) DO UPDATE SET until = greatest(t.until, excluded.until)",
+        &[ends.into()],
+    )?;
+    Ok(())
+}
+
 #[pg_extern(sql = false)]
 fn thin_log(
     before: Option<TimestampWithTimeZone>,
@@ -290,6 +301,9 @@ fn thin_log(
         if !rewritten.is_empty() {
             lock_log(&rewritten)?;
             rewritten.iter().try_for_each(|month| month.replace())?;
+        }
+        if !thinned.is_empty() {
+            remember(&months)?;
         }
         if let Some(end) = months.iter().map(|month| month.end).max() {
             thinned.extend([thin_sends(end)?, thin_models(end)?].into_iter().filter(|(_, removed, _)| *removed > 0));

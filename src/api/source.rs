@@ -105,7 +105,8 @@ pub fn ingest_source(source: &Source) -> Result<Ingested> {
                 }
                 let event =
                     Event { event_id, customer_id, value: value.unwrap_or(0.0), occurred_at, decision_id: None };
-                outcome::check(&event, now_micros)?;
+                outcome::check(&event, now_micros)
+                    .map_err(|error| error.detail(format!("It comes from outcome source \"{}\".", source.name)))?;
                 present.insert(fingerprint(&event.event_id));
                 events.push(event);
             }

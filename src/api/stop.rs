@@ -10,6 +10,7 @@ use super::campaign;
 use super::configure::check_editable;
 use super::lift::{self, Line, Measure, Question};
 use super::maintained::Steps;
+use crate::api::configuration;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -49,10 +50,17 @@ impl Rule {
             line.subject.goal == self.goal
                 && line.measure == Measure::ConversionRate
                 && line.baseline_group != "explore"
-                && line.finding.is_valid()
         };
         // Lines come with the comparison that counts first.
         let line = lines.iter().find(comparable)?;
+        if !line.finding.is_valid() {
+            let Rule { campaign, stop_rule, .. } = self;
+            Error::state(format!("stop rule \"{stop_rule}\" of campaign \"{campaign}\" sees nothing: its groups cannot be compared"))
+                .detail(format!("The finding about them is \"{}\".", line.finding.as_str()))
+                .hint("See decisioning.group_balance and feature_balance; acknowledge_imbalance has them compared nevertheless.")
+                .warn();
+            return None;
+        }
         let readout = line.readout?;
         let [of, over] = line.responders;
         if of.max(over) < FEWEST_RESPONDERS {
@@ -60,7 +68,7 @@ impl Rule {
         }
         let treated = Rate { customers: line.treated_customers, responders: of };
         let baseline = Rate { customers: line.baseline_customers, responders: over };
-        let bounds = alarm_bounds(treated, baseline, readout.fixed.estimate, readout.standard_error, self.confidence);
+        let bounds = alarm_bounds(treated, baseline, readout.difference, readout.standard_error, self.confidence);
         Some(Sight {
             campaign: self.campaign,
             stop_rule: self.stop_rule,
@@ -240,7 +248,7 @@ fn add_stop_rule(
                 .hint("Add it with decisioning.add_campaign_goal(campaign, goal).")),
             Some("engagement") => Err(Error::invalid(format!("goal \"{goal}\" is an engagement goal"))
                 .hint("Opens and clicks are no harm, and no success: watch a conversion, value or harm goal.")),
-            Some(_) => query::execute(
+            Some(_) => configuration::execute(
                 "INSERT INTO decisioning.stop_rules (campaign, stop_rule, goal, tolerated, response, confidence)
                  VALUES ($1, $2, $3, $4, $5, $6)
                  ON CONFLICT (campaign, stop_rule) DO UPDATE

@@ -62,16 +62,19 @@ pub fn impatient<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Runs `f`, whose statements read values of the user as text, under [`TEXTS`].
 pub fn for_texts<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     // Nearly all sessions have them, and this is done for every decision.
-    let others: Vec<_> = TEXTS.into_iter().filter(|(name, value)| !is_set(name, value)).collect();
-    let _settings = (!others.is_empty()).then(|| Settings::set(&others));
+    let _settings = (!are_texts_usual()).then(|| Settings::set(&TEXTS));
     f()
 }
 
-/// Whether a setting is, or begins with, this word.
-fn is_set(name: &CStr, word: &CStr) -> bool {
-    // SAFETY: the name is that of a setting of Postgres; what is returned is NUL-terminated and lives until the next call.
-    let current = unsafe { CStr::from_ptr(pg_sys::GetConfigOption(name.as_ptr(), false, false)) };
-    current.to_bytes().split(|byte| *byte == b',').next() == Some(word.to_bytes())
+/// Whether [`TEXTS`] are in force.
+fn are_texts_usual() -> bool {
+    // SAFETY: plain reads of settings on the backend's only thread; the one that has no variable among the bindings is NUL-terminated.
+    unsafe {
+        pg_sys::DateStyle == pg_sys::USE_ISO_DATES as i32
+            && pg_sys::IntervalStyle == pg_sys::INTSTYLE_POSTGRES as i32
+            && pg_sys::extra_float_digits == 1
+            && CStr::from_ptr(pg_sys::GetConfigOption(c"bytea_output".as_ptr(), false, false)) == c"hex"
+    }
 }
 
 /// Plans the statements of `f` for large sets: joins by hash or merge and not row by row, however few rows the planner

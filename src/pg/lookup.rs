@@ -74,21 +74,28 @@ impl<const COLUMNS: usize> Lookup<COLUMNS> {
             let scan = pg_sys::index_beginscan(table, index, snapshot, texts as i32, 0);
             #[cfg(feature = "pg18")]
             let scan = pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), texts as i32, 0);
-            // What the snapshot sees has a page. A serializable transaction must be known to have looked.
-            let empty = pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
-                && pg_sys::RelationGetNumberOfBlocksInFork(table, pg_sys::ForkNumber::MAIN_FORKNUM) == 0;
             Ok(Lookup {
                 table,
                 index,
                 snapshot,
                 scan,
-                empty,
+                empty: false,
                 slot: pg_sys::table_slot_create(table, std::ptr::null_mut()),
                 columns,
                 conditions: vec![pg_sys::ScanKeyData::default(); texts],
                 key: (0..texts).map(|_| Text::default()).collect(),
             })
         }
+    }
+
+    /// Does not look for anything while the table has no page: for tables that in most databases stay empty.
+    pub fn unless_empty(mut self) -> Self {
+        // SAFETY: the table is open. What the snapshot sees has a page; a serializable transaction must be known to have looked.
+        self.empty = unsafe {
+            pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
+                && pg_sys::RelationGetNumberOfBlocksInFork(self.table, pg_sys::ForkNumber::MAIN_FORKNUM) == 0
+        };
+        self
     }
 
     /// Reads the row with a key, if there is one.

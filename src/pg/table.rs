@@ -67,10 +67,11 @@ pub(super) unsafe fn columns<const COLUMNS: usize>(
     let mut found = [(0, pg_sys::InvalidOid); COLUMNS];
     let mut next = 0;
     for (name, found) in names.into_iter().zip(&mut found) {
+        let bytes = name.to_bytes_with_nul();
         let matching = |at: &usize| {
             descriptor.get(*at).is_some_and(|column| {
-                // An attribute's name is NUL-terminated within its array.
-                !column.attisdropped && CStr::from_ptr(column.attname.data.as_ptr()) == name
+                let known = column.attname.data.iter().map(|byte| byte.cast_unsigned());
+                !column.attisdropped && known.take(bytes.len()).eq(bytes.iter().copied())
             })
         };
         let at = (next..descriptor.len()).chain(0..next).find(matching).ok_or_else(outdated)?;

@@ -73,6 +73,13 @@ def test_households_are_the_units_where_they_are_drawn(db):
     assert removed == {"together": pytest.approx(1, abs=0.02), "apart": pytest.approx(1, abs=1e-6)}
     balance = dict(later.execute("SELECT campaign, min(p_value) FROM decisioning.group_balance GROUP BY 1").fetchall())
     assert balance["together"] > 0.05, "sizes vary as those of households do"
+    # Over time, too: at the end of the last day it is what it is now.
+    for campaign in ("together", "apart"):
+        series = "SELECT treated_mean, absolute_lift, upper - lower FROM decisioning.lift_over_time(%s, 'day') ORDER BY day DESC LIMIT 1"
+        now = "SELECT treated_mean, absolute_lift, upper - lower FROM decisioning.lift(%s) WHERE headline"
+        assert later.execute(series, [campaign]).fetchone() == pytest.approx(later.execute(now, [campaign]).fetchone(), rel=1e-9)
+    by_days = dict(later.execute("SELECT l.campaign, l.upper - l.lower FROM decisioning.lift_over_time(NULL, 'days since exposure') l WHERE l.days_since_exposure = 0").fetchall())
+    assert by_days["together"] / by_days["apart"] == pytest.approx(2, rel=0.1)
 
 
 def test_mixed_customers_can_be_left_out(db):
@@ -150,6 +157,54 @@ def test_rare_levels_of_fair_groups_are_not_unlike(db):
     assert sum(p < 0.1 for _, p, _ in found) < 8
 
 
+def test_other_people_under_other_shares_are_not_unlike(db):
+    """Who comes later is another kind of person, and drawn under other shares. Among those of one draw the groups are alike."""
+    session = grown(db, customers=6000)
+    session.execute("UPDATE decisioning.campaigns SET holdout_share = 0.4")
+    session.execute("INSERT INTO public.customers SELECT 'n-' || n, 20, 'z' FROM generate_series(1, 3000) n")
+    session.execute("CALL decisioning.decide_all('c')")
+    found = session.execute("SELECT feature, customers, balanced FROM decisioning.feature_balance('c') ORDER BY 1").fetchall()
+    assert found == [("age", 9000, True), ("kind", 9000, True)]
+    # The same among those of one draw is told.
+    session.execute("UPDATE decisioning.decisions SET context = jsonb_set(context, '{kind}', '\"a\"') WHERE customer_id LIKE 'n-%' AND treatment_group = 'holdout'")
+    assert session.execute("SELECT balanced FROM decisioning.feature_balance('c') WHERE feature = 'kind'").fetchone() == (False,)
+
+
+def test_members_of_a_household_are_one_in_the_balance_of_features(db):
+    """Households of one to five who share a city: their members are no evidence of their own that the groups differ."""
+    connection = shop.session(db)
+    connection.execute(
+        """CREATE TABLE people AS SELECT 'p-' || h || '-' || m AS id, 'h-' || h AS home, 'city ' || (hashtext('a' || h) & 15) AS city, 'street ' || (hashtext('b' || h) & 15) AS street,
+                  'kind ' || (hashtext('c' || h) & 15) AS kind
+           FROM generate_series(1, 4000) h CROSS JOIN LATERAL generate_series(0, abs(hashtext('size' || h)) % 5) m"""
+    )
+    connection.execute("SELECT decisioning.add_goal('buy', 'conversion')")
+    found = []
+    for n in range(3):
+        name = f"k{n}"
+        connection.execute("SELECT decisioning.create_campaign(%s, 'people', 'id', household_column => 'home', unit => 'household', features => '{city,street,kind}')", [name])
+        connection.execute("UPDATE decisioning.campaigns SET salt = md5(campaign)::uuid")
+        connection.execute("SELECT decisioning.add_action(%s, 'mail', channel => 'email'), decisioning.approve_action(%s, 'mail')", [name, name])
+        connection.execute("SELECT decisioning.add_campaign_goal(%s, 'buy'), decisioning.start_campaign(%s)", [name, name])
+        connection.execute(f"CALL decisioning.decide_all('{name}')")
+        found += db.sql("SELECT p_value, balanced FROM decisioning.feature_balance(%s)", [name])
+    assert len(found) == 9 and all(balanced for _, balanced in found)
+    assert sum(p < 0.05 for p, _ in found) <= 2, found
+
+
+def test_stop_rules_say_that_they_see_nothing(db):
+    session = grown(db, customers=3000)
+    session.execute("SELECT decisioning.add_goal('leave', 'harm'), decisioning.add_campaign_goal('c', 'leave'), decisioning.add_stop_rule('c', 'leave')")
+    session.execute("SELECT decisioning.record_outcomes('leave', array_agg('l-' || customer_id), array_agg(customer_id), occurred_at => array_agg(exposed_at)) FROM decisioning.assignments WHERE customer_id LIKE '%7'")
+    assert len(session.execute("SELECT * FROM decisioning.check_stop_rules('c')").fetchall()) == 1
+    session.execute("INSERT INTO decisioning._feature_balance (campaign, feature, checked_at, customers, p_value, balanced) VALUES ('c', 'age', now(), 3000, 0, false)")
+    heard = []
+    session.add_notice_handler(lambda notice: heard.append((notice.severity, notice.message_primary, notice.message_detail)))
+    assert session.execute("SELECT * FROM decisioning.check_stop_rules('c')").fetchall() == []
+    ((severity, message, detail),) = heard
+    assert severity == "WARNING" and "sees nothing: its groups cannot be compared" in message and "invalid: features" in detail
+
+
 def test_groups_that_differ_in_a_feature_are_said_to(db):
     session = grown(db, customers=3000)
     session.execute(
@@ -188,3 +243,26 @@ def test_values_of_lift_are_those_that_the_campaign_gives_to_events(db, kind, va
     lift = "SELECT treated_mean FROM decisioning.lift('c', winsorise => 1) WHERE measure = %s AND treated_group = 'optimise' AND baseline_group = 'holdout'"
     (events,) = session.execute(lift, ["events per customer"]).fetchone()
     assert session.execute(lift, ["value per customer"]).fetchone() == (pytest.approx(per_event * events),)
+
+
+def test_more_of_a_harm_is_worse_by_whatever_measure(db):
+    session = grown(db, customers=4000)
+    session.execute("SELECT decisioning.add_goal('return', 'harm'), decisioning.add_campaign_goal('c', 'return', value => -8)")
+    session.execute(
+        """SELECT decisioning.record_outcomes('return', array_agg('r-' || customer_id), array_agg(customer_id)) FROM decisioning.assignments
+           WHERE abs(hashtext('r' || customer_id)) % 10 < CASE treatment_group WHEN 'holdout' THEN 1 ELSE 4 END"""
+    )
+    later = shop.session(db, now="2026-06-04 10:00+00")
+    rows = later.execute(
+        "SELECT measure, verdict, absolute_lift > 0 FROM decisioning.lift('c', goal => 'return') WHERE treated_group = 'optimise' AND baseline_group = 'holdout'"
+    ).fetchall()
+    assert sorted(rows) == [("conversion rate", "negative", True), ("events per customer", "negative", True), ("value per customer", "negative", False)]
+
+
+def test_few_responders_have_no_interval(db):
+    session = grown(db, customers=300)
+    rows = session.execute(
+        "SELECT absolute_lift, lower, fixed_lower, fixed_upper, p_value, detectable_lift FROM decisioning.lift('c') WHERE headline"
+    ).fetchall()
+    (responders,) = session.execute("SELECT count(*) FROM decisioning.assignments WHERE treatment_group = 'holdout' AND abs(hashtext(customer_id)) % 10 = 0").fetchone()
+    assert responders < 10 and rows == [(rows[0][0], None, None, None, None, None)] and rows[0][0] is not None

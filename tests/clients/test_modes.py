@@ -123,6 +123,26 @@ def test_a_ramp_moves_control_once_and_nobody_else(db):
     assert [share for (share,) in steps] == [0.2, 0.55, 1.0]
 
 
+def test_a_ramp_stays_where_it_is_when_shares_change(db):
+    """Under other shares more buckets of control would have moved: not those who are there, of whom only some are decided for again."""
+    start(db)
+    decide_all(db, 1)
+    connection = shop.session(db, now="2026-06-02 09:00+00")
+    connection.execute("SELECT decisioning.ramp_control('c', 0.5)")
+    moved = "SELECT array_agg(customer_id ORDER BY customer_id) FROM decisioning._assignment WHERE ramped_at IS NOT NULL"
+    before = db.sql(moved)
+    connection.execute("UPDATE decisioning.campaigns SET holdout_share = holdout_share + 0.1")
+    connection.execute("DELETE FROM public.customers WHERE age < 45")
+    decide_all(db, 2)
+    assert db.sql(moved) == before
+    # Who is new moves with the new shares.
+    connection.execute("INSERT INTO public.customers SELECT 'n-' || n, 20, 'a' FROM generate_series(1, 400) n")
+    decide_all(db, 3)
+    new = db.sql("""SELECT count(*) FILTER (WHERE ramped_at IS NOT NULL) > 0, count(*) FILTER (WHERE ramped_at IS NULL) > 0
+                    FROM decisioning._assignment WHERE customer_id LIKE 'n-%' AND treatment_group = 'control'""")
+    assert new == [(True, True)]
+
+
 def test_a_ramp_beside_decisions_does_not_deadlock(db):
     start(db, customers=1200)
     decide_all(db, 1)

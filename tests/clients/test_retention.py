@@ -60,6 +60,20 @@ def test_what_is_not_needed_goes(db):
     assert connection.execute("SELECT * FROM decisioning.thin_log('2026-03-01')").fetchall() == []
 
 
+def test_nothing_is_estimated_of_what_stayed(db):
+    """Under a global holdout sends stay and others go: the chance to be among them is not that with which they were chosen."""
+    connection = create(db)
+    shop.session(db, now="2026-01-11 10:00+00").execute("SELECT decisioning.set_global_holdout(0.05)")
+    performance = "SELECT sum(decisions) FROM decisioning.action_performance('c')"
+    insight = "SELECT count(*) FROM decisioning.decisions WHERE treatment_group IN ('explore', 'optimise') AND propensity < 1 AND decided_at >= %s"
+    assert connection.execute(performance).fetchone() == connection.execute(insight, ["2026-01-01"]).fetchone()
+    connection.execute("SELECT * FROM decisioning.thin_log('2026-03-01')")
+    assert connection.execute(insight, ["2026-02-01"]).fetchone() > connection.execute(insight, ["2026-03-01"]).fetchone(), "sends stay"
+    assert connection.execute(performance).fetchone() == connection.execute(insight, ["2026-03-01"]).fetchone()
+    policies = connection.execute("SELECT DISTINCT decisions FROM decisioning.evaluate_policy('c')").fetchall()
+    assert policies == connection.execute(insight, ["2026-03-01"]).fetchall()
+
+
 def test_the_log_goes_on(db):
     """Partitions are what they were, and whatever reads or writes the log works."""
     connection = create(db)

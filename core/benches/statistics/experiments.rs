@@ -58,7 +58,7 @@ impl World {
             let drawn = Drawn { observed: customers.to_vec(), shares: vec![self.holdout, 1.0 - self.holdout] };
             looks.balance_ever |= sequential_balance(&[drawn]) < 0.001;
             let Some(found) = compare(customers, responders) else { continue };
-            looks.fixed_at_last = excludes_zero(Some(found.fixed));
+            looks.fixed_at_last = excludes_zero(found.fixed);
             looks.fixed_ever |= looks.fixed_at_last;
             looks.valid_ever |= excludes_zero(found.always_valid);
         }
@@ -145,7 +145,7 @@ pub fn coverage() {
             let (treated, _) = sample(4_000_000, true, &mut random);
             let (baseline, _) = sample(4_000_000, false, &mut random);
             let (of, over) = (Arms { treated, baseline }, Responders::default());
-            read_out(&[of], over, false, 0.95).unwrap().fixed.estimate
+            read_out(&[of], over, false, 0.95).unwrap().difference
         };
         let truth = if shape == "revenue" { truth } else { 0.0 };
         for (n, holdout) in [(10_000, 0.1), (10_000, 0.5)] {
@@ -159,7 +159,7 @@ pub fn coverage() {
                 let seen = Responders { treated: of, baseline: over };
                 let found = read_out(&[Arms { treated, baseline }], seen, false, 0.95).unwrap();
                 let covers = |bounds: Bounded| f64::from(u8::from(bounds.lower <= truth && truth <= bounds.upper));
-                fixed += covers(found.fixed);
+                fixed += found.fixed.map_or(1.0, covers);
                 valid += found.always_valid.map_or(1.0, covers);
             }
             println!("{shape:>8} {holdout:>8} | {:>15.4} {:>12.4}", fixed / runs as f64, valid / runs as f64);
@@ -183,10 +183,10 @@ pub fn cuped() {
                 let sample = if at % 10 == 0 { &mut arms.baseline } else { &mut arms.treated };
                 sample.add([y, 1.0, x]);
             }
-            let found = read_out(&[arms], Responders::default(), true, 0.95).unwrap();
+            let all = Responders { treated: arms.treated.count, baseline: arms.baseline.count };
+            let found = read_out(&[arms], all, true, 0.95).unwrap();
             removed += found.variance_removed.unwrap() / f64::from(runs as u32);
-            covered +=
-                f64::from(u8::from(found.fixed.lower <= 0.0 && found.fixed.upper >= 0.0)) / f64::from(runs as u32);
+            covered += f64::from(u8::from(!excludes_zero(found.fixed))) / f64::from(runs as u32);
         }
         println!("{rho:>5} {:>8.4} | {removed:>8.4} {covered:>8.4}", rho * rho);
     }
@@ -215,5 +215,48 @@ pub fn features() {
             }
         }
         println!("{levels:>7} {daily:>6} | {:>9.4} {:>9.4}", alarms[0], alarms[1]);
+    }
+}
+
+/// One look at groups that are alike, where hardly anybody responds: how often the p-value is below a level if it is given from so many
+/// responders in each group on.
+pub fn rare() {
+    let fewest = [0.0, 5.0, 10.0, 30.0];
+    println!(
+        "{:>7} {:>8} {:>7} | share of p < 0.05, and of p < 0.001, from {fewest:?} responders on",
+        "treated", "baseline", "rate"
+    );
+    for (treated, baseline, rate) in [
+        (8_500.0, 1_000.0, 0.0006),
+        (8_500.0, 1_000.0, 0.002),
+        (8_500.0, 1_000.0, 0.01),
+        (85_000.0, 1_000.0, 0.015),
+        (85_000.0, 1_000.0, 0.03),
+        (85_000.0, 10_000.0, 0.0003),
+        (85_000.0, 10_000.0, 0.003),
+        (1_000.0, 1_000.0, 0.01),
+    ] {
+        let runs = 40_000;
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(5);
+        let mut below = [[0.0; 2]; 4];
+        for _ in 0..runs {
+            let [of, over] = [binomial(treated, rate, &mut random), binomial(baseline, rate, &mut random)];
+            let arms = Arms {
+                treated: Sample::of_rate(treated, of).per_unit(),
+                baseline: Sample::of_rate(baseline, over).per_unit(),
+            };
+            // What is shown is asked for below: here, there are always enough.
+            let enough = Responders { treated, baseline };
+            let Some(p_value) = read_out(&[arms], enough, false, 0.95).and_then(|found| found.p_value) else {
+                continue;
+            };
+            for (below, fewest) in below.iter_mut().zip(fewest) {
+                for (below, level) in below.iter_mut().zip([0.05, 0.001]) {
+                    *below += f64::from(u8::from(of.min(over) >= fewest && p_value < level)) / f64::from(runs);
+                }
+            }
+        }
+        let shown: Vec<String> = below.iter().map(|[five, thousandth]| format!("{five:.3} {thousandth:.4}")).collect();
+        println!("{treated:>7} {baseline:>8} {rate:>7} | {}", shown.join("   "));
     }
 }

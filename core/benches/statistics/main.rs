@@ -9,8 +9,9 @@ mod insights;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let simulations: [(&str, fn()); 6] = [
+    let simulations: [(&str, fn()); 7] = [
         ("peeking", experiments::peeking),
+        ("rare", experiments::rare),
         ("coverage", experiments::coverage),
         ("cuped", experiments::cuped),
         ("features", experiments::features),

@@ -64,6 +64,14 @@ pub struct Independence {
     pub p_value: f64,
 }
 
+impl Independence {
+    /// `None` without degrees of freedom.
+    fn of(statistic: f64, freedom: f64) -> Option<Self> {
+        let p_value = ChiSquared::new(freedom).ok()?.sf(statistic);
+        Some(Independence { statistic, freedom, p_value })
+    }
+}
+
 /// Pearson's chi-square test of independence. Columns in which fewer than five are expected in some row are taken together, so that
 /// the approximation holds (Cochran 1954). `None` if fewer than two rows or columns are left.
 pub fn independence(table: &[Vec<f64>]) -> Option<Independence> {
@@ -97,8 +105,15 @@ pub fn independence(table: &[Vec<f64>]) -> Option<Independence> {
         })
         .sum();
     let freedom = ((rows.len() - 1) * (kept.len() - 1)) as f64;
-    let p_value = ChiSquared::new(freedom).ok()?.sf(statistic);
-    Some(Independence { statistic, freedom, p_value })
+    Independence::of(statistic, freedom)
+}
+
+/// The same within strata: statistics and degrees of freedom of those in which there is something to compare, added up. Rows that
+/// differ because a stratum has other proportions of both rows and columns do not count.
+pub fn independence_within(strata: &[Vec<Vec<f64>>]) -> Option<Independence> {
+    let found = strata.iter().filter_map(|table| independence(table));
+    let sum = found.fold((0.0, 0.0), |sum, found| (sum.0 + found.statistic, sum.1 + found.freedom));
+    Independence::of(sum.0, sum.1)
 }
 
 /// One-way analysis of variance: p-value of units of the same mean, by the limit of F for many units. `None` if nothing varies, or

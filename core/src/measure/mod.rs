@@ -3,6 +3,7 @@
 mod agreement;
 mod balance;
 mod calibration;
+mod clusters;
 mod finding;
 mod insight;
 mod moments;
@@ -17,15 +18,16 @@ mod sequence;
 mod shrinkage;
 
 pub use agreement::Agreement;
-pub use balance::{chi_square, independence, same_mean, sequential_balance, Drawn, Independence};
+pub use balance::{chi_square, independence, independence_within, same_mean, sequential_balance, Drawn, Independence};
 pub use calibration::{Calibration, CalibrationBin};
+pub use clusters::{ClusterSums, Clusters};
 pub use finding::Finding;
 pub use insight::{insights, Contrast, Feature, Half, Insight, Known, Levers, Log, Sampled, Seen};
 pub use moments::Moments;
 pub use multiplicity::{benjamini_hochberg, holm};
 pub use parity::{parity, wilson, Parity, Share, Verdict};
 pub use performance::{Brought, Performance, Trial};
-pub use power::{customers_needed, detectable_difference, smallest_holdout};
+pub use power::Plan;
 pub use readout::{plain_means, read_out, Arms, Bounded, Readout, Responders, FEWEST_RESPONDERS};
 pub use response::{quantile_of_sizes, Response, Responses};
 pub use sample::{Sample, Variable, SAMPLE_BYTES};

@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn looking_often_does_not_raise_false_alarms() {
-        let peeked = alarms(0.0, |found| Some(found.fixed.upper));
+        let peeked = alarms(0.0, |found| Some(found.fixed?.upper));
         assert!(peeked > 0.06, "{peeked}: the fixed interval is fooled, where 0.025 is its level");
         let sequential = alarms(0.0, |found| Some(found.always_valid?.upper));
         assert!(sequential < 0.03, "{sequential}: one side of 5 %");

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::check::{of_action, FindingRow};
 use crate::api::action::{check_action, notice_slots};
 use crate::api::campaign;
+use crate::api::configuration;
 use crate::api::configure::check_editable;
 use crate::api::guardrail::binding::scope;
 use crate::api::guardrail::configure::{document, named, selector};
@@ -55,7 +56,7 @@ fn add_brand_rule(
     };
     as_owner(|| {
         scope(campaign, &selector)?;
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.brand_rules (rule, campaign, kind, parameters, severity, actions, locales, regions, fields,
                  valid_from, valid_until, owner, description)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -144,7 +145,7 @@ fn add_claim(
             .into());
     }
     as_owner(|| {
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.claims (claim, phrases, substantiation, valid_from, expires_at, owner)
              VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (claim) DO UPDATE
@@ -189,7 +190,7 @@ fn set_content(
 /// Runs as the owner.
 fn write_content(campaign: &str, action: &str, content: Option<JsonB>, locale: Option<&str>) -> Result<()> {
     match (locale, content) {
-        (None, content) => query::execute(
+        (None, content) => configuration::execute(
             "UPDATE decisioning.actions a SET content = $3 WHERE a.campaign = $1 AND a.action = $2",
             &[campaign.into(), action.into(), content.into()],
         ),
@@ -199,7 +200,7 @@ fn write_content(campaign: &str, action: &str, content: Option<JsonB>, locale: O
         ),
         (Some(locale), Some(content)) => {
             check_locale(locale)?;
-            query::execute(
+            configuration::execute(
                 "INSERT INTO decisioning.action_contents (campaign, action, locale, content) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (campaign, action, locale) DO UPDATE SET content = excluded.content",
                 &[campaign.into(), action.into(), locale.into(), content.into()],
@@ -242,7 +243,7 @@ fn set_brand_options(
         }
     }
     as_owner(|| {
-        query::execute(
+        configuration::execute(
             "UPDATE decisioning.campaigns c
              SET four_eyes = coalesce($2, c.four_eyes), locale_column = coalesce($3, c.locale_column) WHERE c.campaign = $1",
             &[name.into(), four_eyes.into(), locale_column.into()],
@@ -293,7 +294,7 @@ fn propose_action(
     notice_slots(dimensions.0.get("slot").and_then(Value::as_str));
     let found = as_owner(|| -> Result<Vec<FindingRow>> {
         check_editable(campaign)?;
-        let written = query::execute(
+        let written = configuration::execute(
             "INSERT INTO decisioning.actions AS a (campaign, action, dimensions, content, customer_reason, category, proposed_by)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (campaign, action) DO UPDATE

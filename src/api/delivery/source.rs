@@ -8,6 +8,7 @@ use pgrx::{JsonB, Uuid};
 use serde_json::{Map, Value};
 
 use super::feedback::{record, told, Told};
+use crate::api::configuration;
 use crate::api::now;
 use crate::api::source::{check_lookback, check_moment, moment_of};
 use crate::pg::error::{required, Error, Result};
@@ -27,7 +28,7 @@ fn set_delivery(channel: Option<&str>, delivery: Option<&str>) -> std::result::R
             .into());
     }
     as_owner(|| {
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.delivery_channels (channel, delivery) VALUES ($1, $2)
              ON CONFLICT (channel) DO UPDATE SET delivery = excluded.delivery",
             &[channel.into(), delivery.into()],
@@ -66,7 +67,7 @@ fn add_delivery_source(
     }
     let name = delivery_source.map_or_else(|| format!("{}.{}", relation.schema, relation.name), str::to_owned);
     as_owner(|| {
-        let added = query::execute(
+        let added = configuration::execute(
             "INSERT INTO decisioning.delivery_sources (delivery_source, source_schema, source_relation, decision_key, status,
                  occurred_at, reason, statuses, filter, lookback)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (delivery_source) DO NOTHING",

@@ -7,6 +7,7 @@ use serde_json::{json, Value};
 use super::document::{self, Document};
 use super::registry::{Absent, Change, Section};
 use super::rows::{self, Column, Row, Rows};
+use crate::api::configuration;
 use crate::api::configure::check_editable;
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::{as_owner, as_owner_for_documents};
@@ -158,7 +159,7 @@ fn update(section: &Section, row: &Row, columns: &[&str], campaign: &str) -> Res
     let values: Vec<String> = names.iter().map(|name| format!("r.{name}")).collect();
     let scope = if is_shared(section) { "$1::text IS NOT NULL" } else { section.scope };
     as_owner_for_documents(|| {
-        query::execute(
+        configuration::execute(
             &format!(
                 "UPDATE decisioning.{table} AS t SET ({}) = (SELECT {} FROM jsonb_populate_record(NULL::decisioning.{table}, $3) AS r)
                  WHERE {scope} AND to_jsonb(t) @> $2",

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use super::report::{check, findings, Finding, Question};
 use crate::api::campaign;
+use crate::api::configuration;
 use crate::api::configure::{self, check_editable};
 use crate::api::maintained::Steps;
 use crate::api::now;
@@ -139,10 +140,10 @@ pub fn follow(name: &str) -> Result<Vec<AlertRow>> {
             let paused = if *pauses { "; the campaign is paused" } else { "" };
             pgrx::warning!("fairness of campaign \"{name}\": {}{paused}", breach.detail());
         }
-        for Finding { value, level, share, parity } in &breach.found {
-            let (customers, name) = (share.customers as i64, name.to_owned());
+        for Finding { value, level, customers, parity, .. } in &breach.found {
+            let name = name.to_owned();
             let of = (attribute.clone(), dimension.clone(), value.clone(), level.clone());
-            rows.push((name, of.0, of.1, of.2, of.3, customers, parity.share, parity.ratio, outcome.to_owned()));
+            rows.push((name, of.0, of.1, of.2, of.3, *customers, parity.share, parity.ratio, outcome.to_owned()));
         }
     }
     Ok(rows)
@@ -163,7 +164,7 @@ fn record(name: &str, guardrail: &Guardrail, finding: &Finding, outcome: &str) -
             finding.value.as_str().into(),
             finding.level.as_str().into(),
             now()?.into(),
-            (finding.share.customers as i64).into(),
+            finding.customers.into(),
             finding.parity.share.into(),
             finding.parity.ratio.into(),
             outcome.into(),
@@ -240,7 +241,7 @@ fn set_fairness_guardrail(
     })?;
     check(&campaign, attribute, dimension)?;
     as_owner(|| {
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.fairness_guardrails (campaign, attribute, dimension, reference, minimum_ratio, minimum_customers,
                  response)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -305,7 +306,7 @@ fn override_fairness(
         return Err(Error::invalid("reason must not be empty").hint("It is what an auditor will read.").into());
     }
     as_owner(|| {
-        let changed = query::execute(
+        let changed = configuration::execute(
             "UPDATE decisioning.fairness_guardrails g
              SET override_reason = $4, overridden_by = $5, overridden_until = coalesce($6, $7 + interval '30 days')
              WHERE g.campaign = $1 AND g.attribute = $2 AND g.dimension = $3",

@@ -28,15 +28,18 @@ fn check_attribute(campaign: &Campaign, attribute: &str, features: &[String]) ->
     Ok(())
 }
 
-/// Levels that each customer got, under today's ids; an empty set for who got none. Runs as the owner.
-fn levels(
-    name: &str,
-    dimension: &str,
-    since: Option<TimestampWithTimeZone>,
-) -> Result<HashMap<String, BTreeSet<String>>> {
-    let mut found: HashMap<String, BTreeSet<String>> = HashMap::new();
+/// Decisions for a customer, and those of them that had each level.
+#[derive(Default)]
+struct Treatment {
+    decisions: f64,
+    levels: BTreeMap<String, f64>,
+}
+
+/// How each customer was treated, under today's ids. Runs as the owner.
+fn treatments(name: &str, dimension: &str, since: Option<TimestampWithTimeZone>) -> Result<HashMap<String, Treatment>> {
+    let mut found: HashMap<String, Treatment> = HashMap::new();
     query::stream(
-        "SELECT coalesce(l.customer_id, d.customer_id), a.dimensions ->> $2
+        "SELECT coalesce(l.customer_id, d.customer_id), a.dimensions ->> $2, count(*)
          FROM decisioning.decisions d
          LEFT JOIN decisioning.actions a ON a.campaign = d.campaign AND a.action_id = d.action_id
          LEFT JOIN decisioning._log_alias l ON l.alias = d.customer_id
@@ -45,10 +48,14 @@ fn levels(
          GROUP BY 1, 2",
         &[name.into(), dimension.into(), since.into(), now()?.into()],
         FETCH,
-        |row| Ok((row.value::<String>(1)?, row.get::<String>(2)?)),
+        |row| Ok((row.value::<String>(1)?, row.get::<String>(2)?, row.value::<i64>(3)? as f64)),
         |batch| {
-            for (customer, level) in batch {
-                found.entry(customer).or_default().extend(level);
+            for (customer, level, decisions) in batch {
+                let treatment = found.entry(customer).or_default();
+                treatment.decisions += decisions;
+                if let Some(level) = level {
+                    *treatment.levels.entry(level).or_default() += decisions;
+                }
             }
             Ok(())
         },
@@ -56,11 +63,11 @@ fn levels(
     Ok(found)
 }
 
-/// Customers of one value of the attribute, and how many of them got each level.
+/// Customers of one value of the attribute, and of those who got a level, in what part of their decisions each did.
 #[derive(Default)]
 struct Group {
     customers: f64,
-    got: BTreeMap<String, f64>,
+    got: BTreeMap<String, Vec<f64>>,
 }
 
 /// What is asked.
@@ -78,7 +85,9 @@ pub struct Question<'a> {
 pub struct Finding {
     pub value: String,
     pub level: String,
-    pub share: Share,
+    pub customers: i64,
+    /// Customers who got it at all.
+    got: i64,
     pub parity: Parity,
 }
 
@@ -120,6 +129,7 @@ fn fairness(
             name!(lower, f64),
             name!(upper, f64),
             name!(ratio, Option<f64>),
+            name!(ratio_upper, Option<f64>),
             name!(verdict, String),
         ),
     >,
@@ -137,9 +147,9 @@ fn fairness(
     let (campaign, _) = as_owner(|| campaign::load(name))?;
     let row = |finding: Finding| {
         let verdict = finding.verdict().to_owned();
-        let Finding { value, level, share, parity } = finding;
-        let (customers, got) = (share.customers as i64, share.got as i64);
-        (value, level, customers, got, parity.share, parity.lower, parity.upper, parity.ratio, verdict)
+        let Finding { value, level, customers, got, parity } = finding;
+        let Parity { share, lower, upper, ratio, ratio_upper, .. } = parity;
+        (value, level, customers, got, share, lower, upper, ratio, ratio_upper, verdict)
     };
     Ok(TableIterator::new(findings(&campaign, &question)?.into_iter().map(row).collect::<Vec<_>>()))
 }
@@ -174,8 +184,8 @@ pub fn check(campaign: &Campaign, attribute: &str, dimension: &str) -> Result<()
 pub fn findings(campaign: &Campaign, question: &Question<'_>) -> Result<Vec<Finding>> {
     let Question { attribute, dimension, reference, minimum_ratio, minimum_customers, since } = *question;
     check(campaign, attribute, dimension)?;
-    let got = as_owner(|| levels(&campaign.campaign, dimension, since))?;
-    if got.is_empty() {
+    let mut treatments = as_owner(|| treatments(&campaign.campaign, dimension, since))?;
+    if treatments.is_empty() {
         return Ok(Vec::new());
     }
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
@@ -197,10 +207,11 @@ pub fn findings(campaign: &Campaign, question: &Question<'_>) -> Result<Vec<Find
         |batch| {
             let (ids, values): (Vec<String>, Vec<String>) = batch.into_iter().unzip();
             for (id, value) in as_owner(|| canonical_ids(&ids))?.iter().zip(values) {
-                let Some(levels) = got.get(id) else { continue };
+                // Of several rows of one person, the first counts.
+                let Some(Treatment { decisions, levels }) = treatments.remove(id) else { continue };
                 let group = groups.entry(value).or_default();
                 group.customers += 1.0;
-                levels.iter().for_each(|level| *group.got.entry(level.clone()).or_default() += 1.0);
+                levels.into_iter().for_each(|(level, had)| group.got.entry(level).or_default().push(had / decisions));
             }
             Ok(())
         },
@@ -215,15 +226,17 @@ pub fn findings(campaign: &Campaign, question: &Question<'_>) -> Result<Vec<Find
     };
     let all: BTreeSet<&String> = groups.values().flat_map(|group| group.got.keys()).collect();
     let mut findings = Vec::new();
-    for level in all {
-        let of = |group: &Group| Share {
-            customers: group.customers,
-            got: group.got.get(level).copied().unwrap_or_default(),
+    for &level in &all {
+        let of = |group: &Group| {
+            let mut share = Share::new(group.customers);
+            group.got.get(level).into_iter().flatten().for_each(|part| share.add(*part));
+            share
         };
         let shares: Vec<Share> = groups.values().map(of).collect();
-        let found = parity(&shares, place, minimum_ratio, minimum_customers);
-        for ((value, share), parity) in groups.keys().zip(shares).zip(found) {
-            findings.push(Finding { value: value.clone(), level: level.clone(), share, parity });
+        let found = parity(&shares, place, minimum_ratio, minimum_customers, all.len());
+        for ((value, group), parity) in groups.iter().zip(found) {
+            let (customers, got) = (group.customers as i64, group.got.get(level).map_or(0, Vec::len) as i64);
+            findings.push(Finding { value: value.clone(), level: level.clone(), customers, got, parity });
         }
     }
     Ok(findings)

@@ -8,6 +8,7 @@ use pgrx::JsonB;
 
 use super::binding::{check_channel, check_dimension, scope};
 use crate::api::campaign;
+use crate::api::configuration;
 use crate::api::configure::check_editable;
 use crate::api::delivery::IS_RELEASED;
 use crate::api::goal::check_goal;
@@ -115,7 +116,7 @@ fn add_eligibility_rule(
     check_predicate(&loaded.customers(), predicate, "predicate", allow_volatile == Some(true))?;
     let rule = rule.map_or_else(|| predicate.chars().take(100).collect(), str::to_owned);
     as_owner(|| {
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.eligibility_rules (campaign, rule, effect, actions, predicate) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (campaign, rule) DO UPDATE
              SET effect = excluded.effect, actions = excluded.actions, predicate = excluded.predicate",
@@ -140,7 +141,7 @@ fn set_consent_column(
     let relation = loaded.customers();
     boolean(&relation, column)?;
     as_owner(|| {
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.consent_columns (campaign, consent_column, channel) VALUES ($1, $2, coalesce($3, '*'))
              ON CONFLICT DO NOTHING",
             &[name.into(), column.into(), channel.into()],
@@ -187,7 +188,7 @@ fn add_consent_source(
             check_editable(campaign)?;
         }
         check_channel(campaign, channel)?;
-        let added = query::execute(
+        let added = configuration::execute(
             "INSERT INTO decisioning.consent_sources (consent_source, source_schema, source_relation, customer_key, granted,
                  channel_column, channel, campaign)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
@@ -262,7 +263,7 @@ fn add_frequency_cap(
             Some(_) => None,
             None => query::read_one("SELECT $1::interval", &[period.into()], |row| row.value::<Interval>(1))?,
         };
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.frequency_caps (cap, campaign, actions, per, maximum, period, rolling, ramp_from,
                  ramp_starts_at, ramp_ends_at, count_transactional)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, false))
@@ -371,7 +372,7 @@ impl HoursOf<'_> {
         let name = rule.map_or_else(|| titled(campaign, selector, &hours), str::to_owned);
         as_owner(|| {
             scope(campaign, selector)?;
-            query::execute(
+            configuration::execute(
                 "INSERT INTO decisioning.quiet_hours (rule, campaign, kind, actions, starts, ends, weekdays, jurisdiction)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
                  ON CONFLICT (rule) DO UPDATE
@@ -436,7 +437,7 @@ fn add_order_rule(
         wait_for_decisions()?;
         scope(Some(campaign), &actions)?;
         scope(Some(campaign), &other)?;
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.order_rules (campaign, rule, requirement, actions, other, within)
              VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (campaign, rule) DO UPDATE
@@ -479,7 +480,7 @@ fn set_goal_exit(
     as_owner(|| {
         check_editable(campaign)?;
         check_goal(goal)?;
-        let changed = query::execute(
+        let changed = configuration::execute(
             "UPDATE decisioning.campaign_goals g SET exit_policy = $3, cool_down = $4 WHERE g.campaign = $1 AND g.goal = $2",
             &[campaign.into(), goal.into(), policy.into(), cool_down.into()],
         )?;
@@ -514,7 +515,7 @@ fn set_send_options(
         relation.column(&relation.columns()?, column)?;
     }
     as_owner(|| {
-        query::execute(
+        configuration::execute(
             "UPDATE decisioning.campaigns c
              SET fallback_time_zone = coalesce($2, c.fallback_time_zone),
                  jurisdiction_column = coalesce($3, c.jurisdiction_column), send_horizon = coalesce($4, c.send_horizon),

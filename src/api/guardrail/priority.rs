@@ -10,6 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid};
 
+use crate::api::configuration;
 use crate::api::configure::check_editable;
 use crate::pg::bulk;
 use crate::pg::error::{required, Error, Result};
@@ -58,7 +59,7 @@ fn set_priority(campaign: Option<&str>, priority: Option<f64>) -> std::result::R
     }
     as_owner(|| {
         check_editable(campaign)?;
-        query::execute(
+        configuration::execute(
             "UPDATE decisioning.campaigns c SET priority = $2 WHERE c.campaign = $1",
             &[campaign.into(), priority.into()],
         )

@@ -31,7 +31,8 @@ impl Suppression {
 
 /// Suppressions of each of `ids` that bind a campaign at `now` (microseconds).
 pub fn of(ids: &[&str], campaign: &str, now: i64) -> Result<Vec<Vec<Suppression>>> {
-    let mut rows = Lookup::open(c"suppressions", [c"campaign", c"channel", c"suppressed_until", c"lifted_at"])?;
+    let columns = [c"campaign", c"channel", c"suppressed_until", c"lifted_at"];
+    let mut rows = Lookup::open(c"suppressions", columns)?.unless_empty();
     let mut of_one = |id: &&str| {
         let found = rows.each(&[id], |row| {
             let of = row.value::<String>(0)?;

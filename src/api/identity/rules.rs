@@ -10,6 +10,7 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::api::configuration;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -99,13 +100,13 @@ fn add(
     as_owner(|| {
         // Not ON CONFLICT: its attempt to insert would open an epoch of its own.
         query::execute("LOCK TABLE decisioning.match_rules IN SHARE ROW EXCLUSIVE MODE", &[])?;
-        let updated = query::execute(
+        let updated = configuration::execute(
             "UPDATE decisioning.match_rules r
              SET priority = $2, identity_limit = $3, record_limit = $4, enabled = $5 WHERE r.identifier = $1",
             &arguments,
         )?;
         if updated == 0 {
-            query::execute(
+            configuration::execute(
                 "INSERT INTO decisioning.match_rules (identifier, priority, identity_limit, record_limit, enabled)
                  VALUES ($1, $2, $3, $4, $5)",
                 &arguments,
@@ -130,12 +131,12 @@ fn block_value(
     as_owner(|| {
         // As for match rules.
         query::execute("LOCK TABLE decisioning.blocked_values IN SHARE ROW EXCLUSIVE MODE", &[])?;
-        let updated = query::execute(
+        let updated = configuration::execute(
             "UPDATE decisioning.blocked_values b SET blocked = $3 WHERE b.identifier = $1 AND b.value = $2",
             &arguments,
         )?;
         if updated == 0 {
-            query::execute(
+            configuration::execute(
                 "INSERT INTO decisioning.blocked_values (identifier, value, blocked) VALUES ($1, $2, $3)",
                 &arguments,
             )?;

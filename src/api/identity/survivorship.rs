@@ -8,6 +8,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::kind_of;
+use crate::api::configuration;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query;
@@ -143,12 +144,12 @@ fn add(kind: &str, rule: &str, sources: Vec<String>, expression: Option<&str>) -
         let arguments = [kind.into(), rule.into(), sources.clone().into(), expression.into()];
         // Not ON CONFLICT: its attempt to insert would open an epoch of its own.
         query::execute("LOCK TABLE decisioning.survivorship_rules IN SHARE ROW EXCLUSIVE MODE", &[])?;
-        let updated = query::execute(
+        let updated = configuration::execute(
             "UPDATE decisioning.survivorship_rules r SET rule = $2, sources = $3, expression = $4 WHERE r.kind = $1",
             &arguments,
         )?;
         if updated == 0 {
-            query::execute(
+            configuration::execute(
                 "INSERT INTO decisioning.survivorship_rules (kind, rule, sources, expression) VALUES ($1, $2, $3, $4)",
                 &arguments,
             )?;

@@ -10,6 +10,7 @@ use pgrx::JsonB;
 use serde::Deserialize;
 
 use super::source::{self, Source};
+use crate::api::configuration;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
 use crate::pg::query::{self, Argument};
@@ -200,7 +201,7 @@ fn add_nickname(given_name: Option<&str>, nickname: Option<&str>) -> std::result
 
 fn add_form(name: &str, nickname: &str) -> Result<()> {
     as_owner(|| {
-        query::execute(
+        configuration::execute(
             "INSERT INTO decisioning.nicknames (given_name, nickname)
              SELECT $1, $2 WHERE NOT EXISTS (
                  SELECT FROM decisioning.nicknames n WHERE n.given_name = $1 AND n.nickname = $2)",

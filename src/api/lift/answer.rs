@@ -61,7 +61,10 @@ fn goals(question: &Question) -> Result<BTreeMap<Subject, Known>> {
         &[only(question.campaign.as_deref()), question.goal.as_deref().into()],
         |row| {
             let subject = Subject { campaign: row.value(1)?, goal: row.value(2)? };
-            Ok((subject, Known { kind: row.value(3)?, tolerated: row.get(5)?, ..Known::default() }))
+            Ok((
+                subject,
+                Known { kind: row.value(3)?, tolerated: row.get(5)?, valued: !row.is_null(6), ..Known::default() },
+            ))
         },
     )?;
     Ok(found.into_iter().collect())

@@ -1,7 +1,7 @@
 //! Lines of a readout: a goal of a campaign, by one measure, in two groups.
 
 use decisioning_core::measure::{
-    alarm_bounds, plain_means, read_out, Arms, Bounded, Finding, Rate, Readout, FEWEST_RESPONDERS,
+    alarm_bounds, plain_means, read_out, Arms, Bounded, Finding, Rate, Readout, Responders, FEWEST_RESPONDERS,
 };
 
 use super::answer::answer;
@@ -110,6 +110,20 @@ fn of(question: &Question, subject: &Subject, known: &Known, invalid: Option<&Fi
     lines
 }
 
+/// Bounds of the difference of two rates of a harm: where nobody is sent anything nobody unsubscribes, and there never will be enough who
+/// did. `None` until enough have in one group.
+pub fn bounds_of_harm(
+    readout: Option<Readout>,
+    [treated, baseline]: [f64; 2],
+    responders: Responders,
+    confidence: f64,
+) -> Option<Bounded> {
+    let readout = readout.filter(|_| responders.treated.max(responders.baseline) >= FEWEST_RESPONDERS)?;
+    let treated = Rate { customers: treated, responders: responders.treated };
+    let baseline = Rate { customers: baseline, responders: responders.baseline };
+    Some(alarm_bounds(treated, baseline, readout.difference, readout.standard_error, confidence))
+}
+
 fn compare(
     question: &Question,
     known: &Known,
@@ -126,14 +140,11 @@ fn compare(
     let (treated_customers, baseline_customers): (f64, f64) = (customers(0), customers(1));
     let mut bounds = readout.and_then(|readout| readout.always_valid);
     if bounds.is_none() && is_harm && measure == Measure::ConversionRate {
-        // Where nobody is sent anything nobody unsubscribes, and there never will be enough who did.
-        bounds = readout.filter(|_| responders.treated.max(responders.baseline) >= FEWEST_RESPONDERS).map(|readout| {
-            let treated = Rate { customers: treated_customers, responders: responders.treated };
-            let baseline = Rate { customers: baseline_customers, responders: responders.baseline };
-            alarm_bounds(treated, baseline, readout.fixed.estimate, readout.standard_error, question.confidence)
-        });
+        bounds = bounds_of_harm(readout, [treated_customers, baseline_customers], responders, question.confidence);
     }
     let finding = match (is_harm, measure) {
+        // What a harm costs is less than nothing.
+        (true, Measure::ValuePerCustomer) if known.valued => Finding::of_success(bounds),
         (true, Measure::ConversionRate) => Finding::of_harm(bounds, known.tolerated.unwrap_or(0.0)),
         (true, _) => Finding::of_harm(bounds, 0.0),
         (false, _) => Finding::of_success(bounds),

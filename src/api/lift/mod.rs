@@ -15,7 +15,7 @@ use pgrx::prelude::*;
 pub use answer::ask;
 pub use line::{lines, Line, Measure};
 pub use over_time::Moment;
-pub use question::{Known, Question, Span, Subject};
+pub use question::{Cell, Known, Question, Span, Subject};
 
 use super::census::Census;
 use super::evaluate::checked_confidence;
@@ -125,6 +125,7 @@ fn row(
     Option<f64>,
 ) {
     let readout = line.readout.as_ref();
+    let fixed = readout.and_then(|readout| readout.fixed);
     let fixed_relative = readout.and_then(|readout| readout.fixed_relative);
     let relative = readout.and_then(|readout| readout.always_valid_relative);
     let lower = |bounds: Option<Bounded>| bounds.map(|bounds| bounds.lower);
@@ -140,20 +141,20 @@ fn row(
         line.baseline_customers as i64,
         line.means.map(|means| means[0]),
         line.means.map(|means| means[1]),
-        readout.map(|readout| readout.fixed.estimate),
+        readout.map(|readout| readout.difference),
         lower(line.bounds),
         upper(line.bounds),
-        fixed_relative.map(|relative| relative.estimate),
+        readout.and_then(|readout| readout.relative),
         lower(relative),
         upper(relative),
         line.finding.as_str(),
         line.headline,
-        readout.map(|readout| readout.fixed.lower),
-        readout.map(|readout| readout.fixed.upper),
+        lower(fixed),
+        upper(fixed),
         lower(fixed_relative),
         upper(fixed_relative),
-        readout.map(|readout| readout.p_value),
-        readout.map(|readout| readout.detectable),
+        readout.and_then(|readout| readout.p_value),
+        readout.and_then(|readout| readout.detectable),
         readout.and_then(|readout| readout.variance_removed),
         line.winsorised_at,
     )
@@ -280,7 +281,8 @@ fn lift_before_exposure(
     let found = as_owner(|| answer(campaign, &question))?;
     let row = |line: Line| {
         let readout = line.readout.as_ref();
-        let p_value = readout.map(|readout| readout.p_value);
+        let p_value = readout.and_then(|readout| readout.p_value);
+        let fixed = readout.and_then(|readout| readout.fixed);
         (
             line.subject.campaign,
             line.subject.goal,
@@ -291,9 +293,9 @@ fn lift_before_exposure(
             line.baseline_customers as i64,
             line.means.map(|means| means[0]),
             line.means.map(|means| means[1]),
-            readout.map(|readout| readout.fixed.estimate),
-            readout.map(|readout| readout.fixed.lower),
-            readout.map(|readout| readout.fixed.upper),
+            readout.map(|readout| readout.difference),
+            fixed.map(|fixed| fixed.lower),
+            fixed.map(|fixed| fixed.upper),
             p_value,
             p_value.is_none_or(|p_value| p_value >= ALIKE),
         )

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use decisioning_core::measure::{plain_means, read_out, Arms, Responders, Response, Sample};
+use decisioning_core::measure::{plain_means, read_out, Arms, ClusterSums, Clusters, Responders, Response, Sample};
 use pgrx::datum::Date;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::line::{Measure, COMPARISONS};
+use super::line::{bounds_of_harm, Measure, COMPARISONS};
 use super::parts::GOALS;
 use super::question::{Question, Subject, WINSORISE};
 use super::totals::{Place, Totals};
@@ -94,6 +94,8 @@ struct Change {
     /// Sums and sums of squares: of events, and of value.
     value: f64,
     squares: f64,
+    /// Where households are drawn: by bucket, what the measure is made of.
+    buckets: ClusterSums,
 }
 
 impl Change {
@@ -102,9 +104,26 @@ impl Change {
         self.responders += other.responders;
         self.value += other.value;
         self.squares += other.squares;
+        self.buckets += other.buckets;
+    }
+
+    /// Takes customers away.
+    fn leave(&mut self, gone: &Change) {
+        self.customers -= gone.customers;
+        self.buckets -= gone.buckets;
+    }
+
+    fn outcome(&self, measure: Measure) -> f64 {
+        match measure {
+            Measure::ValuePerCustomer => self.value,
+            _ => self.responders,
+        }
     }
 
     fn sample(&self, measure: Measure) -> Sample {
+        if self.buckets.clusters > 0.0 {
+            return self.buckets.sample();
+        }
         match measure {
             Measure::ValuePerCustomer => Sample::of_sums(self.customers, self.value, self.squares),
             _ => Sample::of_rate(self.customers, self.responders),
@@ -144,7 +163,7 @@ impl Series {
                 (By::Day | By::Week, Some(cells)) => add(&mut there, cells),
                 (By::DaysSinceExposure, Some(cells)) => cells.iter().for_each(|(cell, gone)| {
                     if let Some(there) = there.get_mut(cell) {
-                        there.customers -= gone.customers;
+                        there.leave(gone);
                     }
                 }),
                 (_, None) => {}
@@ -189,8 +208,60 @@ fn changes(points: &[Response], by: By, cap: f64) -> impl Iterator<Item = (i32, 
         (events, value) = (before.0 + point.events, before.1 + point.value);
         let (now, then) = (clip(value), clip(before.1));
         let responders = f64::from(events > 0.0) - f64::from(before.0 > 0.0);
-        (point.part, Change { customers: 0.0, responders, value: now - then, squares: now * now - then * then })
+        (point.part, Change { responders, value: now - then, squares: now * now - then * then, ..Change::default() })
     })
+}
+
+/// What happens in the buckets of a place at a point.
+#[derive(Default)]
+struct Bustle {
+    customers: BTreeMap<i32, f64>,
+    outcomes: BTreeMap<i32, f64>,
+}
+
+/// Customers and outcomes by place, point and bucket, where households are drawn; else nothing.
+struct Buckets(BTreeMap<Place, BTreeMap<i32, Bustle>>);
+
+impl Buckets {
+    fn of(census: &Census, subject: &Subject) -> Self {
+        let mut found = Buckets(BTreeMap::new());
+        for drawn in census.drawn.iter().filter(|drawn| drawn.campaign == subject.campaign && drawn.compared > 0.0) {
+            if let Some(bucket) = drawn.bucket {
+                let points = found.0.entry((drawn.stratum, drawn.group.as_str())).or_default();
+                let customers = &mut points.entry(drawn.at.unwrap_or(0)).or_default().customers;
+                *customers.entry(i32::from(bucket)).or_default() += drawn.compared;
+            }
+        }
+        found
+    }
+
+    /// Adds the sums over buckets to those over customers, as [`Series::points`] adds them up.
+    fn add_to(self, series: &mut Series, by: By) {
+        for (place, points) in self.0 {
+            let mut clusters = Clusters::default();
+            if by == By::DaysSinceExposure {
+                for (bucket, customers) in points.values().flat_map(|point| &point.customers) {
+                    clusters.come(*bucket, *customers);
+                }
+            }
+            for (at, point) in points {
+                if by != By::Day {
+                    clusters.forget_outcomes();
+                }
+                for (bucket, customers) in point.customers {
+                    let sums = match by {
+                        By::Day | By::Week => clusters.come(bucket, customers),
+                        By::DaysSinceExposure => -clusters.come(bucket, -customers),
+                    };
+                    series.customers.entry(at).or_default().entry(place).or_default().buckets += sums;
+                }
+                for (bucket, outcome) in point.outcomes {
+                    series.responses.entry(at).or_default().entry(place).or_default().buckets +=
+                        clusters.act(bucket, outcome);
+                }
+            }
+        }
+    }
 }
 
 /// Every goal over time, of a census and totals that were taken by the same points. Runs as the owner.
@@ -205,17 +276,24 @@ fn series(question: &Question, by: By, census: &Census, totals: &mut Totals) -> 
             series.end = series.customers.keys().next_back().copied().unwrap_or(0);
         }
         let cap = totals.cap(subject, WINSORISE).unwrap_or(f64::INFINITY);
+        let measure = Measure::of(&series.kind)[0];
+        let mut buckets = Buckets::of(census, subject);
         for (place, responses) in totals.of(subject) {
             let mut changes_at: BTreeMap<i32, Change> = BTreeMap::new();
             for points in responses.histories() {
                 for (at, change) in changes(points, by, cap) {
                     changes_at.entry(at).or_default().add(&change);
+                    if let Some(bucket) = points.first().map(|point| point.cluster).filter(|_| !buckets.0.is_empty()) {
+                        let moment = buckets.0.entry(*place).or_default().entry(at).or_default();
+                        *moment.outcomes.entry(bucket).or_default() += change.outcome(measure);
+                    }
                 }
             }
             for (at, change) in changes_at {
                 series.responses.entry(at).or_default().insert(*place, change);
             }
         }
+        buckets.add_to(series, by);
     }
     // Campaigns without customers have nothing to show.
     found.retain(|_, series| !series.customers.is_empty());
@@ -245,7 +323,8 @@ pub fn moments(question: &Question, by: By, census: &Census, totals: &mut Totals
         let measure = Measure::of(&series.kind)[0];
         let points = series.points(by);
         moments.extend(points.iter().filter_map(|(at, cells)| {
-            let mut moment = compare(cells, measure, by == By::Day, question.confidence)?;
+            let is_harm = series.kind == "harm";
+            let mut moment = compare(cells, measure, is_harm, by == By::Day, question.confidence)?;
             moment.subject = subject.clone();
             moment.day = by.day(*at);
             moment.days_since_exposure = (by == By::DaysSinceExposure).then_some(*at);
@@ -256,7 +335,7 @@ pub fn moments(question: &Question, by: By, census: &Census, totals: &mut Totals
 }
 
 /// The comparison that counts at a point, if there is one: the groups of the first comparison with customers in both.
-fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -> Option<Moment> {
+fn compare(cells: &Cells, measure: Measure, is_harm: bool, cumulative: bool, confidence: f64) -> Option<Moment> {
     let customers =
         |group: &str| cells.iter().filter(|(cell, _)| cell.1 == group).map(|(_, change)| change.customers).sum::<f64>();
     let responders = |group: &str| {
@@ -274,7 +353,13 @@ fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -
         .collect();
     let responders = Responders { treated: responders(treated), baseline: responders(baseline) };
     let readout = read_out(&arms, responders, false, confidence);
-    let bounds = readout.and_then(|found| if cumulative { found.always_valid } else { Some(found.fixed) });
+    let sizes = [customers(treated), customers(baseline)];
+    let bounds = match cumulative {
+        false => readout.and_then(|found| found.fixed),
+        true => readout
+            .and_then(|found| found.always_valid)
+            .or_else(|| bounds_of_harm(readout.filter(|_| is_harm), sizes, responders, confidence)),
+    };
     Some(Moment {
         subject: Subject { campaign: String::new(), goal: String::new() },
         day: None,
@@ -282,9 +367,9 @@ fn compare(cells: &Cells, measure: Measure, cumulative: bool, confidence: f64) -
         measure,
         treated_group: treated,
         baseline_group: baseline,
-        customers: [customers(treated), customers(baseline)],
+        customers: sizes,
         means: readout.map(|readout| [readout.treated, readout.baseline]).or_else(|| plain_means(&arms)),
-        lift: readout.map(|readout| readout.fixed.estimate),
+        lift: readout.map(|readout| readout.difference),
         lower: bounds.map(|bounds| bounds.lower),
         upper: bounds.map(|bounds| bounds.upper),
     })

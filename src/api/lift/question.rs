@@ -126,6 +126,8 @@ pub struct Known {
     pub strata: BTreeMap<usize, BTreeMap<&'static str, Cell>>,
     /// Total at which totals are cut off, if they are.
     pub winsorised_at: Option<f64>,
+    /// Whether the campaign says what an event is worth: for a harm less than nothing.
+    pub valued: bool,
     /// Increase of a harm, or decrease of a success, that a stop rule tolerates.
     pub tolerated: Option<f64>,
 }
@@ -145,7 +147,8 @@ impl Known {
     }
 }
 
-/// Events `o` in so many seconds before the exposure of `u`.
+/// Events `o` in so many seconds before `u` was treated as what he is. Who was drawn anew is from then on, and counts only from the end
+/// of the wash-out.
 pub(super) fn before(seconds: f64) -> String {
-    format!("o.occurred_at < u.exposed_at AND o.occurred_at >= u.exposed_at - {seconds} * interval '1 second'")
+    format!("o.occurred_at < u.treated_at AND o.occurred_at >= u.treated_at - {seconds} * interval '1 second'")
 }

@@ -103,7 +103,9 @@ fn statement(question: &Question, by: Option<By>, all_events: &str) -> String {
     format!(
         "WITH goals AS NOT MATERIALIZED ({GOALS} AND ($3 IS NULL OR g.goal = $3)), {all_events},
          units AS NOT MATERIALIZED (
-             SELECT s.ctid AS unit, s.campaign, s.customer_id, s.treatment_group, s.bucket, s.exposed_at, s.epoch, c.time_zone, {first} AS at
+             SELECT s.ctid AS unit, s.campaign, s.customer_id, s.treatment_group, s.bucket, s.exposed_at, s.epoch, c.time_zone, {first} AS at,
+                    CASE WHEN s.exposed_at = c.washed_at THEN (SELECT max(n.renewed_at) FROM decisioning.renewals n WHERE n.campaign = c.campaign)
+                         ELSE s.exposed_at END AS treated_at
              FROM decisioning._assignment s
              JOIN decisioning.campaigns c ON c.campaign = s.campaign
              WHERE ($1 IS NULL OR s.campaign = ANY ($1)) AND {members})

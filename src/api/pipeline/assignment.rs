@@ -12,7 +12,7 @@ use pgrx::{IntoDatum, Uuid};
 
 use super::canonical::Directory;
 use super::{parse_group, Proposal, Round};
-use crate::api::campaign::{self, Campaign};
+use crate::api::campaign::{self, Campaign, Moved};
 use crate::api::global_holdout::GlobalHoldout;
 use crate::api::guardrail::Reserved;
 use crate::api::offer::Held;
@@ -219,8 +219,10 @@ impl Assignment {
 
     /// The group that the customer is treated as.
     pub fn treated_as(&self, campaign: &Campaign) -> Group {
-        let one = self.exposed().unwrap_or(self);
-        campaign.treated_as(one.group, one.bucket, one.ramped_at.is_some())
+        match self.exposed() {
+            Some(one) => campaign.treated_as(one.group, Moved::Before(one.ramped_at.is_some())),
+            None => campaign.treated_as(self.group, Moved::Now(self.bucket)),
+        }
     }
 
     /// When the customer himself moved from control to optimise, if he has by `now`.

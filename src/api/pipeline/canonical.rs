@@ -31,7 +31,7 @@ impl Directory {
     /// # Errors
     /// A table is missing.
     pub fn open() -> Result<Self> {
-        Ok(Directory { aliases: Lookup::open(c"_customer_alias", [c"customer_id"])?, records: None })
+        Ok(Directory { aliases: Lookup::open(c"_customer_alias", [c"customer_id"])?.unless_empty(), records: None })
     }
 
     /// The canonical id.

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use super::forget::forget_all;
 use crate::api::campaign::{self, Campaign};
+use crate::api::configuration;
 use crate::api::configure::check_editable;
 use crate::api::pipeline::canonical_ids;
 use crate::pg::error::{required, Error, Result};
@@ -101,7 +102,7 @@ fn set_profiling_consent(campaign: Option<&str>, consent_column: Option<&str>) -
         }
     }
     as_owner(|| {
-        query::execute(
+        configuration::execute(
             "UPDATE decisioning.campaigns c SET profiling_column = $2 WHERE c.campaign = $1",
             &[name.into(), consent_column.into()],
         )

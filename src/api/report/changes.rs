@@ -18,7 +18,9 @@ pub fn read(name: &str) -> Result<Vec<Change>> {
              JOIN decisioning.campaigns c ON c.campaign = $1
              WHERE e.campaign = $1
                 OR e.campaign IS NULL
-                   AND (e.relation <> 'goals' OR e.row_key ->> 'goal' IN (SELECT g.goal FROM decisioning.campaign_goals g WHERE g.campaign = $1))
+                   AND (e.relation NOT IN ('goals', 'outcome_sources')
+                        OR (SELECT coalesce(x.after, x.before) ->> 'goal' FROM decisioning.epochs x WHERE x.epoch = e.epoch)
+                           IN (SELECT g.goal FROM decisioning.campaign_goals g WHERE g.campaign = $1))
              GROUP BY 1, 2, 3, 4
              ORDER BY 1 DESC, latest DESC LIMIT $2)
          SELECT d.day, d.changed_by, d.relation, d.operation, d.changes, CASE d.changes WHEN 1 THEN d.named END,

@@ -27,10 +27,10 @@ fn shown(line: lift::Line) -> Lift {
         baseline_customers: line.baseline_customers as i64,
         treated_mean: line.means.map(|means| means[0]),
         baseline_mean: line.means.map(|means| means[1]),
-        absolute_lift: readout.map(|readout| readout.fixed.estimate),
+        absolute_lift: readout.map(|readout| readout.difference),
         lower: line.bounds.map(|bounds| bounds.lower),
         upper: line.bounds.map(|bounds| bounds.upper),
-        relative_lift: readout.and_then(|readout| readout.fixed_relative).map(|relative| relative.estimate),
+        relative_lift: readout.and_then(|readout| readout.relative),
         verdict: line.finding.as_str().to_owned(),
     }
 }

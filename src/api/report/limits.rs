@@ -9,18 +9,22 @@ use crate::pg::query;
 
 /// Rules over the last days, those first that bear on most decisions. Runs as the owner.
 pub fn guardrails(name: &str, now: TimestampWithTimeZone, share: f64) -> Result<Vec<Guardrail>> {
-    // Days are apart, so that variances add up; bounds are 1.645 standard errors away.
+    // Bounds of a day are 1.645 standard errors away. A customer who is decided for on every day of a window has the same events in all of
+    // them, so that the variance of a sum may be as many times what that of apart days would be.
     let sql = format!(
         "SELECT f.guardrail, f.decisions, f.removed, f.silenced, f.lost, f.lost - f.margin, f.lost + f.margin, f.estimated, f.days
          FROM (SELECT f.guardrail, sum(f.decisions)::bigint AS decisions, sum(f.removed_candidates)::bigint AS removed,
                       sum(f.without_any_send)::bigint AS silenced, sum(f.lost_responses)::float8 AS lost,
-                      sqrt(sum((f.lost_upper - f.lost_responses) ^ 2))::float8 AS margin, count(f.lost_responses) AS estimated,
+                      sqrt(sum((f.lost_upper - f.lost_responses) ^ 2) * least(count(DISTINCT f.decided_on), {window}))::float8 AS margin, count(f.lost_responses) AS estimated,
                       count(DISTINCT f.decided_on) AS days
                FROM decisioning._guardrail_funnel($1, $3) AS f
                JOIN decisioning.campaigns k ON k.campaign = f.campaign
                WHERE f.decided_on >= ({since} AT TIME ZONE k.time_zone)::date
                GROUP BY f.guardrail) AS f
          ORDER BY f.decisions DESC, f.guardrail",
+        window = "greatest(1, ceil((SELECT max(g.attribution_seconds) FROM decisioning.campaign_goals g
+                                    JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
+                                    WHERE g.campaign = $1) / 86400))",
         since = since(),
     );
     query::read(&sql, &[name.into(), now.into(), share.into()], |row| {

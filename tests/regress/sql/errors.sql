@@ -86,6 +86,15 @@ SELECT decisioning.add_action('twice', 'mail', channel => 'email'), decisioning.
 SELECT decisioning.start_campaign('twice');
 SELECT * FROM decisioning.decide(1, 'twice');
 
+-- What a constraint refuses is told with what it asks for, by whatever way it comes.
+SELECT decisioning.create_campaign('', 'public.customers', 'id');
+SELECT decisioning.create_campaign('d', 'public.customers', 'id', half_life => '-3 days');
+SELECT decisioning.add_action('twice', 'no_send', channel => 'email');
+SELECT decisioning.add_goal('');
+SELECT decisioning.set_send_options('twice', send_within => '90 days');
+SELECT decisioning.set_goal_exit('twice', 'visit', 'cool_down', cool_down => '-1 day');
+SELECT decisioning.configure(jsonb_set(decisioning.export_configuration('twice'), '{settings,half_life}', '"-3 days"'));
+
 SELECT decisioning.end_campaign('c');
 SELECT * FROM decisioning.decide(1, 'c');
 SELECT decisioning.start_campaign('c');

@@ -85,6 +85,10 @@ FROM decisioning.lift l,
 WHERE l.campaign = 'a';
 SELECT bool_and(balanced) AS balanced, sum(customers) AS customers FROM decisioning.group_balance WHERE campaign = 'a';
 SELECT feature, customers, balanced FROM decisioning.feature_balance('a') WHERE feature = 'age';
+-- What the new groups did in the wash-out is no past of theirs; what all did before they were drawn is.
+SELECT period, l.measure, l.treated_mean > 0 AS treated, l.baseline_mean > 0 AS baseline, l.alike
+FROM unnest('{7 days, 9 days}'::interval[]) AS period CROSS JOIN LATERAL decisioning.lift_before_exposure('a', period) AS l
+WHERE l.treated_group = 'optimise' AND l.baseline_group = 'holdout' AND l.measure = 'conversion rate' ORDER BY 1;
 -- The total is since the first exposure, whatever was drawn anew since.
 SELECT since, treated_customers + baseline_customers AS customers FROM decisioning.total_lift() WHERE goal = 'visit' LIMIT 1;
 SELECT count(DISTINCT customer_id) FROM public.first WHERE exposed_at < '2026-06-20';
