@@ -18,6 +18,7 @@ use super::offer::{self, Consistency, Held};
 use super::pipeline::Candidates;
 use crate::pg::error::Result;
 use crate::pg::guard::as_owner_by_key;
+use crate::pg::interrupt;
 
 /// Removed actions, under what removed them.
 pub type Removed = BTreeMap<String, Vec<i32>>;
@@ -119,7 +120,10 @@ impl<'a> Constraints<'a> {
         }
         let (mut costs_of_all, mut demands) = (Vec::new(), vec![Demand::default(); scopes.len()]);
         if !scopes.is_empty() {
-            for prospect in prospects {
+            for (n, prospect) in prospects.iter().enumerate() {
+                if n % 1024 == 0 {
+                    interrupt::check();
+                }
                 let costs = frame.costs(prospect.encoded);
                 for (scope, sum) in scopes.iter().zip(&mut demands) {
                     let each = candidates.arms.iter().zip(&costs).filter_map(|(arm, cost)| Some(((*arm)?, *cost)));

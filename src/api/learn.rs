@@ -412,8 +412,8 @@ fn learn(
     ErrorReport,
 > {
     let (campaign, step) = learn_campaign(required(campaign, "campaign")?)?;
-    as_owner(delivery::keep_house)?;
     as_owner(|| settle(&campaign, step.reached))?;
+    as_owner(delivery::keep_house)?;
     as_owner(make_partitions)?;
     Ok(TableIterator::once((
         step.model_version,
@@ -496,18 +496,17 @@ fn maintain() -> std::result::Result<
     // Dates of rules and claims have passed: decisions that are under way end first, hence not before what takes long.
     steps.take("brand rules", None, || as_owner(brand::reassess));
     stop::check_all(&mut steps)?;
-    // Nobody can change any send from here to the end of the transaction: hence after all that takes long, and before budgets, in
-    // the order in which dispatching locks.
+    // Nobody can change any send, or send under a budget that is settled, from here to the end of the transaction: hence after all that
+    // takes long. Budgets come before contacts are amended, in the order in which deciders lock. What learning has taken out of the inbox
+    // is settled, or learning is undone with it: no step of its own.
+    for (campaign, step) in learned {
+        as_owner(|| settle(&campaign, step.reached))?;
+    }
     for source in as_owner(|| delivery::sources(false))? {
         let step = format!("delivery source \"{}\"", source.name);
         steps.take(&step, None, || delivery::ingest_source(&source));
     }
     steps.take("deliveries", None, || as_owner(delivery::keep_house));
-    // Nobody can send under a budget while it is settled: last, for all. What learning has taken out of the inbox is settled, or
-    // learning is undone with it: no step of its own.
-    for (campaign, step) in learned {
-        as_owner(|| settle(&campaign, step.reached))?;
-    }
     steps.take("budgets", None, || as_owner(budget::forget_old_reservations));
     // A new partition locks out whoever reads the log until the transaction ends.
     steps.take("partitions", None, || as_owner(make_partitions));

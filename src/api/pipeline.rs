@@ -346,7 +346,10 @@ fn enter_all(
     let contested = round.campaign.priority.is_some();
     let standings = guardrail::read(&round.campaign, subjects.collect(), round.now, contested, round.writes())?;
     let mut entrants = Vec::with_capacity(arrivals.len());
-    for ((customer, assignment, entry), standing) in arrivals.into_iter().zip(standings) {
+    for (n, ((customer, assignment, entry), standing)) in arrivals.into_iter().zip(standings).enumerate() {
+        if n % 1024 == 0 {
+            interrupt::check();
+        }
         entrants.push(enter(round, customer, assignment, entry, standing, context)?);
     }
     Ok(entrants)
@@ -432,7 +435,12 @@ fn decide_ahead(round: &Round, constraints: &mut Constraints<'_>, entrants: &[En
     let alternatives: Vec<_> = entrants
         .iter()
         .enumerate()
-        .map(|(at, entrant)| Alternatives::of(round, constraints, at, entrant))
+        .map(|(at, entrant)| {
+            if at % 1024 == 0 {
+                interrupt::check();
+            }
+            Alternatives::of(round, constraints, at, entrant)
+        })
         .collect::<Result<_>>()?;
     let questions = entrants.iter().zip(&alternatives);
     let questions: Vec<_> = questions.map(|(entrant, left)| Question::new(round, entrant, &left.candidates)).collect();

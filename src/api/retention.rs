@@ -13,6 +13,7 @@ use super::now;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, for_large_sets, impatient};
 use crate::pg::query;
+use crate::pg::snapshot::latest;
 use crate::pg::transaction::attempt;
 
 /// A month of the log.
@@ -290,6 +291,8 @@ fn thin_log(
         check(before)?;
         lock_learners()?;
         lock_shape()?;
+        // What is needed may have changed while others had the locks.
+        latest(|| check(before))?;
         let (months, published) = (months(before)?, is_published()?);
         let mut thinned = Vec::new();
         let mut rewritten = Vec::new();

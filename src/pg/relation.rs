@@ -139,7 +139,7 @@ impl RelationName {
                          WHEN b.type = 'timestamptz' THEN 't'
                          WHEN b.category IN ('S', 'E') OR b.type = 'uuid' THEN 's'
                          ELSE 'o' END,
-                    CASE WHEN t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN pg_catalog.format_type(a.atttypid, -1)
+                    CASE WHEN t.typnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace THEN pg_catalog.format_type(a.atttypid, -1)
                          ELSE (SELECT pg_catalog.format('%I.%I', s.nspname, t.typname) FROM pg_catalog.pg_namespace s WHERE s.oid = t.typnamespace) END,
                     a.atttypid
              FROM pg_catalog.pg_class c
@@ -197,6 +197,10 @@ impl RelationName {
             for attribute in descriptor.iter() {
                 attribute.name().hash(&mut hasher);
                 attribute.atttypid.to_u32().hash(&mut hasher);
+                // Statements name the types of users, which may be renamed or moved.
+                if attribute.atttypid.to_u32() >= pg_sys::FirstNormalObjectId {
+                    CStr::from_ptr(pg_sys::format_type_be_qualified(attribute.atttypid)).hash(&mut hasher);
+                }
                 attribute.attisdropped.hash(&mut hasher);
             }
             pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);

@@ -90,10 +90,12 @@ pub fn scan(
         let found = Spi::connect(|client| -> Result<usize> {
             let mut cursor = client.find_cursor(&name)?;
             let found = for_texts(|| for_large_sets(|| Ok(cursor.fetch(size as _)?.len())))?;
+            // Closed by name, when all is well: closing raises where a server is gone, and must not while an error unwinds.
+            cursor.detach_into_name();
             // SAFETY: the table of the fetch that has just been made; SPI keeps it until this connection closes.
             unsafe { rows(pg_sys::SPI_tuptable, found, &mut each)? };
-            if found == size {
-                cursor.detach_into_name();
+            if found < size {
+                drop(client.find_cursor(&name)?);
             }
             Ok(found)
         })?;

@@ -85,7 +85,7 @@ pub fn now_micros() -> Result<i64> {
         Some(text) => {
             let text = text.to_string_lossy().into_owned();
             let micros = query::read_one(
-                "SELECT (extract(epoch FROM $1::timestamptz) * 1000000)::bigint",
+                "SELECT (extract(epoch FROM $1::pg_catalog.timestamptz) OPERATOR(pg_catalog.*) 1000000.0)::bigint",
                 &[text.as_str().into()],
                 |row| row.value::<i64>(1),
             )?;

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import chisquare
 
 import shop
+from test_identity import Background, wait_until_blocked
 
 SESSIONS = 32
 RETRY = psycopg.errors.SerializationFailure
@@ -84,6 +85,29 @@ def test_many_sessions_never_exceed_a_budget_and_use_it_up(db, isolation):
     assert reserved["cost per month"] == (cost, 0, 150 - cost)
     assert reserved["channel sms: sends per month"] == (sms, 0, 40 - sms)
     assert db.sql("SELECT bool_and(r.matches) FROM decisioning.decisions d, decisioning.replay(d.decision_id) r") == [(True,)]
+
+
+def test_what_is_given_back_is_not_settled(db):
+    """A send is cancelled while learning settles its budget: it is charged nothing, whoever comes first."""
+    connection = create(db, customers=200)
+    connection.execute("UPDATE decisioning.actions SET cost_on_goal = 5")
+    connection.execute("SELECT decisioning.set_budget('c', 100000, 'total')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection.execute("CALL decisioning.dispatch_all()")
+    ((customer,),) = db.sql("SELECT min(customer_id) FROM decisioning.sends WHERE status = 'queued'")
+    later = shop.session(db, now="2026-06-01 12:00+00", autocommit=False)
+    other = shop.session(db, now="2026-06-01 12:00+00")
+    other.execute("SELECT decisioning.record_outcome('buy', 'o', %s, value => 20)", [customer])
+    later.execute("SELECT decisioning.suppress(%s)", [customer])
+    learning = Background(lambda: other.execute("SELECT decisioning.learn('c')"))
+    wait_until_blocked(db, other)
+    later.commit()
+    learning.result()
+    sums = "SELECT sum(r.charged) / 1e6, sum(r.charged) FILTER (WHERE r.closed) / 1e6, count(*) FILTER (WHERE r.cancelled AND r.charged <> 0) FROM decisioning._reservation r"
+    ((charged, settled, odd),) = db.sql(sums)
+    ((_, (reserved, spent, _)),) = status(db).items()
+    assert odd == 0 and db.sql("SELECT count(*) FROM decisioning._reservation WHERE cancelled") == [(1,)]
+    assert reserved + spent == pytest.approx(float(charged)) and spent == pytest.approx(float(settled))
 
 
 def test_rollback_gives_back(db):

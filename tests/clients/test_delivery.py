@@ -168,6 +168,61 @@ def test_whoever_turns_out_to_be_one_is_sent_one(db):
     assert contacts_are_those_of_sends(db)
 
 
+@pytest.mark.parametrize("isolation", list(psycopg.IsolationLevel)[1:])
+def test_who_opts_out_while_he_is_merged_is_heard(db, isolation):
+    connection = create(db, customers=10)
+    connection.execute("CREATE TABLE public.records AS SELECT id, id || '@example.com' AS mail FROM public.customers")
+    connection.execute("SELECT decisioning.add_source('crm', 'public.records', 'id', '{\"mail\": \"email\"}')")
+    connection.execute("CALL decisioning.resolve_all()")
+    merging, leaving = shop.session(db, autocommit=False), shop.session(db, autocommit=False)
+    leaving.isolation_level = isolation
+    leaving.execute("SELECT 1")
+    merging.execute("SELECT decisioning.merge_customers('{c-1, c-2}')")
+    waiting = Background(lambda: retried(leaving, lambda: leaving.execute("SELECT decisioning.suppress('c-2', 'email'), decisioning.suppress('c-1', 'email')")))
+    wait_until_blocked(db, leaving)
+    merging.commit()
+    waiting.result()
+    (canonical,) = connection.execute("SELECT customer_id FROM decisioning.identity_map WHERE record_key = 'c-2'").fetchone()
+    assert db.sql("SELECT canonical_id FROM decisioning.suppressions") == [(canonical,)] * 2
+
+
+def test_word_of_a_send_and_claims_of_others_do_not_deadlock(db):
+    """A worker locks sends and waits for the clock; who says what became of one does not hold the clock while he waits for it."""
+    connection = create(db, customers=40)
+    connection.execute(CLAIMED)
+    connection.execute("CALL decisioning.decide_all('k0')")
+    connection.execute("CALL decisioning.dispatch_all()")
+    ((one,), (customer,)) = db.sql("SELECT decision_id FROM decisioning.sends ORDER BY 1 LIMIT 1") + db.sql("SELECT max(customer_id) FROM decisioning.sends")
+    for word in (f"SELECT decisioning.record_delivery('{one}', 'failed')", f"SELECT decisioning.requeue_send('{one}')"):
+        clock, feedback, worker = shop.session(db, autocommit=False), shop.session(db), shop.session(db)
+        clock.execute("SELECT decisioning.suppress(%s, 'email')", [customer])
+        telling = Background(lambda: feedback.execute(word))
+        wait_until_blocked(db, feedback)
+        claiming = Background(lambda: worker.execute("SELECT count(*) FROM decisioning.claim_sends(batch_size => 100)"))
+        wait_until_blocked(db, worker)
+        clock.commit()
+        telling.result()
+        claiming.result()
+        db.sql("SELECT decisioning.release_send(decision_id) FROM decisioning.sends WHERE status = 'claimed'")
+    assert contacts_are_those_of_sends(db)
+
+
+def test_a_campaign_that_cannot_be_read_does_not_keep_others_from_sending(db):
+    connection = create(db, customers=20, campaigns=2)
+    connection.execute(CLAIMED)
+    for n in range(2):
+        connection.execute("CALL decisioning.decide_all(%s)", [f"k{n}"])
+    connection.execute("CALL decisioning.dispatch_all()")
+    connection.execute("CREATE TABLE public.others AS SELECT * FROM public.customers")
+    connection.execute("UPDATE decisioning.campaigns SET customers_relation = 'others', audience = '1 / (id = ''c-0'')::int > 0' WHERE campaign = 'k0'")
+    heard = []
+    connection.add_notice_handler(lambda notice: heard.append(notice.message_primary))
+    claimed = connection.execute("SELECT DISTINCT campaign FROM decisioning.claim_sends(batch_size => 100)").fetchall()
+    assert claimed == [("k1",)] and any("k0" in message and "division by zero" in message for message in heard)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        connection.execute("SELECT * FROM decisioning.claim_sends(campaign => 'k0')")
+
+
 def test_a_worker_that_is_killed_leaves_nothing_in_doubt(db):
     """What he had not committed is there for others; of what he had, nobody knows."""
     connection = create(db, customers=20, campaigns=1)

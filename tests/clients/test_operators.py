@@ -7,6 +7,8 @@ import shop
 
 TRAPS = {
     "=": "character varying, character varying",
+    " =": "oid, regnamespace",
+    "*": "numeric, integer",
     "<": "real, integer",
     ">": "real, integer",
     ">=": "public.moment, timestamptz",

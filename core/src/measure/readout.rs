@@ -10,7 +10,7 @@ use super::sequence::multiplier;
 pub const FEWEST_RESPONDERS: f64 = 30.0;
 
 /// The same for an interval for one look. Without it, up to 40 % of fair comparisons of 8 500 customers with 1 000 at a rate of 0.06 %
-/// would have a p-value below 0.05; with it, 5.6 % of the worst (`rare` in `benches/statistics`).
+/// would have a p-value below 0.05; with it, at most 5.7 % of any (`rare` in `benches/statistics`).
 pub const FEWEST_RESPONDERS_FOR_ONE_LOOK: f64 = 10.0;
 
 /// Two groups of one stratum: units that were drawn under the same shares.

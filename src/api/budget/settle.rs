@@ -5,14 +5,16 @@ use pgrx::Uuid;
 
 use super::slots::charge;
 use crate::api::campaign::Campaign;
+use crate::api::delivery::tick;
 use crate::api::learn::Reached;
 use crate::api::log::{reached_by, rewards};
 use crate::pg::error::Result;
 use crate::pg::{query, settings};
 
 /// Settles decisions whose window has closed, and those that new outcomes or a change of identity have reached. What a
-/// decision is charged follows from the log alone, so that doing it twice changes nothing. It comes last in `learn`, since
-/// nobody can send under a budget while its slots are locked. Runs as the owner.
+/// decision is charged follows from the log alone, so that doing it twice changes nothing. It comes late in `learn`, since
+/// nobody can send under a budget while its slots are locked, and before contacts are amended, since deciders lock slots before
+/// assignments. Runs as the owner.
 pub fn settle(campaign: &Campaign, new: Reached, now: i64) -> Result<()> {
     if campaign.budgets.is_empty() {
         return Ok(());
@@ -21,6 +23,8 @@ pub fn settle(campaign: &Campaign, new: Reached, now: i64) -> Result<()> {
     if new.outcomes.is_empty() && new.decisions.is_empty() && !any_due(campaign, now)? {
         return Ok(());
     }
+    // The clock of sends comes first, as for whoever gives back.
+    tick()?;
     let sql = format!(
         "WITH {reached},
          touched AS MATERIALIZED (
@@ -45,10 +49,13 @@ pub fn settle(campaign: &Campaign, new: Reached, now: i64) -> Result<()> {
              UPDATE decisioning._reservation r SET charged = c.after, closed = c.closed
              FROM charges c
              WHERE r.decision_id = c.decision_id AND r.budget = c.budget
-               AND (r.charged, r.closed) IS DISTINCT FROM (c.after, c.closed))
-         SELECT c.budget, c.starts_at, sum(c.after - c.before)::bigint,
-                sum(CASE WHEN c.closed THEN c.after ELSE 0 END - CASE WHEN c.was_closed THEN c.before ELSE 0 END)::bigint
-         FROM charges c GROUP BY c.budget, c.starts_at ORDER BY c.budget, c.starts_at",
+               AND (c.before, c.was_closed) IS DISTINCT FROM (c.after, c.closed)
+               -- Whoever has just given it back has taken it out of the budget as it was.
+               AND NOT r.cancelled AND r.charged = c.before AND r.closed = c.was_closed
+             RETURNING c.budget, c.starts_at, c.after - c.before AS more,
+                       CASE WHEN c.closed THEN c.after ELSE 0 END - CASE WHEN c.was_closed THEN c.before ELSE 0 END AS settled)
+         SELECT s.budget, s.starts_at, sum(s.more)::bigint, sum(s.settled)::bigint
+         FROM settled s GROUP BY s.budget, s.starts_at ORDER BY s.budget, s.starts_at",
         reached = reached_by("$3", "true"),
         rewards = rewards(
             "touched t JOIN decisioning.decisions d ON d.decision_id = t.decision_id",

@@ -15,6 +15,7 @@ use crate::api::{budget, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, as_owner_by_key, caller_name};
 use crate::pg::settings::{self, timestamp, Mode};
+use crate::pg::transaction::attempt;
 use crate::pg::{interrupt, query};
 
 const LARGEST_BATCH: i32 = 10_000;
@@ -82,15 +83,22 @@ fn claim_sends(
         })?;
         let taken = queued.values().map(Vec::len).sum::<usize>();
         for (name, sends) in queued {
-            match claim(&name, &sends, &worker, claimed_until) {
-                Ok(Some(sends)) => claimed.extend(sends),
-                Ok(None) => break 'all,
-                Err(error) if campaign.is_some() => return Err(error.into()),
-                // A campaign whose relation is gone must not keep the others from sending.
-                Err(error) => {
-                    pgrx::warning!("claim_sends: campaign \"{name}\": {}", error.message());
-                    failed.push(name);
-                }
+            let hand_out = || claim(&name, &sends, &worker, claimed_until);
+            // A campaign whose relation cannot be read must not keep the others from sending.
+            let found = match campaign {
+                Some(_) => hand_out()?,
+                None => match attempt(hand_out) {
+                    Ok(found) => found,
+                    Err(failure) => {
+                        failure.warn(&format!("claim_sends: campaign \"{name}\""));
+                        failed.push(name);
+                        continue;
+                    }
+                },
+            };
+            match found {
+                Some(sends) => claimed.extend(sends),
+                None => break 'all,
             }
         }
         // Fewer than wanted: there are no more. Those that could not be handed out make room for others.
@@ -243,7 +251,7 @@ fn write(
     Ok(changed.into_iter().flatten().collect())
 }
 
-/// A send as it stands, locked. Runs as the owner, after [`tick`].
+/// A send as it stands, locked. Runs as the owner, before [`tick`]: whoever hands it on has locked it and waits for the clock.
 fn lock(decision_id: Uuid) -> Result<(String, bool, TimestampWithTimeZone)> {
     query::write(
         "SELECT s.status, s.expires_at <= $2, s.send_at FROM decisioning.sends s WHERE s.decision_id = $1 FOR UPDATE",
@@ -273,8 +281,9 @@ fn queue(decision_id: Uuid, ticked_at: TimestampWithTimeZone) -> Result<()> {
 fn release_send(decision_id: Option<Uuid>) -> std::result::Result<(), ErrorReport> {
     let decision_id = required(decision_id, "decision_id")?;
     as_owner(|| {
-        let ticked_at = tick()?;
+        begin()?;
         let (status, _, _) = lock(decision_id)?;
+        let ticked_at = tick()?;
         match status.as_str() {
             "queued" => Ok(()),
             "claimed" | "unknown" => queue(decision_id, ticked_at),
@@ -290,8 +299,9 @@ fn release_send(decision_id: Option<Uuid>) -> std::result::Result<(), ErrorRepor
 fn requeue_send(decision_id: Option<Uuid>) -> std::result::Result<(), ErrorReport> {
     let decision_id = required(decision_id, "decision_id")?;
     as_owner(|| {
-        let ticked_at = tick()?;
+        begin()?;
         let (status, is_late, send_at) = lock(decision_id)?;
+        let ticked_at = tick()?;
         if !matches!(status.as_str(), "unknown" | "failed" | "soft_bounced" | "cancelled") {
             return Err(Error::state(format!("the send of decision {decision_id} cannot be queued again"))
                 .detail(format!("It is {status}."))

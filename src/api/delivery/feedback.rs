@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use pgrx::Uuid;
 
 use super::recheck::DEADLINE;
-use super::state::{amend_contacts, tick};
+use super::state::{amend_contacts, begin, cancel_suppressed, tick};
 use crate::api::{budget, guardrail, now};
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner_by_key;
@@ -72,7 +72,11 @@ pub fn record(all: &[Told]) -> Result<Recorded> {
     if all.is_empty() {
         return Ok(Recorded::default());
     }
-    let ticked_at = tick()?;
+    // In this order: suppressions, as identities are followed; sends, as they are handed on; the clock; budgets; assignments.
+    if all.iter().any(|told| told.report.status.suppresses()) {
+        guardrail::lock_suppressions()?;
+    }
+    begin()?;
     let mut by_send: BTreeMap<[u8; 16], Vec<&Told>> = BTreeMap::new();
     for told in all {
         by_send.entry(*told.decision_id.as_bytes()).or_default().push(told);
@@ -81,7 +85,7 @@ pub fn record(all: &[Told]) -> Result<Recorded> {
     let mut known = lock(&ids)?;
     if known.len() < ids.len() {
         let missing: Vec<Uuid> = ids.iter().filter(|id| !known.contains_key(id)).copied().collect();
-        take_from_log(missing, ticked_at)?;
+        take_from_log(missing, tick()?)?;
         known = lock(&ids)?;
     }
     let unknown = ids.iter().filter(|id| !known.contains_key(id)).copied().collect();
@@ -101,16 +105,22 @@ pub fn record(all: &[Told]) -> Result<Recorded> {
             changes.push((id, before, after, reason));
         }
     }
-    write(&changes, ticked_at)?;
-    for (_, before, after, reason) in &changes {
-        if after.status.suppresses() {
-            let reason = match reason {
-                Some(reason) => format!("{}: {reason}", after.status.as_str()),
-                None => after.status.as_str().to_owned(),
-            };
-            guardrail::suppress(&before.customer_id, before.channel.as_deref(), None, None, Some(&reason))?;
-        }
+    let mut suppressed = Vec::new();
+    for (_, before, after, reason) in changes.iter().filter(|(_, _, after, _)| after.status.suppresses()) {
+        let reason = match reason {
+            Some(reason) => format!("{}: {reason}", after.status.as_str()),
+            None => after.status.as_str().to_owned(),
+        };
+        let channel = before.channel.as_deref();
+        suppressed.push((guardrail::suppress(&before.customer_id, channel, None, None, Some(&reason))?, channel));
     }
+    let ticked_at = tick()?;
+    write(&changes, ticked_at)?;
+    let mut cancelled = Vec::new();
+    for (customer_id, channel) in suppressed {
+        cancelled.extend(cancel_suppressed(&customer_id, None, channel, ticked_at)?);
+    }
+    amend(&changes, &cancelled)?;
     Ok(Recorded { changed: changes.len() as i64, unknown })
 }
 
@@ -151,25 +161,35 @@ fn take_from_log(decision_ids: Vec<Uuid>, ticked_at: TimestampWithTimeZone) -> R
              WHERE d.send_at IS NOT NULL AND d.origin = 'live'
              ON CONFLICT (decision_id) DO NOTHING
              RETURNING decision_id)
-         DELETE FROM decisioning._outbox o USING taken t WHERE o.decision_id = t.decision_id"
+         -- Who is just dispatching it has locked it and waits for the clock; he finds that it is a send already.
+         DELETE FROM decisioning._outbox o WHERE o.ctid = ANY (ARRAY(
+             SELECT o.ctid FROM decisioning._outbox o JOIN taken t ON t.decision_id = o.decision_id FOR UPDATE OF o SKIP LOCKED))"
         ),
         &[decision_ids.into(), now()?.into(), ticked_at.into()],
     )?;
     Ok(())
 }
 
-fn write(changes: &[(Uuid, &Known, Report, Option<String>)], ticked_at: TimestampWithTimeZone) -> Result<()> {
-    if changes.is_empty() {
-        return Ok(());
-    }
+/// What sends have become, in budgets and caps; `cancelled` are those that will not be made because of it.
+fn amend(changes: &[(Uuid, &Known, Report, Option<String>)], cancelled: &[Uuid]) -> Result<()> {
     let was_counted = |before: &Known| before.report.status.counts();
     let lost = changes.iter().filter(|(_, before, after, _)| was_counted(before) && !after.status.counts());
     let found = changes.iter().filter(|(_, before, after, _)| !was_counted(before) && after.status.counts());
     let found: Vec<(Uuid, Option<TimestampWithTimeZone>)> =
         found.map(|(id, before, ..)| (*id, Some(before.send_at))).collect();
     // A send that failed was paid for, and counts in learning and lift as if it had not: it only leaves caps.
-    budget::take_again(&found.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
-    amend_contacts(&lost.map(|(id, ..)| (*id, None)).chain(found).collect::<Vec<_>>())?;
+    if !found.is_empty() {
+        budget::take_again(&found.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
+    }
+    budget::give_back(cancelled)?;
+    let released = lost.map(|(id, ..)| *id).chain(cancelled.iter().copied());
+    amend_contacts(&released.map(|id| (id, None)).chain(found).collect::<Vec<_>>())
+}
+
+fn write(changes: &[(Uuid, &Known, Report, Option<String>)], ticked_at: TimestampWithTimeZone) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
     let times: Vec<TimestampWithTimeZone> =
         changes.iter().map(|(_, _, after, _)| timestamp(after.at)).collect::<Result<_>>()?;
     query::execute(

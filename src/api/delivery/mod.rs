@@ -4,9 +4,9 @@
 //! are synced by a tool or claimed by workers; `feedback` comes back from them, one by one or from a `source`. Whenever a send is
 //! handed on, everything that could keep it back is looked at again (`recheck`).
 //!
-//! Whoever changes `sends` ticks its clock first and holds it until he commits, so that the times of changes ascend in the order
-//! in which others come to see them. Sends that are about to be handed on are locked before, but never waited for; budgets and
-//! assignments come after the clock, in the order in which decisions lock them.
+//! Whoever changes `sends` ticks its clock and holds it until he commits, so that the times of changes ascend in the order in which
+//! others come to see them. All lock in this order: suppressions, as who follows identities does; sends, those that are free where they are
+//! handed on, and those that are meant where somebody says what became of them; the clock; budgets and then assignments, as decisions do.
 
 mod claim;
 mod dispatch;

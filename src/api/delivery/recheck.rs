@@ -16,6 +16,7 @@ use crate::api::model;
 use crate::api::pipeline::{Assignment, Moment};
 use crate::pg::error::{Error, Result};
 use crate::pg::guard::as_owner_by_key;
+use crate::pg::interrupt;
 use crate::pg::query::{self, Row};
 use crate::pg::settings::{micros, timestamp};
 use crate::pg::snapshot;
@@ -172,7 +173,10 @@ pub fn recheck(campaign: &Campaign, waiting: &[Waiting], now: i64) -> Result<Rec
 
     let rails = &campaign.guardrails;
     let (mut verdicts, mut contested) = (Vec::with_capacity(waiting.len()), Vec::new());
-    for ((send, (customer_id, assignment)), standing) in waiting.iter().zip(known).zip(standings) {
+    for (n, ((send, (customer_id, assignment)), standing)) in waiting.iter().zip(known).zip(standings).enumerate() {
+        if n % 1024 == 0 {
+            interrupt::check();
+        }
         let cancelled = |reason: &str| Verdict::cancelled(reason);
         let arm = campaign.actions.iter().position(|action| action.action_id == send.action_id);
         let customer = customers.get(&customer_id).filter(|customer| customer.in_audience);

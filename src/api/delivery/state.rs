@@ -57,7 +57,7 @@ pub fn amend_contacts(contacts: &[(Uuid, Option<TimestampWithTimeZone>)]) -> Res
          locked AS MATERIALIZED (
              SELECT s.customer_id, s.campaign
              FROM decisioning._assignment s JOIN amended a ON a.customer_id = s.customer_id AND a.campaign = s.campaign
-             ORDER BY s.campaign, s.customer_id COLLATE \"C\" FOR UPDATE OF s)
+             ORDER BY s.customer_id COLLATE \"C\", s.campaign FOR UPDATE OF s)
          UPDATE decisioning._assignment s
          SET (contact_decisions, contact_times, contact_actions) = (
              SELECT array_agg(c.decision_id ORDER BY c.decision_id), array_agg(c.at ORDER BY c.decision_id),
@@ -83,11 +83,15 @@ pub fn release(decision_ids: &[Uuid]) -> Result<()> {
 }
 
 /// Cancels what is queued for a customer, who must not be sent anything from now on: by a campaign or any, on a channel or any.
-/// Whoever is just dispatching or claiming has ticked before, or looks at suppressions after. Runs as the owner, with the
-/// suppression written.
-pub fn cancel_suppressed(customer_id: &str, campaign: Option<&str>, channel: Option<&str>) -> Result<()> {
-    let ticked_at = tick()?;
-    let cancelled = query::write(
+/// Returns what is to be released. Whoever is just dispatching or claiming has ticked before, or looks at suppressions after. Runs as
+/// the owner, after [`tick`], with the suppression written.
+pub fn cancel_suppressed(
+    customer_id: &str,
+    campaign: Option<&str>,
+    channel: Option<&str>,
+    ticked_at: TimestampWithTimeZone,
+) -> Result<Vec<Uuid>> {
+    query::write(
         "WITH suppressed AS MATERIALIZED (
              SELECT s.decision_id FROM decisioning.sends s
              WHERE s.status = 'queued'
@@ -99,8 +103,7 @@ pub fn cancel_suppressed(customer_id: &str, campaign: Option<&str>, channel: Opt
          RETURNING s.decision_id",
         &[customer_id.into(), campaign.into(), channel.into(), now()?.into(), ticked_at.into()],
         |row| row.value(1),
-    )?;
-    release(&cancelled)
+    )
 }
 
 /// What time alone changes: leases that have ended, sends that nobody claimed in time or said a word about for days. Runs as the

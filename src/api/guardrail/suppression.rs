@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::binding::check_channel;
 use crate::api::campaign;
-use crate::api::delivery::cancel_suppressed;
+use crate::api::delivery::{cancel_suppressed, release, tick};
 use crate::api::pipeline::canonical_ids;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, as_owner_by_key, caller_name};
@@ -96,25 +96,37 @@ fn suppress(
     as_owner_by_key(|| {
         // Opt-outs of a channel may be known before any campaign has it.
         check_channel(None, channel)?;
-        write(customer_id, channel, campaign, until, reason)
+        let canonical = write(customer_id, channel, campaign, until, reason)?;
+        release(&cancel_suppressed(&canonical, campaign, channel, tick()?)?)
     })?;
     Ok(())
 }
 
-/// Suppresses a customer, and cancels what is queued for him. Runs as the owner.
+/// Lets nobody change identities until the transaction ends, or waits until who does has ended. To be taken before assignments and
+/// sends. Runs as the owner.
+pub fn lock() -> Result<()> {
+    query::execute("LOCK TABLE decisioning.suppressions IN ROW EXCLUSIVE MODE", &[])?;
+    Ok(())
+}
+
+/// Suppresses a customer; returns him under his id of today. What is queued for him is to be cancelled. Runs as the owner.
 pub fn write(
     customer_id: &str,
     channel: Option<&str>,
     campaign: Option<&str>,
     until: Option<TimestampWithTimeZone>,
     reason: Option<&str>,
-) -> Result<()> {
+) -> Result<String> {
     if let Some(campaign) = campaign {
         campaign::load(campaign)?;
     }
     // Against a change of identities that is under way: it will have been followed, or will see what is written here.
-    query::execute("LOCK TABLE decisioning.suppressions IN ROW EXCLUSIVE MODE", &[])?;
-    let canonical = canonical_ids(&[customer_id.to_owned()])?.remove(0);
+    lock()?;
+    let ids = [customer_id.to_owned()];
+    let canonical = snapshot::latest(|| canonical_ids(&ids))?.remove(0);
+    if snapshot::is_kept() && snapshot::newest(|| canonical_ids(&ids))? != [canonical.as_str()] {
+        return Err(snapshot::outdated());
+    }
     query::execute(
         "INSERT INTO decisioning.suppressions AS s
              (canonical_id, customer_id, campaign, channel, suppressed_until, reason, suppressed_at, suppressed_by)
@@ -136,7 +148,7 @@ pub fn write(
             caller_name().into(),
         ],
     )?;
-    cancel_suppressed(&canonical, campaign, channel)
+    Ok(canonical)
 }
 
 #[pg_extern(sql = false)]
