@@ -317,13 +317,15 @@ CREATE TABLE decisioning._learner (
     absorbed_until  timestamptz NOT NULL,
     responses       float8      NOT NULL,
     corrections     float8      NOT NULL,
-    learned_at      timestamptz NOT NULL
+    learned_at      timestamptz NOT NULL,
+    goals           text        NOT NULL
 );
 COMMENT ON TABLE decisioning._learner IS 'Internal: learning state of each campaign: how many decisions and outcomes its sums hold, and when it learned.';
 COMMENT ON COLUMN decisioning._learner.open_decisions IS 'Decisions whose window was open at learned_at: counted in the model by what was known of them, but not in the sums.';
 COMMENT ON COLUMN decisioning._learner.linearised IS 'Number of decisions at the last re-linearisation from the log.';
 COMMENT ON COLUMN decisioning._learner.absorbed_until IS 'When the latest of the decisions in the sums was decided: outcomes that cannot be of it or those before concern none.';
 COMMENT ON COLUMN decisioning._learner.responses IS 'Weighted number of decisions with a reward.';
+COMMENT ON COLUMN decisioning._learner.goals IS 'What the rewards in the sums go by: goals with their kinds, windows and values. If that has changed, they are made anew from the log.';
 COMMENT ON COLUMN decisioning._learner.corrections IS 'Weighted number of rewards that changed after their decision was absorbed, since the last re-linearisation.';
 
 CREATE TABLE decisioning._learner_part (

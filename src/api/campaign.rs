@@ -296,6 +296,15 @@ impl Campaign {
         [Target::Response].into_iter().chain(worth).chain(harms).collect()
     }
 
+    /// What the rewards of decisions go by, as a text that changes with it.
+    pub fn reward_rule(&self) -> String {
+        let of_goal = |goal: &CampaignGoal| {
+            format!("{:?}: {} within {} s, worth {:?}", goal.goal, goal.kind, goal.attribution_seconds, goal.value)
+        };
+        let rules: Vec<String> = self.reward_goals().chain(self.harm_goals()).map(of_goal).collect();
+        rules.join("; ")
+    }
+
     /// Worth of a response if it is the same for all.
     pub fn fixed_value(&self) -> Option<f64> {
         let mut values = self.reward_goals().map(|goal| match goal.kind.as_str() {

@@ -455,6 +455,9 @@ pub fn from_document(encoder: &Encoder, document: &str) -> Result<Observation> {
             (Declared::Numeric | Declared::Boolean, Some(serde_json::Value::Bool(flag))) => {
                 Value::Number(f64::from(u8::from(*flag)))
             }
+            (Declared::Boolean, Some(serde_json::Value::Number(number))) => {
+                number.as_f64().map_or(Value::Missing, |number| Value::Number(f64::from(u8::from(number != 0.0))))
+            }
             (Declared::Category, Some(serde_json::Value::Bool(flag))) => Value::Text(flag.to_string()),
             _ => Value::Missing,
         })

@@ -107,12 +107,18 @@ fn differences(campaign: &str, dispersion: f64) -> Result<Topics> {
         |row| {
             let (topic, all, affected) = (row.value::<String>(1)?, row.value::<i64>(3)? as f64, row.value::<i64>(4)? as f64);
             let group = parse_group(&row.value::<String>(2)?)?.as_str();
-            let dispersion = if topic.starts_with("decisions") { 1.0 } else { dispersion };
             let counts = Counts { all, affected, amount: affected, dispersion, spent: None };
             found.entry(topic).or_default().insert(group, counts);
             Ok(())
         },
     )?;
+    // Decisions for one customer are alike at most: so many count as one.
+    let all = |topic: &BTreeMap<&str, Counts>| topic.values().map(|counts| counts.all).sum::<f64>();
+    let customers = found.get("merged customers").map_or(1.0, all);
+    for (_, topic) in found.iter_mut().filter(|(topic, _)| topic.starts_with("decisions")) {
+        let each = (all(topic) / customers).max(1.0);
+        topic.values_mut().for_each(|counts| counts.dispersion *= each);
+    }
     Ok(found)
 }
 

@@ -16,7 +16,7 @@ pub mod sums;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use decisioning_core::features::Encoder;
+use decisioning_core::features::{Encoder, Feature};
 use decisioning_core::learn::{Drift, Epochs, Layout, Rows, Statistics};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -99,12 +99,12 @@ fn lock_learner(name: &str) -> Result<()> {
 
 /// Locks the learning state, so that one session learns a campaign at a time; returns it, without its sums, with its model version
 /// and when it was written. Runs as the owner.
-fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
+fn lock(campaign: &Campaign) -> Result<(i64, i64, String, Learned)> {
     let damaged = || sums::damaged(campaign);
     let name = campaign.campaign.as_str();
-    let (version, learned_at, mut learned) = query::write(
+    let (version, learned_at, reward_rule, mut learned) = query::write(
         "SELECT l.model_version, l.decisions, l.outcomes, l.open_decisions, l.linearised, l.responses, l.corrections,
-                l.learned_at, l.absorbed_until
+                l.learned_at, l.absorbed_until, l.goals
          FROM decisioning._learner l WHERE l.campaign = $1 FOR UPDATE",
         &[name.into()],
         |row| {
@@ -118,7 +118,8 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
                 corrections: row.value(7)?,
                 absorbed_until: settings::micros(row.value(9)?).ok_or_else(damaged)?,
             };
-            Ok((row.value::<i64>(1)?, settings::micros(row.value(8)?).ok_or_else(damaged)?, learned))
+            let learned_at = settings::micros(row.value(8)?).ok_or_else(damaged)?;
+            Ok((row.value::<i64>(1)?, learned_at, row.value::<String>(10)?, learned))
         },
     )?
     .into_iter()
@@ -150,7 +151,7 @@ fn lock(campaign: &Campaign) -> Result<(i64, i64, Learned)> {
     if learned.parts.first().is_none_or(|part| part.target != Target::Response) {
         return Err(damaged());
     }
-    Ok((version, learned_at, learned))
+    Ok((version, learned_at, reward_rule, learned))
 }
 
 /// The encoder for the columns as they are now: that of `model`, unless features came or went. Features that stay keep
@@ -226,10 +227,16 @@ fn settle(campaign: &Campaign, reached: Reached) -> Result<()> {
     budget::settle(campaign, reached, settings::now_micros()?)
 }
 
+/// Whether a feature of another type had the name of this one.
+fn is_retyped(feature: &Feature, before: &Encoder) -> bool {
+    let known = before.features.iter().find(|known| known.name == feature.name);
+    known.is_some_and(|known| model::declaration(&known.kind) != model::declaration(&feature.kind))
+}
+
 /// Runs as the owner.
 fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     let name = campaign.campaign.as_str();
-    let (version, learned_at, mut learned) = lock(campaign)?;
+    let (version, learned_at, reward_rule, mut learned) = lock(campaign)?;
     let previous = model::load(name, version)?;
     // Another session may have adapted it meanwhile, or found crosses.
     let (encoder, encoder_version, layout) =
@@ -245,8 +252,12 @@ fn absorb(campaign: &Campaign, adapted: Option<Encoder>) -> Result<Step> {
     let rearranged = layout != previous.layout || encoder_version != previous.encoder_version;
     let targets = campaign.targets();
     let is_known = |target: &Target| learned.parts.iter().any(|part| part.target == *target);
-    // What was learned on top of one offset says little on top of another.
-    let retargeted = encoder.offset() != previous.encoder.offset() || !targets.iter().all(is_known);
+    // What was learned on top of one offset says little on top of another, nor what was learned of a number of a boolean of its name;
+    // and rewards by other goals are other rewards.
+    let retargeted = encoder.offset() != previous.encoder.offset()
+        || !targets.iter().all(is_known)
+        || reward_rule != campaign.reward_rule()
+        || encoder.features.iter().any(|feature| is_retyped(feature, &previous.encoder));
     let session = Session::new(campaign, &encoder, encoder_version, &layout)?;
     let waiting = Waiting::count(&session)?;
     let new = waiting.due > 0 || waiting.changes || rearranged || retargeted;

@@ -48,7 +48,7 @@ pub fn customer_ids(id: &str) -> String {
 }
 
 /// Goals `k` of a campaign (`g`) that its model learns of, as SQL.
-const LEARNED: &str = "(k.kind IN ('conversion', 'value') OR k.kind = 'harm' AND g.value IS NOT NULL)";
+pub const LEARNED: &str = "(k.kind IN ('conversion', 'value') OR k.kind = 'harm' AND g.value IS NOT NULL)";
 
 /// What outcome `o` of goal `k` is worth to a campaign (`g`), as SQL.
 const WORTH: &str =

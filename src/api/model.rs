@@ -406,12 +406,12 @@ pub fn store(
     )?;
     query::execute(
         "INSERT INTO decisioning._learner (campaign, model_version, decisions, outcomes, open_decisions, linearised,
-             absorbed_until, responses, corrections, learned_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             absorbed_until, responses, corrections, learned_at, goals)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
          ON CONFLICT (campaign) DO UPDATE SET model_version = excluded.model_version, decisions = excluded.decisions,
              outcomes = excluded.outcomes, open_decisions = excluded.open_decisions, linearised = excluded.linearised,
              absorbed_until = excluded.absorbed_until, responses = excluded.responses, corrections = excluded.corrections,
-             learned_at = excluded.learned_at",
+             learned_at = excluded.learned_at, goals = excluded.goals",
         &[
             name.into(),
             version.into(),
@@ -423,6 +423,7 @@ pub fn store(
             learned.responses.into(),
             learned.corrections.into(),
             now.into(),
+            campaign.reward_rule().into(),
         ],
     )?;
     query::execute("DELETE FROM decisioning._learner_part p WHERE p.campaign = $1", &[name.into()])?;

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use pgrx::Uuid;
 
 use super::follow::name_in_log;
+use super::log::LEARNED;
 use super::pipeline::canonical_ids;
 use super::{goal, now};
 use crate::pg::error::{required, Error, Result};
@@ -219,7 +220,7 @@ fn append(goal: &str, source: Option<&str>, entries: &[Entry]) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
-    query::execute(
+    let sql = format!(
         "WITH appended AS (
              INSERT INTO decisioning.outcomes (goal, event_id, customer_id, kind, events, value, occurred_at, recorded_at,
                  decision_id, outcome_source)
@@ -230,8 +231,11 @@ fn append(goal: &str, source: Option<&str>, entries: &[Entry]) -> Result<()> {
          INSERT INTO decisioning._inbox (campaign, closes_at, outcome_id)
          SELECT g.campaign, '-infinity', a.outcome_id
          FROM appended a CROSS JOIN decisioning.campaign_goals g
-         JOIN decisioning.goals k ON k.goal = g.goal AND k.kind IN ('conversion', 'value')
-         WHERE g.goal = $1",
+         JOIN decisioning.goals k ON k.goal = g.goal AND {LEARNED}
+         WHERE g.goal = $1"
+    );
+    query::execute(
+        &sql,
         &[
             goal.into(),
             now()?.into(),

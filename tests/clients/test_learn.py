@@ -3,6 +3,8 @@
 import threading
 import time
 
+import pytest
+
 import shop
 
 LATER = "2026-06-03 10:00+00"
@@ -155,3 +157,110 @@ def test_a_model_that_was_rolled_back_decides_no_more(db):
     replayed = "SELECT count(*), count(*) FILTER (WHERE r.matches) FROM decisioning.decisions d, decisioning.replay(d.decision_id) r WHERE d.model_version = %s"
     [(decisions, matching)] = db.sql(replayed, [discarded[0]])
     assert decisions == matching == 2000
+
+
+PARTS = "SELECT coefficient, estimate FROM decisioning.coefficients WHERE part = 'response' ORDER BY 1"
+
+
+def assert_as_rebuilt(connection):
+    """What was learned step by step is what the log says as a whole."""
+    learned = dict(connection.execute(PARTS).fetchall())
+    connection.execute("SELECT * FROM decisioning.rebuild_model('c')")
+    rebuilt = dict(connection.execute(PARTS).fetchall())
+    assert learned.keys() == rebuilt.keys()
+    worst = max(abs(learned[name] - rebuilt[name]) for name in learned)
+    assert worst < 0.02, worst
+
+
+def bought(connection, day, goal="buy", share=10, of="2026-06-01"):
+    connection.execute(
+        """SELECT decisioning.record_outcomes(%s, array_agg(%s || customer_id), array_agg(customer_id), occurred_at => array_agg(decided_at + %s * interval '1 day'))
+           FROM decisioning.decisions WHERE abs(hashtext(%s || customer_id)) %% 100 < %s AND decided_at::date = %s""",
+        [goal, f"{goal}-{day}-", day, f"{goal}{day}", share, of],
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE decisioning.campaign_goals SET attribution_window = '6 days'",
+        "UPDATE decisioning.campaign_goals SET attribution_window = '1 day'",
+        "SELECT decisioning.add_campaign_goal('c', 'call', attribution_window => '3 days')",
+        "UPDATE decisioning.goals SET kind = 'value'",
+    ],
+    ids=["longer window", "shorter window", "another goal", "another kind"],
+)
+def test_rewards_follow_their_goals(db, change):
+    """What the sums hold was absorbed under other goals than there are now."""
+    connection = db.connect()
+    shop.create(connection, customers=3000, window="3 days", explore=0.5)
+    connection.execute("UPDATE decisioning.goals SET kind = 'conversion'")
+    connection.execute("SELECT decisioning.add_goal('call', 'conversion')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection = shop.session(db, now="2026-06-07 10:00+00")
+    bought(connection, 0.5)
+    bought(connection, 2)
+    bought(connection, 4)
+    bought(connection, 1, goal="call", share=30)
+    connection.execute("SELECT decisioning.learn('c')")
+    connection.execute(change)
+    connection.execute("SELECT decisioning.learn('c')")
+    assert_as_rebuilt(connection)
+    # Once more changes nothing, and neither does what has nothing to do with rewards.
+    (version,) = connection.execute("SELECT model_version FROM decisioning.models WHERE current").fetchone()
+    connection.execute("UPDATE decisioning.campaign_goals SET exit_policy = 'leave'")
+    assert connection.execute("SELECT model_version, new_outcomes FROM decisioning.learn('c')").fetchone() == (version, 0)
+
+
+def test_history_whose_outcomes_come_later_says_nothing_of_delays(db):
+    """Decisions of the past are imported, and then what came of them: that these were recorded today is not how late they were."""
+    connection = db.connect()
+    shop.create(connection, customers=4000, window="7 days", explore=0.5)
+    connection.execute("UPDATE decisioning.goals SET kind = 'conversion'")
+    connection.execute(
+        """CREATE TABLE past AS SELECT id, (ARRAY['x/email', 'x/sms', 'no_send'])[1 + abs(hashtext(id)) % 3] AS action, 0.33 AS propensity,
+                  '2026-05-01 09:00+00'::timestamptz + abs(hashtext('at' || id)) % 10 * interval '1 day' AS at FROM public.customers"""
+    )
+    imported = connection.execute(
+        "SELECT decisioning.import_decisions('c', 'past', customer_key => 'id', action => 'action', decided_at => 'at', propensity => 'propensity')"
+    ).fetchone()
+    assert imported == (4000,)
+    connection = shop.session(db, now="2026-06-01 10:05+00")
+    connection.execute(
+        """SELECT decisioning.record_outcomes('buy', array_agg('p-' || id), array_agg(id), occurred_at => array_agg(at + interval '5 hours'))
+           FROM past WHERE abs(hashtext('buys' || id)) % 20 = 0"""
+    )
+    connection.execute("SELECT decisioning.learn('c')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection = shop.session(db, now="2026-06-02 10:00+00")
+    bought(connection, 0.2, share=5)
+    connection.execute("SELECT decisioning.learn('c')")
+    (predicted,) = connection.execute(
+        "SELECT avg(p.probability) FROM generate_series(1, 200) n CROSS JOIN LATERAL decisioning.preview('c-' || n, 'c') p"
+    ).fetchone()
+    assert predicted == pytest.approx(0.05, abs=0.025)
+
+
+def test_a_harm_that_is_known_late_is_learned(db):
+    connection = db.connect()
+    shop.create(connection, customers=3000, explore=0.5)
+    connection.execute("SELECT decisioning.add_goal('return', 'harm'), decisioning.add_campaign_goal('c', 'return', value => -5, attribution_window => '2 days')")
+    connection.execute("CALL decisioning.decide_all('c')")
+    connection = shop.session(db, now="2026-06-05 10:00+00")
+    bought(connection, 0.5)
+    connection.execute("SELECT decisioning.learn('c')")
+    harm = "SELECT coefficient, estimate FROM decisioning.coefficients WHERE part = 'harm: return' ORDER BY 1"
+    before = dict(connection.execute(harm).fetchall())
+    returned = """SELECT decisioning.record_outcomes('return', array_agg('r-' || customer_id), array_agg(customer_id),
+                                                      occurred_at => array_agg(decided_at + CASE WHEN hash < %s THEN 1 ELSE -1 END * interval '1 day'))
+                  FROM (SELECT d.*, abs(hashtext('r' || d.customer_id)) %% 100 AS hash FROM decisioning.decisions d) AS d WHERE hash < 20"""
+    # Nothing else is new; then some of it turns out to have been returned before.
+    for share in (20, 8):
+        connection.execute(returned, [share])
+        assert connection.execute("SELECT new_outcomes > 0 FROM decisioning.learn('c')").fetchone() == (True,)
+        learned = dict(connection.execute(harm).fetchall())
+        connection.execute("SELECT decisioning.rebuild_model('c')")
+        rebuilt = dict(connection.execute(harm).fetchall())
+        assert max(abs(learned[name] - rebuilt[name]) for name in learned) < 0.1
+        assert max(abs(learned[name] - before[name]) for name in learned) > 0.3
+        before = learned

@@ -99,3 +99,44 @@ def test_a_forgotten_customer_stays_in_the_lift(db):
     later.execute("SELECT decisioning.learn('c')")
     later.execute("SELECT decisioning.rebuild_model('c')")
     assert later.execute("SELECT count(*) FROM decisioning.coefficients WHERE NOT standard_error > 0").fetchall() == [(0,)]
+
+
+def test_a_refusal_outlives_the_customer_under_each_of_his_ids(db):
+    connection = db.connect()
+    shop.create(connection, customers=20)
+    connection.execute("UPDATE decisioning.campaigns SET holdout_share = 0, explore_share = 1, explore_no_send = 0")
+    connection.execute("CREATE TABLE public.crm AS SELECT id, id || '@example.com' AS mail FROM public.customers")
+    connection.execute("CREATE TABLE public.web AS SELECT 'w' || id AS id, id || '@example.com' AS mail FROM public.customers")
+    for source in ("crm", "web"):
+        connection.execute(f"SELECT decisioning.add_source('{source}', 'public.{source}', 'id', '{{\"mail\": \"email\"}}')")
+    connection.execute("CALL decisioning.resolve_all()")
+    connection.execute("INSERT INTO public.customers SELECT 'web:wc-' || n, 30, 'a' FROM generate_series(1, 4) n")
+    # One is forgotten, the other vanishes from all sources; both come back as nothing but visitors of the shop.
+    connection.execute("SELECT decisioning.suppress('web:wc-3'), decisioning.suppress('c-4', 'email')")
+    connection.execute("SELECT * FROM decisioning.forget_customer('c-3')")
+    connection.execute("DELETE FROM public.crm WHERE id IN ('c-3', 'c-4')")
+    connection.execute("DELETE FROM public.web WHERE id = 'wc-4'")
+    connection.execute("CALL decisioning.resolve_all(full => true)")
+    connection.execute("INSERT INTO public.web VALUES ('wc-4', 'c-4@example.com')")
+    connection.execute("SELECT decisioning.suppress('web:wc-4', 'sms')")
+    connection.execute("CALL decisioning.resolve_all(full => true)")
+    assert db.sql("SELECT customer_id FROM decisioning.identity_map WHERE record_key IN ('wc-3', 'wc-4') ORDER BY 1") == [("web:wc-3",), ("web:wc-4",)]
+    decided = {row[0]: row[1:] for row in connection.execute("SELECT customer_id, action, channel FROM decisioning.decide_batch('{web:wc-1, web:wc-3, web:wc-4}', 'c')")}
+    assert decided["c-1"][1] in ("email", "sms")
+    assert decided["web:wc-3"] == ("no_send", None)
+    assert decided["web:wc-4"][1] == "email"
+
+
+def test_a_refusal_under_an_id_from_before_the_first_campaign_counts(db):
+    """Whose records were found to be one before anything was logged."""
+    connection = shop.session(db)
+    connection.execute("CREATE TABLE public.crm AS SELECT 'c-' || n AS id, 'c-' || n % 8 || '@example.com' AS mail FROM generate_series(0, 15) n")
+    connection.execute("SELECT decisioning.add_source('crm', 'public.crm', 'id', '{\"mail\": \"email\"}')")
+    connection.execute("CALL decisioning.resolve_all()")
+    assert db.sql("SELECT count(*), count(DISTINCT customer_id) FROM decisioning.identity_map") == [(16, 8)]
+    shop.create(connection, customers=8)
+    connection.execute("UPDATE decisioning.campaigns SET holdout_share = 0, explore_share = 1, explore_no_send = 0")
+    connection.execute("CREATE TABLE public.consents AS SELECT 'c-' || n AS id, n <> 9 AS agreed FROM generate_series(0, 15) n")
+    connection.execute("SELECT decisioning.add_consent_source('public.consents', 'id', 'agreed', campaign => 'c')")
+    decided = dict(connection.execute("SELECT customer_id, action FROM decisioning.decide_batch('{c-1, c-2}', 'c')").fetchall())
+    assert decided["c-1"] == "no_send" and decided["c-2"] != "no_send", decided

@@ -9,7 +9,8 @@ pub fn is_placeholder(kind: IdentifierKind, value: &str) -> bool {
             let (local, domain) = value.rsplit_once('@').unwrap_or((value, ""));
             is_word_for_none(local)
                 || ROLE_MAILBOXES.contains(&local)
-                || domain.split('.').next().is_some_and(is_word_for_none)
+                // Of mail at example.com alone: departments are called na, or no, elsewhere.
+                || domain.split_once('.').is_some_and(|(name, rest)| !rest.contains('.') && is_word_for_none(name))
                 || is_one_character(local) && local.len() > 2
         }
         IdentifierKind::Phone => {

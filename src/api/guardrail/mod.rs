@@ -17,7 +17,9 @@ pub use foreign::contacts as foreign_contacts;
 pub use rules::{Exit, Guardrails, Place, Rows};
 pub use shared::lock;
 pub use standing::{known_as, read, Reserved, Standing, Subject};
-pub use suppression::{follow, lock as lock_suppressions, suppressed, write as suppress};
+pub use suppression::{
+    anybody_is_suppressed, follow, lock as lock_suppressions, suppressed, welcome, write as suppress,
+};
 pub use timetable::{Moments, Timetable};
 
 /// Label of removals by a suppression.

@@ -157,7 +157,9 @@ pub fn known_as(ids: &[&str], key: &Column) -> Result<(Vec<String>, HashMap<Stri
     }
     let former = as_owner_by_key(|| {
         query::read(
-            "SELECT b.alias, b.customer_id FROM decisioning._log_alias b WHERE b.customer_id = ANY ($1)",
+            // Who was merged before anything was logged is not named in the log.
+            "SELECT b.alias, b.customer_id FROM decisioning._log_alias b WHERE b.customer_id = ANY ($1)
+             UNION SELECT a.alias, a.customer_id FROM decisioning._alias a WHERE a.customer_id = ANY ($1) AND a.alias <> a.customer_id",
             &[ids.to_vec().into()],
             |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?)),
         )

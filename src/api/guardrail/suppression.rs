@@ -12,7 +12,7 @@ use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, as_owner_by_key, caller_name};
 use crate::pg::lookup::Lookup;
 use crate::pg::settings::{micros, now_micros};
-use crate::pg::{query, snapshot};
+use crate::pg::{interrupt, query, snapshot};
 
 /// Stands for every campaign, or every channel.
 const EVERY: &str = "*";
@@ -73,6 +73,29 @@ pub fn follow(ids: &[&str]) -> Result<()> {
         &[ids.to_vec().into()],
     )?;
     Ok(())
+}
+
+/// Whether there are suppressions. Runs as the owner.
+pub fn anybody_is_suppressed() -> Result<bool> {
+    let found = query::read("SELECT EXISTS (SELECT FROM decisioning.suppressions)", &[], |row| row.value::<bool>(1))?;
+    Ok(found == [true])
+}
+
+/// Rows per statement.
+const CHUNK: usize = 20_000;
+
+/// Suppressions of ids that records have come back under bind whom they are of now. Runs as the owner, before assignments are locked.
+pub fn welcome(ids: &[String]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    query::execute("LOCK TABLE decisioning.suppressions IN SHARE ROW EXCLUSIVE MODE", &[])?;
+    snapshot::latest(|| {
+        ids.chunks(CHUNK).try_for_each(|ids| {
+            interrupt::check();
+            follow(&ids.iter().map(String::as_str).collect::<Vec<_>>())
+        })
+    })
 }
 
 #[pg_extern(sql = false)]

@@ -16,6 +16,7 @@ use super::stored::Sources;
 use super::write::Written;
 use super::{model, rules};
 use crate::api::follow::{follow, lock_learners};
+use crate::api::guardrail;
 use crate::api::now;
 use crate::pg::bulk::Indexes;
 use crate::pg::error::{Error, Result};
@@ -84,12 +85,15 @@ fn run(full: bool) -> Result<()> {
             Ok(written)
         })
     })?;
-    let Some(Written { changes, touched, .. }) = written else { return Ok(()) };
+    let Some(Written { changes, touched, came, .. }) = written else { return Ok(()) };
     if !touched.is_empty() {
         let changed = latest(|| as_owner(Maker::load)?.refresh(&touched))?;
         notice!("{changed} golden records changed");
     }
-    as_owner(|| follow(&changes))
+    as_owner(|| {
+        guardrail::welcome(&came)?;
+        follow(&changes)
+    })
 }
 
 /// Reads all sources. `each` gets every row: the name of its source, its key and its fields.

@@ -120,8 +120,12 @@ impl<'a> Session<'a> {
     }
 
     /// When an event could be known. What is read once a day is all recorded at that time, and says when it was looked at and not
-    /// how late events are: it could be known since it happened, or since the last look that did not see it.
-    fn visible_at(&self, happened: Happened) -> i64 {
+    /// how late events are: it could be known since it happened, or since the last look that did not see it. Nobody looked for what came of
+    /// decisions that were made elsewhere, before there was a model, and are imported.
+    fn visible_at(&self, decided_at: i64, happened: Happened) -> i64 {
+        if self.looks.first().is_none_or(|first| decided_at < *first) {
+            return happened.at.min(happened.recorded_at);
+        }
         let unseen = self.looks.partition_point(|look| *look < happened.recorded_at);
         let since = unseen.checked_sub(1).map_or(i64::MIN, |look| self.looks[look].saturating_add(1));
         happened.at.max(since).min(happened.recorded_at)
@@ -131,8 +135,11 @@ impl<'a> Session<'a> {
     pub fn add_delay(&self, delays: &mut Delays, target: &Target, logged: &Logged) {
         if let Some(happened) = logged.happened(target) {
             let weight = self.campaign.discount(self.now - logged.decided_at);
-            let delay = self.share(logged.decided_at, self.visible_at(happened));
-            delays.add(self.channel(logged.observed.arm), delay, weight);
+            let delay = self.share(logged.decided_at, self.visible_at(logged.decided_at, happened));
+            // What was known only after the window has nothing to say of silence within it: the decision was closed without it.
+            if delay <= 1.0 {
+                delays.add(self.channel(logged.observed.arm), delay, weight);
+            }
         }
     }
 
@@ -162,7 +169,7 @@ impl<'a> Session<'a> {
             .filter_map(|logged| {
                 logged.happened(&part.target).map(|happened| Seen {
                     channel: self.channel(logged.observed.arm),
-                    delay: self.share(logged.decided_at, self.visible_at(happened)),
+                    delay: self.share(logged.decided_at, self.visible_at(logged.decided_at, happened)),
                     age: self.share(logged.decided_at, self.now),
                 })
             })

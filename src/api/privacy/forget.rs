@@ -65,6 +65,22 @@ fn forget(customer_id: &str, reason: Option<&str>) -> Result<Counts> {
     if counts.iter().all(|(_, rows)| *rows == 0) {
         return Ok(counts);
     }
+    // What he refused binds under each of his ids, should one come back without the others.
+    query::execute(
+        "INSERT INTO decisioning.suppressions
+             (canonical_id, customer_id, campaign, channel, suppressed_until, reason, suppressed_at, suppressed_by)
+         SELECT DISTINCT ON (n.id, s.campaign, s.channel)
+                n.id, n.id, s.campaign, s.channel, s.suppressed_until, s.reason, s.suppressed_at, s.suppressed_by
+         FROM decisioning.suppressions s CROSS JOIN unnest($1::text[]) AS n(id)
+         WHERE s.canonical_id = ANY ($1) AND s.lifted_at IS NULL
+         ORDER BY n.id, s.campaign, s.channel, s.suppressed_until DESC NULLS FIRST
+         ON CONFLICT DO NOTHING",
+        &[names.ids.clone().into()],
+    )?;
+    query::execute(
+        "DELETE FROM decisioning.suppressions s WHERE s.canonical_id = ANY ($1) AND s.canonical_id <> s.customer_id",
+        &[names.ids.clone().into()],
+    )?;
     query::execute(
         "INSERT INTO decisioning.forgotten (tombstone, forgotten_at, forgotten_by, reason)
          SELECT n.tombstone, $2, $3, $4 FROM unnest($1::text[]) AS n(tombstone)",

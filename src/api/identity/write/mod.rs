@@ -16,6 +16,7 @@ use conflicts::write_conflicts;
 use super::read::Read;
 use super::{field, golden, partial};
 use crate::api::follow::{note_rewards, Changes};
+use crate::api::guardrail;
 use crate::api::now;
 use crate::pg::bulk::{self, Indexes};
 use crate::pg::error::{Error, Result};
@@ -97,6 +98,8 @@ pub struct Written {
     pub changes: Changes,
     /// Customers whose records came, went or changed, where golden records are kept.
     pub touched: Vec<String>,
+    /// Ids that new records go by, where anybody is suppressed.
+    pub came: Vec<String>,
 }
 
 /// Writes what changed.
@@ -126,7 +129,8 @@ pub fn write(resolution: &Resolution, target: &Target<'_>) -> Result<Written> {
     }
     let rows = written + write_conflicts(resolution, target)?;
     let touched = if golden::are_kept()? { touched(resolution, target, &changes)? } else { Vec::new() };
-    Ok(Written { rows, changes, touched })
+    let came = if guardrail::anybody_is_suppressed()? { came(resolution) } else { Vec::new() };
+    Ok(Written { rows, changes, touched, came })
 }
 
 /// Ids that stand for another customer than before.
@@ -137,6 +141,13 @@ fn moves(events: &[Event<'_>], aliases: &Aliases<'_>) -> Vec<(String, String)> {
     let stale = aliases.stale.iter().flat_map(|(alias, before, now)| [pair(alias, before), pair(alias, now)]);
     let missing = aliases.missing.iter().map(|(alias, now)| pair(alias, now));
     of_events.chain(gone).chain(stale).chain(missing).collect()
+}
+
+/// Ids that new records may have been suppressed under, at a time when they were there, too.
+fn came(resolution: &Resolution) -> Vec<String> {
+    let ids =
+        |(source, key, customer): (&str, &str, &str)| [format!("{source}:{key}"), key.to_owned(), customer.to_owned()];
+    resolution.new_records().flat_map(ids).collect()
 }
 
 /// Customers whose records came, went or changed.
