@@ -140,3 +140,30 @@ def test_a_refusal_under_an_id_from_before_the_first_campaign_counts(db):
     connection.execute("SELECT decisioning.add_consent_source('public.consents', 'id', 'agreed', campaign => 'c')")
     decided = dict(connection.execute("SELECT customer_id, action FROM decisioning.decide_batch('{c-1, c-2}', 'c')").fetchall())
     assert decided["c-1"] == "no_send" and decided["c-2"] != "no_send", decided
+
+
+def test_values_of_a_forgotten_customer_are_kept_nowhere(db):
+    """His address is frequent because of his own records, and his sixth one is nobody's, because nobody may have so many."""
+    connection = shop.session(db)
+    connection.execute(
+        """CREATE TABLE public.crm AS SELECT n AS id, CASE WHEN n <= 8 THEN 'ada@example.com' ELSE 'p' || n || '@example.com' END AS mail,
+                  CASE WHEN n <= 8 THEN 'ada.' || n || '@example.org' END AS other, '+4930' || 1000000 + n AS phone,
+                  CASE WHEN n <= 8 THEN 'Ada' ELSE 'Given' || n % 40 END AS given, CASE WHEN n <= 8 THEN 'Lovelace' ELSE 'Family' || n % 60 END AS family
+           FROM generate_series(1, 600) n"""
+    )
+    connection.execute(
+        """SELECT decisioning.add_source('crm', 'public.crm', 'id', '{"mail": "email", "other": "email", "phone": "phone", "given": "given_name", "family": "family_name"}')"""
+    )
+    connection.execute("CALL decisioning.resolve_all()")
+    texts = [row[0] for row in db.sql(
+        """SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = 'decisioning' AND c.relkind = 'r'"""
+    )]
+    mentions = lambda: {table for table in texts if db.sql(f"SELECT EXISTS (SELECT FROM {table} t WHERE t::text ~* 'ada[.@]|lovelace')") == [(True,)]}  # noqa: E731
+    before = mentions()
+    assert {"decisioning._term_frequency", "decisioning.identity_conflicts", "decisioning._identifier", "decisioning._record_field"} <= before
+    ((customer,),) = db.sql("SELECT DISTINCT customer_id FROM decisioning.identity_map WHERE record_key = '1'")
+    connection.execute("SELECT * FROM decisioning.forget_customer(%s)", [customer])
+    assert mentions() == set()
+    # What others say, too, stays.
+    assert db.sql("SELECT count(*) > 50 FROM decisioning._term_frequency WHERE value ~ '^family'") == [(True,)]

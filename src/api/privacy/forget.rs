@@ -240,10 +240,50 @@ fn rename(names: &Names) -> Result<Counts> {
     Ok(vec![("outcomes", outcomes as i64), ("assignments", assignments as i64)])
 }
 
+/// Records that a value may have before its frequency is kept.
+const RARE: i64 = 3;
+
+/// Values that are kept of nobody, or of many, and are his all the same: identifiers beyond what one customer may have, and values that are
+/// frequent for his records alone. While his records are there. Runs as the owner.
+fn forget_values(names: &Names) -> Result<()> {
+    let said = query::write(
+        "SELECT n.comparison, n.value, count(*)
+         FROM decisioning._record r
+         JOIN decisioning._record_field f ON f.record_number = r.record_number
+         CROSS JOIN LATERAL decisioning._normalised(r.source, f.fields) AS n
+         WHERE r.customer_id = ANY ($1) GROUP BY 1, 2",
+        &[names.ids.clone().into()],
+        |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?, row.value::<i64>(3)?)),
+    )?;
+    let kinds: Vec<String> = said.iter().map(|(kind, ..)| kind.clone()).collect();
+    let values: Vec<String> = said.iter().map(|(_, value, _)| value.clone()).collect();
+    let counts: Vec<i64> = said.iter().map(|(.., count)| *count).collect();
+    query::execute(
+        "WITH gone AS (
+             DELETE FROM decisioning.identity_conflicts c USING unnest($1::text[], $2::text[], $3::bigint[]) AS n(kind, value, records)
+             WHERE c.identifier = n.kind AND c.value = n.value AND c.records <= n.records
+             RETURNING c.identifier, c.value)
+         DELETE FROM decisioning._identifier i USING gone g
+         WHERE i.kind = g.identifier AND i.value = g.value AND i.customer_id IS NULL",
+        &[kinds.into(), values.clone().into(), counts.clone().into()],
+    )?;
+    // Under whatever it is compared as; of an address its name is, too.
+    query::execute(
+        "DELETE FROM decisioning._term_frequency t
+         USING (SELECT v.value, sum(n.records) AS records FROM unnest($1::text[], $2::bigint[]) AS n(value, records)
+                CROSS JOIN LATERAL (VALUES (n.value), (nullif(split_part(n.value, '@', 1), n.value))) AS v(value)
+                WHERE v.value <> '' GROUP BY 1) AS n
+         WHERE t.value = n.value AND t.records <= n.records + $3",
+        &[values.into(), counts.into(), RARE.into()],
+    )?;
+    Ok(())
+}
+
 /// What sources said of him, and who he was. Blocks of records may still have his numbers, which nobody has any more. Runs as the
 /// owner.
 fn forget_identity(names: &Names) -> Result<Counts> {
     let ids = || names.ids.clone().into();
+    forget_values(names)?;
     let numbers = query::write(
         "DELETE FROM decisioning._record r WHERE r.customer_id = ANY ($1) RETURNING r.record_number, r.source, r.record_key",
         &[ids()],
