@@ -114,7 +114,7 @@ CREATE TABLE decisioning._identity_run (
     email_providers boolean     NOT NULL
 );
 COMMENT ON TABLE  decisioning._identity_run IS 'Internal: the last resolve_all; at most one row.';
-COMMENT ON COLUMN decisioning._identity_run.configuration IS 'Epoch of sources, match rules and blocked values that it went by. Another one calls for a full run.';
+COMMENT ON COLUMN decisioning._identity_run.configuration IS 'How often sources, match rules and the like had changed. Another change calls for a full run.';
 COMMENT ON COLUMN decisioning._identity_run.email_providers IS 'Whether addresses were spelled by the rules of their providers, and so are stored.';
 COMMENT ON COLUMN decisioning._identity_run.full_records IS 'Records at the last full run.';
 COMMENT ON COLUMN decisioning._identity_run.changed_records IS 'Records that came, changed or vanished since then.';

@@ -293,3 +293,25 @@ def test_decisions_follow_a_merge_at_once(db):
         frozen = db.connect(autocommit=False)
         frozen.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         frozen.execute("SELECT * FROM decisioning.merge_customers('{c-1, c-2}')")
+
+
+def test_merged_by_hand_stays_so_whatever_the_limits(db):
+    """Two customers of two records each, who have a login each: together they have more logins than a person may have."""
+    connection = db.connect()
+    connection.execute("CREATE TABLE records AS SELECT * FROM (VALUES ('1', 'x'), ('2', 'x'), ('3', 'y'), ('4', 'y'), ('5', 'z')) AS r(id, login)")
+    connection.execute("SELECT decisioning.add_source('crm', 'records', 'id', '{\"login\": \"external_id\"}')")
+    connection.execute("CALL decisioning.resolve_all()")
+    assert set(identity(db).values()) == {"1", "3", "5"}
+    ((_, one),) = db.sql("SELECT * FROM decisioning.merge_customers('{1, 5}')")
+    ((_, two),) = db.sql("SELECT * FROM decisioning.merge_customers('{1, 3}', 'same passport')")
+    for full in (False, True, False):
+        connection.execute("CALL decisioning.resolve_all(%s)", [full])
+        assert set(identity(db).values()) == {"1"}
+    assert db.sql("SELECT count(*) FROM decisioning.identity_events WHERE event = 'split'") == [(0,)]
+    # The later one is taken back: what was said before holds.
+    db.sql("SELECT decisioning.undo_correction(%s)", [two])
+    connection.execute("CALL decisioning.resolve_all(full => true)")
+    assert identity(db) == {"crm:1": "1", "crm:2": "1", "crm:5": "1", "crm:3": "3", "crm:4": "3"}
+    db.sql("SELECT decisioning.undo_correction(%s)", [one])
+    connection.execute("CALL decisioning.resolve_all(full => true)")
+    assert identity(db)["crm:5"] == "5"

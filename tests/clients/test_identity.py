@@ -321,3 +321,59 @@ def test_a_lookback_is_not_negative_and_not_endless(db, lookback):
         with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"lookback must not be negative, and at most {most}") as refused:
             connection.execute(f"SELECT decisioning.{call}, lookback => %s)", [lookback])
         assert "=> true) reads everything." in refused.value.diag.message_hint
+
+
+def named(db):
+    return dict(db.sql("SELECT source || ':' || record_key, customer_id FROM decisioning.identity_map"))
+
+
+def test_a_key_that_comes_back_takes_over_nobodys_id(db):
+    """An id stays with the person when the record that it comes from has gone; the key may be given to somebody else then."""
+    connection = db.connect()
+    connection.execute("CREATE TABLE crm AS SELECT n AS id, 'p' || n || '@example.com' AS mail FROM generate_series(1, 30) n")
+    connection.execute("CREATE TABLE web AS SELECT * FROM (VALUES (9, 'x@example.com'), (12, 'x@example.com'), (40, 'p7@example.com')) AS w(id, mail)")
+    for source in ("crm", "web"):
+        connection.execute(f"SELECT decisioning.add_source('{source}', '{source}', 'id', '{{\"mail\": \"email\"}}')")
+    connection.execute("CALL decisioning.resolve_all()")
+    assert named(db)["web:12"] == "web:9" and named(db)["web:40"] == "7"
+    connection.execute("DELETE FROM web WHERE id = 9")
+    connection.execute("DELETE FROM crm WHERE id = 7")
+    connection.execute("CALL decisioning.resolve_all()")
+    assert named(db)["web:12"] == "web:9" and named(db)["web:40"] == "7"
+    connection.execute("INSERT INTO web VALUES (9, 'other@example.com')")
+    connection.execute("INSERT INTO crm VALUES (7, 'somebody@example.com')")
+    connection.execute("CALL decisioning.resolve_all()")
+    partial = named(db)
+    assert partial["web:9"] != partial["web:12"] and partial["crm:7"] != partial["web:40"]
+    connection.execute("CALL decisioning.resolve_all(full => true)")
+    assert named(db) == partial
+
+
+def test_a_confirmed_record_that_comes_back_is_one_again(db):
+    connection = db.connect()
+    connection.execute("CREATE TABLE crm AS SELECT n AS id, 'p' || n || '@example.com' AS mail FROM generate_series(1, 30) n")
+    connection.execute("SELECT decisioning.add_source('crm', 'crm', 'id', '{\"mail\": \"email\"}')")
+    connection.execute("CALL decisioning.resolve_all()")
+    connection.execute("SELECT decisioning.confirm_match('crm', '1', 'crm', '2')")
+    connection.execute("CALL decisioning.resolve_all()")
+    assert named(db)["crm:1"] == named(db)["crm:2"]
+    connection.execute("DELETE FROM crm WHERE id = 2")
+    connection.execute("CALL decisioning.resolve_all()")
+    connection.execute("INSERT INTO crm VALUES (2, 'new@example.com')")
+    connection.execute("CALL decisioning.resolve_all()")
+    assert named(db)["crm:1"] == named(db)["crm:2"]
+
+
+def test_a_correction_that_is_committed_late_is_followed(db):
+    """A run goes by what is committed; a change with a lower number may come after it."""
+    connection = db.connect()
+    connection.execute("CREATE TABLE crm AS SELECT n AS id, 'p' || n || '@example.com' AS mail FROM generate_series(1, 30) n")
+    connection.execute("SELECT decisioning.add_source('crm', 'crm', 'id', '{\"mail\": \"email\"}')")
+    connection.execute("CALL decisioning.resolve_all()")
+    late = db.connect(autocommit=False)
+    late.execute("SELECT decisioning.confirm_match('crm', '1', 'crm', '2')")
+    connection.execute("SELECT decisioning.block_value('email', 'p9@example.com')")
+    connection.execute("CALL decisioning.resolve_all()")
+    late.commit()
+    connection.execute("CALL decisioning.resolve_all()")
+    assert named(db)["crm:1"] == named(db)["crm:2"]

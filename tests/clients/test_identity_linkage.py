@@ -213,6 +213,20 @@ def test_somebody_is_recognised_by_what_describes_them(people):
     assert people.sql(RESOLVE, ['{"email": "new@example.com"}']) == [(customer(people, "10-1"),)]
 
 
+def test_who_was_said_to_be_two_is_recognised_as_the_right_one(people):
+    """Two records that are alike but for the birth date, and that somebody said are of two people."""
+    connection = people.connect()
+    of = dict(rows())
+    n = next(n for n in range(600) if n % 4 and of[f"{n}-1"]["born"] != of[f"{n}-2"]["born"] and customer(people, f"{n}-1") == customer(people, f"{n}-2"))
+    connection.execute("SELECT decisioning.forbid_match('crm', %s, 'crm', %s, 'twins')", [f"{n}-1", f"{n}-2"])
+    connection.execute("CALL decisioning.resolve_all()")
+    assert customer(people, f"{n}-1") != customer(people, f"{n}-2")
+    reader = people.connect(options="-c default_transaction_read_only=on")
+    for record in (f"{n}-1", f"{n}-2"):
+        shown = document({**of[record], "mail": None})
+        assert reader.execute(RESOLVE, [shown]).fetchone()[0] == customer(people, record)
+
+
 def test_somebody_new_keeps_the_id(people):
     new = document({**person(5000), "mail": None})
     first = people.sql(RESOLVE, [new])

@@ -1,5 +1,7 @@
 //! Corrections: which records are one person, and which are not, whatever rules and evidence say.
 
+use std::collections::HashSet;
+
 use decisioning_core::identity::Matching;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -14,7 +16,7 @@ use crate::api::now;
 use crate::api::pipeline::canonical_ids;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner;
-use crate::pg::query;
+use crate::pg::query::{self, Row};
 use crate::pg::snapshot::latest;
 
 /// Most pairs that one call may make.
@@ -31,18 +33,56 @@ struct Known {
     is_primary: bool,
 }
 
+/// Says of records that they are of one person, as a part of correction `number`. What was said before of any two of them stays, with its
+/// number. Runs as the owner.
+fn keep_together(records: &[&Known], number: i64, reason: Option<&str>) -> Result<()> {
+    let mut pairs: Vec<(RecordName, RecordName)> =
+        records.windows(2).map(|pair| (pair[0].name.clone(), pair[1].name.clone())).collect();
+    let known: HashSet<[RecordName; 2]> = query::write(
+        "SELECT c.source_a, c.key_a, c.source_b, c.key_b, c.same_person FROM decisioning.match_corrections c
+         WHERE c.same_person AND (c.source_a, c.key_a) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
+        &[
+            records.iter().map(|record| record.name.0.clone()).collect::<Vec<_>>().into(),
+            records.iter().map(|record| record.name.1.clone()).collect::<Vec<_>>().into(),
+        ],
+        read_correction,
+    )?
+    .into_iter()
+    .map(|(pair, _)| pair)
+    .collect();
+    pairs.retain(|(a, b)| !known.contains(&[a.clone(), b.clone()]) && !known.contains(&[b.clone(), a.clone()]));
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let with = store(&pairs, true, reason)?;
+    query::execute(
+        "UPDATE decisioning.match_corrections c SET correction = $2 WHERE c.correction = $1",
+        &[with.into(), number.into()],
+    )?;
+    Ok(())
+}
+
 /// Hands the corrections over, those that keep records apart first. Runs as the owner.
 pub fn load(matching: &mut Matching) -> Result<()> {
     let rows = query::read(
         "SELECT c.source_a, c.key_a, c.source_b, c.key_b, c.same_person FROM decisioning.match_corrections c
          ORDER BY c.same_person, c.correction, c.source_a, c.key_a, c.source_b, c.key_b",
         &[],
-        |row| {
-            let pair: [RecordName; 2] = [(row.value(1)?, row.value(2)?), (row.value(3)?, row.value(4)?)];
-            Ok((pair, row.value::<bool>(5)?))
-        },
+        read_correction,
     )?;
-    for ([a, b], same_person) in &rows {
+    tell(matching, &rows);
+    Ok(())
+}
+
+/// Two records, and whether they are of one person.
+type Correction = ([RecordName; 2], bool);
+
+fn read_correction(row: &Row<'_, '_>) -> Result<Correction> {
+    Ok(([(row.value(1)?, row.value(2)?), (row.value(3)?, row.value(4)?)], row.value(5)?))
+}
+
+fn tell(matching: &mut Matching, corrections: &[Correction]) {
+    for ([a, b], same_person) in corrections {
         let pair = ((a.0.as_str(), a.1.as_str()), (b.0.as_str(), b.1.as_str()));
         // Records that are gone may come back.
         match same_person {
@@ -50,7 +90,40 @@ pub fn load(matching: &mut Matching) -> Result<()> {
             false => matching.forbid(pair.0, pair.1),
         };
     }
+}
+
+/// The same of those between records that are loaded: few records, and maybe many corrections. Runs as the owner.
+pub fn load_among(matching: &mut Matching, names: &[RecordName]) -> Result<()> {
+    let (sources, keys): (Vec<String>, Vec<String>) = names.iter().cloned().unzip();
+    let rows = query::read(
+        "SELECT c.source_a, c.key_a, c.source_b, c.key_b, c.same_person
+         FROM unnest($1::text[], $2::text[]) AS n(source, record_key)
+         CROSS JOIN LATERAL (SELECT m.* FROM decisioning.match_corrections m
+                             WHERE m.source_a = n.source AND m.key_a = n.record_key OFFSET 0) AS c
+         ORDER BY c.same_person, c.correction, c.source_a, c.key_a, c.source_b, c.key_b",
+        &[sources.into(), keys.into()],
+        read_correction,
+    )?;
+    tell(matching, &rows);
     Ok(())
+}
+
+/// Customers of records that are said to be of the same person as one of these. Runs as the owner.
+pub fn counterparts(names: &[RecordName]) -> Result<Vec<String>> {
+    let (sources, keys): (Vec<String>, Vec<String>) = names.iter().cloned().unzip();
+    query::read(
+        "WITH named AS (SELECT * FROM unnest($1::text[], $2::text[]) AS n(source, record_key)),
+         others AS (
+             SELECT c.source_b AS source, c.key_b AS record_key FROM decisioning.match_corrections c
+             JOIN named n ON n.source = c.source_a AND n.record_key = c.key_a WHERE c.same_person
+             UNION
+             SELECT c.source_a, c.key_a FROM decisioning.match_corrections c
+             JOIN named n ON n.source = c.source_b AND n.record_key = c.key_b WHERE c.same_person)
+         SELECT DISTINCT r.customer_id FROM others o
+         JOIN decisioning._record r ON r.source = o.source AND r.record_key = o.record_key",
+        &[sources.into(), keys.into()],
+        |row| row.value(1),
+    )
 }
 
 /// Stores pairs over what was said of them before. Returns the number of the correction. Runs as the owner.
@@ -266,6 +339,10 @@ fn merge(given: &[String], reason: Option<&str>) -> Result<(String, i64, Changes
     let first = customers[0].1[0].name.clone();
     let pairs: Vec<_> = customers[1..].iter().map(|(_, records)| (first.clone(), records[0].name.clone())).collect();
     let number = store(&pairs, true, reason)?;
+    // What made one of each of them may not be allowed to the whole of them: limits, or records that are less alike.
+    for (_, records) in &customers {
+        keep_together(&records.iter().collect::<Vec<_>>(), number, reason)?;
+    }
     let into = customers[0].0.clone();
     let changes = Changes::new(customers[1..].iter().map(|(id, _)| (id.clone(), into.clone())).collect());
     note_rewards(&changes)?;
@@ -336,14 +413,7 @@ fn split(customer_id: &str, given: &[String], reason: Option<&str>) -> Result<(S
     let number = store(&apart, false, reason)?;
     // What linked the records of either side may have been on the other.
     for side in [&leaving, &staying] {
-        let together: Vec<_> = side.windows(2).map(|pair| (pair[0].name.clone(), pair[1].name.clone())).collect();
-        if !together.is_empty() {
-            let with = store(&together, true, reason)?;
-            query::execute(
-                "UPDATE decisioning.match_corrections c SET correction = $2 WHERE c.correction = $1",
-                &[with.into(), number.into()],
-            )?;
-        }
+        keep_together(side, number, reason)?;
     }
     // An id that names a record goes with it.
     let (moved, kept_name) = match leaving.iter().any(|record| names(&id, record)) {

@@ -11,7 +11,7 @@ use decisioning_core::identity::{
 use super::model::{self, Model};
 use super::partial::with_nobodys_values;
 use super::stored::{self, Sources, Stored};
-use super::{block, rules};
+use super::{block, corrections, rules};
 use crate::pg::error::Result;
 use crate::pg::{interrupt, query};
 
@@ -120,6 +120,9 @@ impl<'a> Likeness<'a> {
                 matching.remember(self.sources.name(record.source), &record.key, customer_id)?;
             }
         }
+        let names: Vec<(String, String)> =
+            loaded.values().map(|record| (self.sources.name(record.source).to_owned(), record.key.clone())).collect();
+        corrections::load_among(&mut matching, &names)?;
         let resolution = matching.resolve(Some(linkage), &mut interrupt::check)?;
         Ok(resolution.customer(ONLINE, SHOWN).filter(|customer| customers.contains(*customer)).map(str::to_owned))
     }

@@ -50,6 +50,13 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
     let mut touched: BTreeSet<String> = BTreeSet::new();
     touched.extend(loaded.values().chain(gone.values()).filter_map(|record| record.customer_id.clone()));
     touched.extend(customers(&alike)?);
+    let names: Vec<(String, String)> =
+        loaded.values().map(|record| (sources.name(record.source).to_owned(), record.key.clone())).collect();
+    // Others may still have an id that a record would be called by that is back, or were said to be the same person.
+    let aliases: Vec<String> =
+        names.iter().flat_map(|(source, key)| [key.clone(), format!("{source}:{key}")]).collect();
+    touched.extend(stored::customers_called(&aliases)?);
+    touched.extend(corrections::counterparts(&names)?);
     let before = reads.iter().flat_map(|(name, read)| {
         let country = sources.number(name).and_then(|number| sources.country(number));
         read.before.iter().map(move |fields| (fields, country))
@@ -88,11 +95,6 @@ pub fn finish(rules: Rules, sources: &Sources<'_>, reads: &HashMap<&str, Read>) 
         loaded.iter().map(|(number, record)| ((sources.name(record.source).to_owned(), record.key.clone()), *number));
     let numbers =
         Numbers::find(resolution.records(), |record| resolution.source_and_key(record), reads, &others.collect())?;
-    let aliases: Vec<String> = fresh
-        .iter()
-        .filter_map(|number| loaded.get(number))
-        .flat_map(|record| [record.key.clone(), format!("{}:{}", sources.name(record.source), record.key)])
-        .collect();
     let target =
         Target { reads, scope: Scope::Of { customer_ids: &touched, aliases: &aliases }, indexes: Indexes::Kept };
     let mut written = write(&resolution, &target)?;

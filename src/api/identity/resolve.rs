@@ -136,16 +136,16 @@ pub fn is_empty() -> Result<bool> {
     Ok(query::read_one("SELECT 1 FROM decisioning._record LIMIT 1", &[], |_| Ok(()))?.is_none())
 }
 
-/// Epoch of the last change to what identity goes by.
+/// How often what identity goes by has changed. Not by the number of the last epoch: one before it may be committed later.
 fn configuration() -> Result<i64> {
-    let epoch = query::read_one(
-        "SELECT max(e.epoch) FROM decisioning.epochs e
+    let changes = query::read_one(
+        "SELECT count(*) FROM decisioning.epochs e
          WHERE e.relation IN ('sources', 'match_rules', 'blocked_values', 'match_corrections', 'match_settings', 'match_weights',
                               'match_factors', 'blocking_rules', 'nicknames')",
         &[],
-        |row| row.get::<i64>(1),
+        |row| row.value::<i64>(1),
     )?;
-    Ok(epoch.flatten().unwrap_or(0))
+    Ok(changes.unwrap_or(0))
 }
 
 /// Whether a run over the changes alone would not do.

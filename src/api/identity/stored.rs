@@ -146,3 +146,16 @@ pub fn owners(identifiers: &[(String, String)]) -> Result<HashMap<(String, Strin
     }
     Ok(owners)
 }
+
+/// Customers who are called one of these. Runs as the owner.
+pub fn customers_called(ids: &[String]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for ids in ids.chunks(CHUNK) {
+        found.extend(query::read(
+            "SELECT DISTINCT r.customer_id FROM decisioning._record r WHERE r.customer_id = ANY ($1)",
+            &[ids.to_vec().into()],
+            |row| row.value::<String>(1),
+        )?);
+    }
+    Ok(found)
+}
