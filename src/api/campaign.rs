@@ -508,13 +508,29 @@ pub fn at_epoch(campaign: &Campaign, rules: &Rules, epoch: i64) -> Result<Campai
     struct Worth {
         value: Option<f64>,
     }
-    let goals = latest("campaign_goals", "goal")?;
-    past.goals.retain(|goal| goals.contains_key(&goal.goal));
-    for goal in &mut past.goals {
-        if let Some(row) = goals.get(&goal.goal) {
-            goal.value = serde_json::from_str::<Worth>(row)?.value;
-        }
+    let kinds: HashMap<String, String> = query::read(
+        "SELECT DISTINCT ON (goal) e.after ->> 'goal' AS goal, e.after ->> 'kind'
+         FROM decisioning.epochs e WHERE e.relation = 'goals' AND e.after IS NOT NULL AND e.epoch <= $1
+         ORDER BY goal, e.epoch DESC",
+        &[epoch.into()],
+        |row| Ok((row.value::<String>(1)?, row.value::<String>(2)?)),
+    )?
+    .into_iter()
+    .collect();
+    // Goals that were taken away since come back. A choice goes by kinds and values alone.
+    past.goals.clear();
+    for (goal, row) in latest("campaign_goals", "goal")? {
+        let known = campaign.goals.iter().find(|known| known.goal == goal);
+        past.goals.push(CampaignGoal {
+            kind: kinds.get(&goal).or(known.map(|known| &known.kind)).cloned().unwrap_or_default(),
+            value: serde_json::from_str::<Worth>(&row)?.value,
+            attribution_seconds: known.map_or(0.0, |known| known.attribution_seconds),
+            exit_policy: "stay".to_owned(),
+            cool_down_seconds: None,
+            goal,
+        });
     }
+    past.goals.sort_by(|a, b| a.goal.cmp(&b.goal));
     Ok(past)
 }
 

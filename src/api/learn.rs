@@ -423,6 +423,7 @@ fn learn(
     ErrorReport,
 > {
     let (campaign, step) = learn_campaign(required(campaign, "campaign")?)?;
+    as_owner(delivery::clear_outbox)?;
     as_owner(|| settle(&campaign, step.reached))?;
     as_owner(delivery::keep_house)?;
     as_owner(make_partitions)?;
@@ -507,13 +508,16 @@ fn maintain() -> std::result::Result<
     // Dates of rules and claims have passed: decisions that are under way end first, hence not before what takes long.
     steps.take("brand rules", None, || as_owner(brand::reassess));
     stop::check_all(&mut steps)?;
+    steps.take("outbox", None, || as_owner(delivery::clear_outbox));
+    let sources = as_owner(|| delivery::sources(false))?;
+    as_owner(delivery::begin_reports)?;
     // Nobody can change any send, or send under a budget that is settled, from here to the end of the transaction: hence after all that
     // takes long. Budgets come before contacts are amended, in the order in which deciders lock. What learning has taken out of the inbox
     // is settled, or learning is undone with it: no step of its own.
     for (campaign, step) in learned {
         as_owner(|| settle(&campaign, step.reached))?;
     }
-    for source in as_owner(|| delivery::sources(false))? {
+    for source in sources {
         let step = format!("delivery source \"{}\"", source.name);
         steps.take(&step, None, || delivery::ingest_source(&source));
     }

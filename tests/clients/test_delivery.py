@@ -207,6 +207,39 @@ def test_word_of_a_send_and_claims_of_others_do_not_deadlock(db):
     assert contacts_are_those_of_sends(db)
 
 
+def test_a_worker_may_tell_of_what_he_has_claimed_at_once(db):
+    """In the transaction in which he claimed it, while somebody else has something to tell."""
+    connection = create(db, customers=40)
+    connection.execute(CLAIMED)
+    connection.execute("CALL decisioning.decide_all('k0')")
+    connection.execute("CALL decisioning.dispatch_all()")
+    worker, other = shop.session(db, autocommit=False), shop.session(db)
+    claimed = worker.execute("SELECT decision_id FROM decisioning.claim_sends(batch_size => 10)").fetchall()
+    (elsewhere,) = other.execute("SELECT decision_id FROM decisioning.sends WHERE decision_id <> ALL (%s) LIMIT 1", [[one for (one,) in claimed]]).fetchone()
+    telling = Background(lambda: other.execute("SELECT decisioning.record_delivery(%s, 'failed')", [elsewhere]))
+    wait_until_blocked(db, other)
+    worker.execute("SELECT decisioning.record_deliveries(%s, array_fill('sent'::text, ARRAY[10]))", [[one for (one,) in claimed]])
+    worker.commit()
+    telling.result()
+    assert dict(db.sql("SELECT status, count(*) FROM decisioning.sends WHERE status IN ('sent', 'failed') GROUP BY 1")) == {"sent": 10, "failed": 1}
+
+
+def test_word_of_a_send_that_is_just_dispatched(db):
+    """Who tells of it waits until it is a send, or is none: what is dispatched then changes no send that was made."""
+    connection = create(db, customers=20)
+    connection.execute("CALL decisioning.decide_all('k0')")
+    dispatcher, sender = shop.session(db, autocommit=False), shop.session(db)
+    dispatcher.execute("SELECT decisioning.suppress('c-5')")
+    (one,) = sender.execute("SELECT decision_id FROM decisioning.decisions WHERE customer_id = 'c-5' AND action <> 'no_send'").fetchone()
+    dispatcher.execute("SELECT decisioning.dispatch('k0')")
+    telling = Background(lambda: sender.execute("SELECT decisioning.record_delivery(%s, 'delivered')", [one]))
+    wait_until_blocked(db, sender)
+    dispatcher.commit()
+    telling.result()
+    assert db.sql("SELECT status FROM decisioning.sends WHERE decision_id = %s", [one]) == [("delivered",)]
+    assert contacts_are_those_of_sends(db)
+
+
 def test_a_campaign_that_cannot_be_read_does_not_keep_others_from_sending(db):
     connection = create(db, customers=20, campaigns=2)
     connection.execute(CLAIMED)

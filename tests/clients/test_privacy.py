@@ -112,8 +112,10 @@ def test_a_refusal_outlives_the_customer_under_each_of_his_ids(db):
     connection.execute("CALL decisioning.resolve_all()")
     connection.execute("INSERT INTO public.customers SELECT 'web:wc-' || n, 30, 'a' FROM generate_series(1, 4) n")
     # One is forgotten, the other vanishes from all sources; both come back as nothing but visitors of the shop.
+    connection.execute("SELECT decisioning.suppress('c-3'), decisioning.lift_suppression('c-3')")
     connection.execute("SELECT decisioning.suppress('web:wc-3'), decisioning.suppress('c-4', 'email')")
     connection.execute("SELECT * FROM decisioning.forget_customer('c-3')")
+    assert {row[0] for row in db.sql("SELECT canonical_id FROM decisioning.suppressions WHERE lifted_at IS NULL")} == {"c-3", "crm:c-3", "web:wc-3", "c-4"}
     connection.execute("DELETE FROM public.crm WHERE id IN ('c-3', 'c-4')")
     connection.execute("DELETE FROM public.web WHERE id = 'wc-4'")
     connection.execute("CALL decisioning.resolve_all(full => true)")

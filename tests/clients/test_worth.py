@@ -122,6 +122,15 @@ def test_harm_counts_against(db):
     assert replayed(db) == [(True,)]
 
 
+def test_decisions_replay_after_a_goal_was_taken_away(db):
+    """What harm was worth when they were made is not what it is worth since: nothing."""
+    goal = "SELECT decisioning.add_campaign_goal('c', 'leave', value => %s, attribution_window => '1 day')"
+    connection = learn(db, [0.05, 0.2, 0.3], value=10, harm=[0.01, 0.01, 0.2], before_start=[goal % -20])
+    assert replayed(db) == [(True,)]
+    connection.execute("DELETE FROM decisioning.campaign_goals WHERE goal = 'leave'")
+    assert replayed(db) == [(True,)]
+
+
 def test_a_harm_goal_is_worth_less_than_nothing(db):
     with pytest.raises(Exception, match="the value of a harm goal must be negative"):
         learn(db, [0, 0, 0], before_start=["SELECT decisioning.add_campaign_goal('c', 'leave', value => 20)"])

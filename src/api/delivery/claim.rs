@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 
 use super::dispatch::suppress_latest;
+use super::feedback::begin_reports;
 use super::recheck::{contend, is_outdated, recheck, Verdict, Waiting};
 use super::state::{amend_contacts, begin, release, settle, tick};
 use crate::api::campaign::{self, Campaign};
@@ -281,7 +282,7 @@ fn queue(decision_id: Uuid, ticked_at: TimestampWithTimeZone) -> Result<()> {
 fn release_send(decision_id: Option<Uuid>) -> std::result::Result<(), ErrorReport> {
     let decision_id = required(decision_id, "decision_id")?;
     as_owner(|| {
-        begin()?;
+        begin_reports()?;
         let (status, _, _) = lock(decision_id)?;
         let ticked_at = tick()?;
         match status.as_str() {
@@ -299,7 +300,7 @@ fn release_send(decision_id: Option<Uuid>) -> std::result::Result<(), ErrorRepor
 fn requeue_send(decision_id: Option<Uuid>) -> std::result::Result<(), ErrorReport> {
     let decision_id = required(decision_id, "decision_id")?;
     as_owner(|| {
-        begin()?;
+        begin_reports()?;
         let (status, is_late, send_at) = lock(decision_id)?;
         let ticked_at = tick()?;
         if !matches!(status.as_str(), "unknown" | "failed" | "soft_bounced" | "cancelled") {

@@ -15,6 +15,7 @@ use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::as_owner_by_key;
 use crate::pg::query;
 use crate::pg::settings::{self, micros, timestamp};
+use crate::pg::table::is_written;
 
 /// Clocks differ; an event later than this after now is a mistake.
 const FUTURE_MICROS: i64 = 24 * 3_600_000_000;
@@ -72,11 +73,7 @@ pub fn record(all: &[Told]) -> Result<Recorded> {
     if all.is_empty() {
         return Ok(Recorded::default());
     }
-    // In this order: suppressions, as identities are followed; sends, as they are handed on; the clock; budgets; assignments.
-    if all.iter().any(|told| told.report.status.suppresses()) {
-        guardrail::lock_suppressions()?;
-    }
-    begin()?;
+    begin_reports()?;
     let mut by_send: BTreeMap<[u8; 16], Vec<&Told>> = BTreeMap::new();
     for told in all {
         by_send.entry(*told.decision_id.as_bytes()).or_default().push(told);
@@ -84,9 +81,20 @@ pub fn record(all: &[Told]) -> Result<Recorded> {
     let ids: Vec<Uuid> = by_send.keys().map(|id| Uuid::from_bytes(*id)).collect();
     let mut known = lock(&ids)?;
     if known.len() < ids.len() {
-        let missing: Vec<Uuid> = ids.iter().filter(|id| !known.contains_key(id)).copied().collect();
-        take_from_log(missing, tick()?)?;
+        let missing = |known: &HashMap<Uuid, Known>| -> Vec<Uuid> {
+            ids.iter().filter(|id| !known.contains_key(id)).copied().collect()
+        };
+        // Whoever is just dispatching one has locked it and will wait for the clock: he goes first.
+        query::write(
+            "SELECT FROM decisioning._outbox o WHERE o.decision_id = ANY ($1) FOR UPDATE",
+            &[missing(&known).into()],
+            |_| Ok(()),
+        )?;
         known = lock(&ids)?;
+        if known.len() < ids.len() {
+            take_from_log(missing(&known), tick()?)?;
+            known = lock(&ids)?;
+        }
     }
     let unknown = ids.iter().filter(|id| !known.contains_key(id)).copied().collect();
 
@@ -122,6 +130,18 @@ pub fn record(all: &[Told]) -> Result<Recorded> {
     }
     amend(&changes, &cancelled)?;
     Ok(Recorded { changed: changes.len() as i64, unknown })
+}
+
+/// Waits for the turn to say what became of sends: to be called before any send is locked, and before [`tick`]. Who has it locks sends and
+/// then the clock, again and again until his transaction ends; of two of them each could wait for the other. Who may have the clock already,
+/// such as a worker that has claimed what he tells of, does not wait: whoever has the turn may be waiting for it. Runs as the owner.
+pub fn begin_reports() -> Result<()> {
+    if is_written(c"_send_clock")? {
+        return Ok(());
+    }
+    guardrail::lock_suppressions()?;
+    query::execute("LOCK TABLE decisioning._delivery_mark IN SHARE UPDATE EXCLUSIVE MODE", &[])?;
+    begin()
 }
 
 /// Sends as they stand, locked in the order of their ids.
@@ -161,9 +181,7 @@ fn take_from_log(decision_ids: Vec<Uuid>, ticked_at: TimestampWithTimeZone) -> R
              WHERE d.send_at IS NOT NULL AND d.origin = 'live'
              ON CONFLICT (decision_id) DO NOTHING
              RETURNING decision_id)
-         -- Who is just dispatching it has locked it and waits for the clock; he finds that it is a send already.
-         DELETE FROM decisioning._outbox o WHERE o.ctid = ANY (ARRAY(
-             SELECT o.ctid FROM decisioning._outbox o JOIN taken t ON t.decision_id = o.decision_id FOR UPDATE OF o SKIP LOCKED))"
+         DELETE FROM decisioning._outbox o USING taken t WHERE o.decision_id = t.decision_id"
         ),
         &[decision_ids.into(), now()?.into(), ticked_at.into()],
     )?;

@@ -157,9 +157,9 @@ pub fn settle() -> Result<()> {
     release(&expired)
 }
 
-/// Housekeeping between dispatches: what time alone changes, and decisions that are carried out by other means leave the outbox.
-/// Runs as the owner.
-pub fn keep_house() -> Result<()> {
+/// Decisions that are carried out by other means leave the outbox. Runs as the owner, before [`tick`]: whoever is just dispatching one has
+/// locked it.
+pub fn clear_outbox() -> Result<()> {
     query::execute(
         "WITH undispatched AS MATERIALIZED (
              SELECT c.campaign, $1 - greatest(c.send_within, interval '2 days') AS before
@@ -169,6 +169,11 @@ pub fn keep_house() -> Result<()> {
          USING undispatched u WHERE o.campaign = u.campaign AND o.send_at <= u.before",
         &[now()?.into()],
     )?;
+    Ok(())
+}
+
+/// Housekeeping between dispatches: what time alone changes. Runs as the owner.
+pub fn keep_house() -> Result<()> {
     priority::forget_settled()?;
     settle()
 }

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::binding::check_channel;
 use crate::api::campaign;
-use crate::api::delivery::{cancel_suppressed, release, tick};
+use crate::api::delivery::{begin, cancel_suppressed, release, tick};
 use crate::api::pipeline::canonical_ids;
 use crate::pg::error::{required, Error, Result};
 use crate::pg::guard::{as_owner, as_owner_by_key, caller_name};
@@ -119,6 +119,8 @@ fn suppress(
     as_owner_by_key(|| {
         // Opt-outs of a channel may be known before any campaign has it.
         check_channel(None, channel)?;
+        lock()?;
+        begin()?;
         let canonical = write(customer_id, channel, campaign, until, reason)?;
         release(&cancel_suppressed(&canonical, campaign, channel, tick()?)?)
     })?;

@@ -40,7 +40,7 @@ fn keep_together(records: &[&Known], number: i64, reason: Option<&str>) -> Resul
         records.windows(2).map(|pair| (pair[0].name.clone(), pair[1].name.clone())).collect();
     let known: HashSet<[RecordName; 2]> = query::write(
         "SELECT c.source_a, c.key_a, c.source_b, c.key_b, c.same_person FROM decisioning.match_corrections c
-         WHERE c.same_person AND (c.source_a, c.key_a) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
+         WHERE (c.source_a, c.key_a) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
         &[
             records.iter().map(|record| record.name.0.clone()).collect::<Vec<_>>().into(),
             records.iter().map(|record| record.name.1.clone()).collect::<Vec<_>>().into(),

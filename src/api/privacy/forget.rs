@@ -74,7 +74,9 @@ fn forget(customer_id: &str, reason: Option<&str>) -> Result<Counts> {
          FROM decisioning.suppressions s CROSS JOIN unnest($1::text[]) AS n(id)
          WHERE s.canonical_id = ANY ($1) AND s.lifted_at IS NULL
          ORDER BY n.id, s.campaign, s.channel, s.suppressed_until DESC NULLS FIRST
-         ON CONFLICT DO NOTHING",
+         ON CONFLICT (canonical_id, customer_id, campaign, channel) DO UPDATE
+         SET suppressed_until = excluded.suppressed_until, reason = excluded.reason, suppressed_at = excluded.suppressed_at,
+             suppressed_by = excluded.suppressed_by, lifted_at = NULL, lifted_by = NULL",
         &[names.ids.clone().into()],
     )?;
     query::execute(

@@ -145,8 +145,11 @@ fn moves(events: &[Event<'_>], aliases: &Aliases<'_>) -> Vec<(String, String)> {
 
 /// Ids that new records may have been suppressed under, at a time when they were there, too.
 fn came(resolution: &Resolution) -> Vec<String> {
-    let ids =
-        |(source, key, customer): (&str, &str, &str)| [format!("{source}:{key}"), key.to_owned(), customer.to_owned()];
+    let odd = resolution.has_odd_separators();
+    let ids = |(source, key, customer): (&str, &str, &str)| {
+        let separator = if odd { resolution.separator(source, key) } else { ":".to_owned() };
+        [format!("{source}{separator}{key}"), key.to_owned(), customer.to_owned()]
+    };
     resolution.new_records().flat_map(ids).collect()
 }
 
