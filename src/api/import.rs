@@ -1,6 +1,6 @@
 //! History: decisions that something else made, with the propensities it had.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use decisioning_core::features::Observation;
 use pgrx::datum::TimestampWithTimeZone;
@@ -109,7 +109,7 @@ fn import_decisions(
         filter.unwrap_or("true"),
         window = campaign.window_seconds(),
     );
-    let mut imported = 0;
+    let (mut imported, mut repeated, mut seen) = (0, 0, HashSet::new());
     query::stream(
         &sql,
         &[],
@@ -132,15 +132,29 @@ fn import_decisions(
             })
         },
         |rows| {
-            imported += as_owner(|| store(&campaign, &compiled, rows))?;
+            let stored = as_owner(|| store(&campaign, &compiled, rows))?;
+            imported += stored.new;
+            repeated += stored.ids.into_iter().filter(|id| !seen.insert(*id.as_bytes())).count();
             Ok(())
         },
     )?;
+    if repeated > 0 {
+        let message = format!("{repeated} rows have the customer and the time of another, and were left out");
+        Error::new(PgSqlErrorCode::ERRCODE_WARNING, message)
+            .hint("A customer is decided for once at a time: give the time of each decision, not its day, or leave rows out with filter.")
+            .warn();
+    }
     Ok(imported)
 }
 
+/// Decisions that were stored, or are there already.
+struct Stored {
+    ids: Vec<Uuid>,
+    new: i64,
+}
+
 /// Runs as the owner.
-fn store(campaign: &Campaign, compiled: &model::Compiled, rows: Vec<Past>) -> Result<i64> {
+fn store(campaign: &Campaign, compiled: &model::Compiled, rows: Vec<Past>) -> Result<Stored> {
     let actions: HashMap<&str, i32> = campaign
         .actions
         .iter()
@@ -209,7 +223,7 @@ fn store(campaign: &Campaign, compiled: &model::Compiled, rows: Vec<Past>) -> Re
             compiled.model.encoder_version.into(),
             encoded.into(),
             (encoder.width() as i64).into(),
-            ids.into(),
+            ids.clone().into(),
             canonical.into(),
             rows.iter().map(|row| row.action.clone()).collect::<Vec<_>>().into(),
             action_ids.into(),
@@ -220,5 +234,5 @@ fn store(campaign: &Campaign, compiled: &model::Compiled, rows: Vec<Past>) -> Re
             campaign.window_seconds().into(),
         ],
     )?;
-    Ok(inserted as i64)
+    Ok(Stored { ids, new: inserted as i64 })
 }

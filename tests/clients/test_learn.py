@@ -264,3 +264,18 @@ def test_a_harm_that_is_known_late_is_learned(db):
         assert max(abs(learned[name] - rebuilt[name]) for name in learned) < 0.1
         assert max(abs(learned[name] - before[name]) for name in learned) > 0.3
         before = learned
+
+
+def test_two_decisions_at_one_time_are_told_of(db):
+    """A history that knows days alone: of two decisions of a customer on one day one is kept."""
+    connection = db.connect()
+    shop.create(connection, customers=20)
+    connection.execute("CREATE TABLE past AS SELECT id, action, 0.5 AS propensity, '2026-05-01'::date AS day FROM public.customers, (VALUES ('x/email'), ('no_send')) AS a(action)")
+    heard = []
+    connection.add_notice_handler(lambda notice: heard.append((notice.severity, notice.message_primary)))
+    load = "SELECT decisioning.import_decisions('c', 'past', customer_key => 'id', action => 'action', decided_at => 'day', propensity => 'propensity')"
+    for new in (20, 0):
+        assert connection.execute(load).fetchone() == (new,)
+        assert heard.pop() == ("WARNING", "20 rows have the customer and the time of another, and were left out") and not heard
+    connection.execute("DELETE FROM past WHERE action = 'no_send'")
+    assert connection.execute(load).fetchone() == (0,) and not heard
